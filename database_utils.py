@@ -1,0 +1,168 @@
+"""The store's face: `open_store()` for the other doors, and its shell commands.
+
+python database_utils.py url|init|health|prune|audit|stop
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import psycopg2
+from sqlalchemy.exc import SQLAlchemyError
+
+from settings import Settings, SettingsError, load_settings
+from storage.embedded import EmbeddedError, EmbeddedServer
+from storage.maintenance import audit, health, prune
+from storage.postgres import PostgresStore
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+
+class StoreError(RuntimeError):
+    """The database cannot be used; the message is one line that says what to do."""
+
+
+class Database:
+    """The database of these settings: an own PostgreSQL (`DATABASE_URL`) or the embedded one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.database_url
+        self._server = None if settings.database_url else EmbeddedServer(settings.data_dir)
+        if self._server is not None:
+            self._server.start()
+
+    @property
+    def url(self) -> str:
+        """The DSN in use, password included: for other programs, never for logs."""
+        return self._url or (self._server.dsn if self._server else "")
+
+    def connect(self) -> Connection:
+        """A new connection. An embedded server that has died is started again, perhaps on
+        another port, so its address is looked up at every attempt."""
+        if self._server is None:
+            return _connect(self.url)
+        try:
+            return _connect(self._server.dsn)
+        except psycopg2.OperationalError:
+            return _connect(self._server.start())
+
+    def leave(self) -> None:
+        """Let go of the embedded server; it keeps running for others."""
+        if self._server is not None:
+            self._server.leave()
+
+    def stop(self) -> None:
+        """Stop the embedded server, unless other processes use it."""
+        if self._server is not None:
+            self._server.stop()
+
+    def leave_as_found(self) -> None:
+        """Stop the embedded server only where this process has started it."""
+        if self._server is not None and self._server.started_here:
+            self._server.stop()
+        else:
+            self.leave()
+
+
+def _connect(dsn: str) -> Connection:
+    # The keepalives notice within half a minute that a server has vanished without a word.
+    return psycopg2.connect(
+        dsn, connect_timeout=10, options="-c timezone=UTC",
+        keepalives=1, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
+    )  # fmt: skip
+
+
+def open_database(settings: Settings) -> Database:
+    """Find or start the database. Raises StoreError in one plain line."""
+    try:
+        return Database(settings)
+    except (EmbeddedError, OSError, psycopg2.Error) as error:
+        raise StoreError(one_line(error)) from error
+
+
+def open_store(database: Database) -> PostgresStore:
+    """The store on this database, its schema made or completed. Raises StoreError."""
+    store = PostgresStore(database.connect)
+    try:
+        store.init()
+    except (EmbeddedError, psycopg2.Error, SQLAlchemyError) as error:
+        store.close()
+        raise StoreError(
+            f"cannot use the database: {one_line(error)}; check DATABASE_URL, or leave it empty "
+            "for the embedded PostgreSQL"
+        ) from error
+    return store
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="The store from the shell.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser(
+        "url", help="print the DSN of the database in use (starts the embedded one)"
+    )
+    commands.add_parser("init", help="make or complete the schema")
+    commands.add_parser("health", help="state as JSON; exit 1 when unhealthy")
+    pruning = commands.add_parser("prune", help="drop trades older than TICK_RETENTION_DAYS")
+    pruning.add_argument("--days", type=float, help="keep this many days instead of the setting")
+    commands.add_parser("audit", help="prove that no trade is missing; exit 1 where one is")
+    commands.add_parser("stop", help="stop the embedded PostgreSQL unless others still use it")
+    return parser
+
+
+def _run(arguments: argparse.Namespace, settings: Settings, database: Database) -> int:
+    if arguments.command == "url":
+        print(database.url)
+        database.leave()
+        return 0
+    if arguments.command == "stop":
+        database.stop()
+        return 0
+    store = open_store(database)
+    try:
+        if arguments.command == "init":
+            print("schema is complete")
+            database.leave()
+            return 0
+        if arguments.command == "prune":
+            days = arguments.days if arguments.days is not None else settings.tick_retention_days
+            if days is None or not days > 0:
+                raise StoreError(
+                    "nothing to prune: set TICK_RETENTION_DAYS or give --days N, N > 0"
+                )
+            print(json.dumps(prune(store, days)))
+            return 0
+        report = health(store) if arguments.command == "health" else audit(store)
+        print(json.dumps(report, indent=2))
+        return 0 if report["healthy" if arguments.command == "health" else "ok"] else 1
+    finally:
+        store.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The shell commands; the exit code. Failures are one line on stderr."""
+    arguments = _parser().parse_args(argv)
+    database = None
+    try:
+        settings = load_settings()
+        database = open_database(settings)
+        return _run(arguments, settings, database)
+    except (SettingsError, StoreError, psycopg2.Error, SQLAlchemyError) as error:
+        print(f"database_utils: {one_line(error)}", file=sys.stderr)
+        return 2
+    finally:
+        if database is not None:
+            database.leave_as_found()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The words of the market: trades, bars, pairs and venues, with their units.
+
+Time is UTC everywhere; instants inside the process are integer microseconds since 1970
+(`ts_us`), because that is the finest resolution the exchange reports and PostgreSQL stores.
+Price is quote currency per unit of base, size is in base units.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Venue = Literal["binance", "binance-usdm", "local", "upload"]
+VENUES: tuple[Venue, ...] = ("binance", "binance-usdm", "local", "upload")
+
+US_PER_S = 1_000_000
+BAR_SECONDS: dict[str, int] = {"1s": 1, "1min": 60, "5min": 300, "1h": 3600}
+"""Bars offered on the page. Stored are 1 s and 1 min; larger ones are resampled exactly."""
+
+_SYMBOL = re.compile(r"\w[\w.-]{0,39}")
+
+
+class Trade(NamedTuple):
+    """One trade as the exchange printed it. Its identity is (venue, symbol, trade_id).
+
+    `ts_us` is the exchange's trade time, `received_us` our clock on arrival (it may lag behind
+    `ts_us` where the two clocks differ). `buyer_is_maker` true means the aggressor sold.
+    """
+
+    symbol: str
+    trade_id: int
+    ts_us: int
+    price: float
+    size: float
+    buyer_is_maker: bool
+    received_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kline:
+    """One closed bar as the exchange states it; `ts_us` is the open time."""
+
+    symbol: str
+    bar_s: int
+    ts_us: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+    taker_buy_volume: float
+    trades: int
+
+
+def check_symbol(text: str) -> str:
+    """The symbol in upper case; ValueError where it cannot be one.
+
+    Non-ASCII letters are allowed: such symbols exist on the exchange.
+    """
+    symbol = text.strip().upper()
+    if not _SYMBOL.fullmatch(symbol):
+        raise ValueError(
+            f"symbol {text!r} is malformed: 1 to 40 letters, digits, '.', '-' or '_' are allowed"
+        )
+    return symbol

@@ -1,0 +1,169 @@
+"""Environment and `.env` → one frozen `Settings`. The environment wins.
+
+An unknown or malformed value is refused with the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from market import Venue, check_symbol
+
+ROOT = Path(__file__).resolve().parent
+Market = Literal["spot", "usdm"]
+Feed = Literal["auto", "binance", "local"]
+
+DEFAULT_SYMBOLS = "BTCUSDT,ETHUSDT,SOLUSDT,BNBUSDT,XRPUSDT,LTCUSDT"
+WS_URLS: dict[str, str] = {
+    "spot": "wss://stream.binance.com:9443",
+    "usdm": "wss://fstream.binance.com",
+}
+REST_URLS: dict[str, str] = {
+    "spot": "https://api.binance.com",
+    "usdm": "https://fapi.binance.com",
+}
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used: the message names key, value and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, parsed. Field names are the keys in lower case."""
+
+    database_url: str | None
+    data_dir: Path
+    streamlit_refresh_ms: int
+    symbols: tuple[str, ...]
+    market: Market
+    feed: Feed
+    binance_ws_url: str
+    binance_rest_url: str
+    flush_ms: int
+    tick_retention_days: float | None
+    history_hours: float
+    metrics_port: int | None
+    log_level: str
+
+    @property
+    def exchange_venue(self) -> Venue:
+        """The venue that real trades of this market are stored under."""
+        return "binance" if self.market == "spot" else "binance-usdm"
+
+
+def _refuse(key: str, value: str, allowed: str) -> SettingsError:
+    return SettingsError(f"{key}={value!r} is not usable: allowed is {allowed}")
+
+
+def _choice(key: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value.lower() not in allowed:
+        raise _refuse(key, value, " or ".join(allowed))
+    return value.lower()
+
+
+def _number(
+    key: str, value: str, low: float, high: float, kind: Callable[[str], float] = int
+) -> float:
+    try:
+        number = kind(value)
+    except ValueError:
+        number = float("nan")
+    if not low <= number <= high:
+        what = "an integer" if kind is int else "a number"
+        raise _refuse(key, value, f"{what} from {low:g} to {high:g}")
+    return number
+
+
+def _url(key: str, value: str, schemes: tuple[str, ...]) -> str:
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        shown = value if "@" not in value else value.split("@")[-1]  # never print a password
+        raise _refuse(key, shown, " or ".join(f"{s}://host[:port]" for s in schemes))
+    return value.rstrip("/")
+
+
+def _symbols(value: str) -> tuple[str, ...]:
+    names = [part for part in value.replace(" ", ",").split(",") if part]
+    try:
+        symbols = tuple(dict.fromkeys(check_symbol(name) for name in names))
+    except ValueError as error:
+        raise _refuse("SYMBOLS", value, f"a comma-separated list ({error})") from None
+    if not 1 <= len(symbols) <= 1024:
+        raise _refuse("SYMBOLS", value, "1 to 1024 symbols, such as BTCUSDT,ETHUSDT")
+    return symbols
+
+
+DEFAULTS: dict[str, str] = {
+    "DATABASE_URL": "",
+    "DATA_DIR": "data",
+    "STREAMLIT_REFRESH_MS": "1000",
+    "SYMBOLS": DEFAULT_SYMBOLS,
+    "MARKET": "spot",
+    "FEED": "auto",
+    "BINANCE_WS_URL": "",
+    "BINANCE_REST_URL": "",
+    "FLUSH_MS": "100",
+    "TICK_RETENTION_DAYS": "",
+    "HISTORY_HOURS": "24",
+    "METRICS_PORT": "",
+    "LOG_LEVEL": "INFO",
+}
+
+
+def read_environment(env_file: Path | None = None) -> dict[str, str]:
+    """The values in force: `.env` under the process environment, before any check."""
+    path = ROOT / ".env" if env_file is None else env_file
+    stored = {key: value or "" for key, value in dotenv_values(path).items()}
+    return {**stored, **{key: os.environ[key] for key in DEFAULTS if key in os.environ}}
+
+
+def load_settings(values: Mapping[str, str] | None = None) -> Settings:
+    """Check `values` (default: environment over `.env`) and return them as `Settings`.
+
+    Raises SettingsError for the first value that cannot be used.
+    """
+    given = read_environment() if values is None else dict(values)
+    text = {key: (given.get(key) or "").strip() or default for key, default in DEFAULTS.items()}
+    market = _choice("MARKET", text["MARKET"], get_args(Market))
+    database_url = text["DATABASE_URL"]
+    if database_url:
+        database_url = _url("DATABASE_URL", database_url, ("postgresql", "postgres"))
+    retention = text["TICK_RETENTION_DAYS"]
+    metrics = text["METRICS_PORT"]
+    return Settings(
+        database_url=database_url or None,
+        data_dir=(ROOT / Path(text["DATA_DIR"]).expanduser()).resolve(),
+        streamlit_refresh_ms=int(
+            _number("STREAMLIT_REFRESH_MS", text["STREAMLIT_REFRESH_MS"], 250, 60_000)
+        ),
+        symbols=_symbols(text["SYMBOLS"]),
+        market=cast(Market, market),
+        feed=cast(Feed, _choice("FEED", text["FEED"], get_args(Feed))),
+        binance_ws_url=_url(
+            "BINANCE_WS_URL", text["BINANCE_WS_URL"] or WS_URLS[market], ("ws", "wss")
+        ),
+        binance_rest_url=_url(
+            "BINANCE_REST_URL", text["BINANCE_REST_URL"] or REST_URLS[market], ("http", "https")
+        ),
+        flush_ms=int(_number("FLUSH_MS", text["FLUSH_MS"], 10, 10_000)),
+        tick_retention_days=(
+            _number("TICK_RETENTION_DAYS", retention, 0.01, 36_500, float) if retention else None
+        ),
+        history_hours=_number("HISTORY_HOURS", text["HISTORY_HOURS"], 0, 24 * 365, float),
+        metrics_port=int(_number("METRICS_PORT", metrics, 1, 65_535)) if metrics else None,
+        log_level=_choice(
+            "LOG_LEVEL", text["LOG_LEVEL"], ("debug", "info", "warning", "error")
+        ).upper(),
+    )

@@ -1,0 +1,113 @@
+"""Holes in the trade ids: finding, closing and settling them, inside the caller's transaction."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.extras import execute_values
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Trade ids first_id … last_id (both included) that were not received."""
+
+    symbol: str
+    first_id: int
+    last_id: int
+
+
+def holes(ids: set[int], first: int | None, high: int | None) -> list[tuple[int, int]]:
+    """The ranges of ids that lie between known ones and are neither in `ids` nor in first … high.
+
+    `first` = `high` + 1 is a record that begins at `first` and holds nothing yet. Holes inside
+    the known range are not looked for: they stand in the gap table already.
+    """
+    edges = [(i, i) for i in ids if high is None or first is None or not first <= i <= high]
+    if first is not None and high is not None:
+        edges.append((min(first, high), high))
+    edges.sort()
+    return [
+        (left[1] + 1, right[0] - 1)
+        for left, right in itertools.pairwise(edges)
+        if right[0] > left[1] + 1
+    ]
+
+
+def first_missing(cursor: Cursor, number: int, first: int, last: int) -> int | None:
+    """The lowest id in first … last that is not stored; None where all are."""
+    cursor.execute(
+        "SELECT min(missing) FROM ("
+        " SELECT %(first)s AS missing WHERE NOT EXISTS (SELECT FROM trade"
+        "  WHERE instrument_id = %(number)s AND trade_id = %(first)s)"
+        " UNION ALL"
+        " SELECT trade_id + 1 FROM (SELECT trade_id,"
+        "   lead(trade_id) OVER (ORDER BY trade_id) AS following FROM trade"
+        "   WHERE instrument_id = %(number)s AND trade_id BETWEEN %(first)s AND %(last)s) AS stored"
+        " WHERE trade_id < %(last)s AND following IS DISTINCT FROM trade_id + 1) AS candidates",
+        {"number": number, "first": first, "last": last},
+    )
+    missing = one(cursor)[0]
+    return None if missing is None else int(missing)
+
+
+def close_filled(cursor: Cursor, number: int, low: int, high: int) -> None:
+    """Mark the open gaps touching low … high as filled where every id of theirs is stored.
+
+    The ends are looked at first: a repair runs upwards, so counting waits for its last page.
+    """
+    cursor.execute(
+        "UPDATE gap g SET state = 'filled', closed = clock_timestamp()"
+        " WHERE instrument_id = %(number)s AND state = 'open'"
+        " AND first_id <= %(high)s AND last_id >= %(low)s"
+        " AND CASE WHEN (SELECT count(*) FROM trade t WHERE t.instrument_id = %(number)s"
+        "   AND t.trade_id IN (g.first_id, g.last_id)) = least(2, g.last_id - g.first_id + 1)"
+        " THEN (SELECT count(*) FROM trade t WHERE t.instrument_id = %(number)s"
+        "   AND t.trade_id BETWEEN g.first_id AND g.last_id) = g.last_id - g.first_id + 1"
+        " ELSE false END",
+        {"number": number, "low": low, "high": high},
+    )
+
+
+def settle(
+    cursor: Cursor, number: int, gap: Gap, lost: tuple[int, int], state: str, why: str
+) -> None:
+    """Declare the ids `lost` inside an open gap `void` or `unrecoverable`.
+
+    What lies before and after them in the gap becomes rows of its own: `filled` where stored,
+    otherwise still open. Without effect where the gap is no longer open.
+    """
+    cursor.execute(
+        "DELETE FROM gap WHERE instrument_id = %s AND first_id = %s AND last_id = %s"
+        " AND state = 'open' RETURNING detected",
+        (number, gap.first_id, gap.last_id),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return
+    first, last = lost
+    parts = [
+        (gap.first_id, first - 1, "open", "", None),
+        (first, last, state, why, datetime.now(UTC)),
+        (last + 1, gap.last_id, "open", "", None),
+    ]
+    execute_values(
+        cursor,
+        "INSERT INTO gap (instrument_id, detected, first_id, last_id, state, reason, closed)"
+        " VALUES %s",
+        [(number, row[0], *part) for part in parts if part[0] <= part[1]],
+    )
+    close_filled(cursor, number, gap.first_id, gap.last_id)
+
+
+def one(cursor: Cursor) -> tuple[Any, ...]:
+    """The row that must be there."""
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError("a row that this program writes at start is missing: run init")
+    return row

@@ -1,0 +1,169 @@
+"""The read side of the store: bars, trades and the state of the feeds as plain rows and frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Engine, text
+
+BAR_COLUMNS = (
+    "open", "high", "low", "close", "volume", "quote_volume", "taker_buy_volume", "trades",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """One symbol's feed as stored. Ages are seconds by the database's clock, None where unknown.
+
+    `trade_age_s` counts from the exchange's trade time; `received_age_s` from our receipt.
+    """
+
+    symbol: str
+    state: str
+    detail: str
+    last_trade: datetime | None
+    last_received: datetime | None
+    trade_age_s: float | None
+    received_age_s: float | None
+    heartbeat_age_s: float | None
+    open_gaps: int
+    missing: int
+    stored: int
+    revision: int
+
+
+def _micros(when: datetime | None) -> int | None:
+    return None if when is None else pd.Timestamp(when).value // 1000
+
+
+def read_bars(
+    engine: Engine,
+    venue: str,
+    symbol: str,
+    bar_s: int,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> pd.DataFrame:
+    """Stored bars with start ≤ ts < end, oldest first: UTC index `ts` (open times), float columns.
+
+    quote_volume, taker_buy_volume and trades are NaN where the source does not tell them.
+    """
+    where = "venue = :venue AND symbol = :symbol AND bar_s = :bar_s"
+    where += " AND ts >= :start" if start is not None else ""
+    where += " AND ts < :end" if end is not None else ""
+    query = text(
+        f"SELECT (extract(epoch FROM ts) * 1000000)::bigint, {', '.join(BAR_COLUMNS)}"  # noqa: S608
+        f" FROM v_bars WHERE {where} ORDER BY ts"
+    )
+    with engine.connect() as connection:
+        rows = connection.execute(
+            query,
+            {"venue": venue, "symbol": symbol, "bar_s": bar_s, "start": start, "end": end},
+        ).fetchall()
+    return bars_frame([tuple(row) for row in rows])
+
+
+def bars_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """Rows (ts µs, open, … , trades) as a bar frame."""
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(BAR_COLUMNS))
+    # Epoch µs stay exact in float64 until the year 2255.
+    index = pd.DatetimeIndex(table[:, 0].astype("datetime64[us]"), tz="UTC", name="ts")
+    return pd.DataFrame(table[:, 1:], index=index, columns=pd.Index(BAR_COLUMNS))
+
+
+def newest_bar(engine: Engine, venue: str, symbol: str, bar_s: int) -> datetime | None:
+    """Open time of the newest stored bar; None where there is none."""
+    query = text(
+        "SELECT max(ts) FROM ("
+        " SELECT max(ts) AS ts FROM bar JOIN instrument USING (instrument_id)"
+        "  WHERE venue = :venue AND symbol = :symbol AND bar_s = :bar_s"
+        " UNION ALL SELECT max(ts) FROM kline JOIN instrument USING (instrument_id)"
+        "  WHERE venue = :venue AND symbol = :symbol AND bar_s = :bar_s) AS newest"
+    )
+    with engine.connect() as connection:
+        value: datetime | None = connection.execute(
+            query, {"venue": venue, "symbol": symbol, "bar_s": bar_s}
+        ).scalar()
+    return value
+
+
+def read_symbols(engine: Engine) -> dict[str, list[str]]:
+    """Venue → symbols that have something stored, in alphabetical order."""
+    query = text(
+        "SELECT venue, symbol FROM instrument i WHERE"
+        " EXISTS (SELECT FROM kline k WHERE k.instrument_id = i.instrument_id)"
+        " OR EXISTS (SELECT FROM bar b WHERE b.instrument_id = i.instrument_id)"
+        " ORDER BY venue, symbol"
+    )
+    found: dict[str, list[str]] = {}
+    with engine.connect() as connection:
+        for venue, symbol in connection.execute(query):
+            found.setdefault(venue, []).append(symbol)
+    return found
+
+
+def read_bar_sizes(engine: Engine, venue: str, symbol: str) -> list[int]:
+    """The bar lengths (seconds) stored for a symbol, shortest first."""
+    query = text(
+        "SELECT bar_s FROM (SELECT DISTINCT bar_s FROM kline JOIN instrument USING (instrument_id)"
+        " WHERE venue = :venue AND symbol = :symbol) AS sizes ORDER BY bar_s"
+    )
+    with engine.connect() as connection:
+        return [
+            int(row[0]) for row in connection.execute(query, {"venue": venue, "symbol": symbol})
+        ]
+
+
+def read_feeds(engine: Engine, venue: str) -> list[FeedStatus]:
+    """The state of every feed of a venue, by symbol."""
+    query = text(
+        "SELECT i.symbol, v.state, f.detail, f.last_trade, f.last_received,"
+        " extract(epoch FROM now() - f.last_trade), extract(epoch FROM now() - f.last_received),"
+        " extract(epoch FROM now() - f.heartbeat), count(g), "
+        " coalesce(sum(g.last_id - g.first_id + 1), 0), f.stored, f.revision"
+        " FROM feed f JOIN instrument i USING (instrument_id)"
+        " JOIN v_feed v ON v.venue = i.venue AND v.symbol = i.symbol"
+        " LEFT JOIN gap g ON g.instrument_id = f.instrument_id AND g.state = 'open'"
+        " WHERE i.venue = :venue"
+        " GROUP BY i.symbol, v.state, f.instrument_id ORDER BY i.symbol"
+    )
+    with engine.connect() as connection:
+        return [
+            FeedStatus(
+                *row[:5], *(None if age is None else float(age) for age in row[5:8]),
+                *(int(count) for count in row[8:]),
+            )
+            for row in connection.execute(query, {"venue": venue})
+        ]  # fmt: skip
+
+
+def read_ticks(
+    engine: Engine, venue: str, symbol: str, start: datetime, end: datetime, limit: int
+) -> pd.DataFrame:
+    """Trades with start ≤ ts < end in the order of their ids, at most `limit`: index `ts`,
+    columns trade_id, price, size, buyer_is_maker."""
+    query = text(
+        "SELECT (extract(epoch FROM ts) * 1000000)::bigint, trade_id, price, size, buyer_is_maker"
+        " FROM v_ticks WHERE venue = :venue AND symbol = :symbol AND ts >= :start AND ts < :end"
+        " ORDER BY trade_id LIMIT :limit"
+    )
+    parameters = {"venue": venue, "symbol": symbol, "start": start, "end": end, "limit": limit}
+    with engine.connect() as connection:
+        rows = connection.execute(query, parameters).fetchall()
+    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), (), ()]
+    index = pd.DatetimeIndex(
+        np.array(columns[0], dtype=np.int64).astype("datetime64[us]"), tz="UTC", name="ts"
+    )
+    return pd.DataFrame(
+        {
+            "trade_id": np.array(columns[1], dtype=np.int64),
+            "price": np.array(columns[2], dtype=np.float64),
+            "size": np.array(columns[3], dtype=np.float64),
+            "buyer_is_maker": np.array(columns[4], dtype=bool),
+        },
+        index=index,
+    )
