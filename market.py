@@ -54,6 +54,15 @@ class Kline:
     trades: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something received that cannot be stored as a trade, kept with the reason."""
+
+    reason: str
+    frame: str
+    symbol: str | None = None
+
+
 def check_symbol(text: str) -> str:
     """The symbol in upper case; ValueError where it cannot be one.
 

@@ -58,6 +58,14 @@ class Settings:
         """The venue that real trades of this market are stored under."""
         return "binance" if self.market == "spot" else "binance-usdm"
 
+    @property
+    def own_addresses(self) -> bool:
+        """Whether the exchange's addresses were set rather than left at Binance's."""
+        return (
+            self.binance_ws_url != WS_URLS[self.market]
+            and self.binance_rest_url != REST_URLS[self.market]
+        )
+
 
 def _refuse(key: str, value: str, allowed: str) -> SettingsError:
     return SettingsError(f"{key}={value!r} is not usable: allowed is {allowed}")

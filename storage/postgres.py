@@ -20,7 +20,7 @@ import psycopg2
 from psycopg2.extras import execute_values
 from sqlalchemy import create_engine
 
-from market import Kline, Trade, Venue
+from market import Kline, Rejected, Trade, Venue
 from storage.gaps import Gap, close_filled, first_missing, holes, one, settle
 
 if TYPE_CHECKING:
@@ -122,15 +122,6 @@ class Written:
     duplicates: int
     conflicts: int
     gaps: tuple[Gap, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Something received that is no storable trade, kept with its reason."""
-
-    reason: str
-    frame: str
-    symbol: str | None = None
 
 
 def at(ts_us: int) -> datetime:
@@ -351,6 +342,12 @@ class PostgresStore:
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
             return first_missing(cursor, number, gap.first_id, gap.last_id)
+
+    def close_gap(self, venue: Venue, gap: Gap) -> None:
+        """Mark the gap as filled if every id of it is stored."""
+        number = self.instrument_id(venue, gap.symbol)
+        with self.transaction() as cursor:
+            close_filled(cursor, number, gap.first_id, gap.last_id)
 
     def settle(self, venue: Venue, gap: Gap, first: int, last: int, state: str, why: str) -> None:
         """Declare first … last inside an open gap `void` or `unrecoverable`; see gaps.settle."""

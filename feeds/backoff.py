@@ -1,0 +1,19 @@
+"""How long to wait before the next attempt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+
+def backoff(rng: random.Random, first_s: float = 0.5, cap_s: float = 30.0) -> Iterator[float]:
+    """Waits in seconds, without end: full jitter below a ceiling that doubles up to `cap_s`.
+
+    Full jitter spreads the reconnects of many clients best (M. Brooker, "Exponential Backoff And
+    Jitter", AWS Architecture Blog 2015). Each wait is at least a tenth of its ceiling, so that a
+    refused handshake never becomes a hot loop.
+    """
+    ceiling = first_s
+    while True:
+        yield rng.uniform(ceiling / 10, ceiling)
+        ceiling = min(cap_s, ceiling * 2)

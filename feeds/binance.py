@@ -1,0 +1,206 @@
+"""Binance's public market data: addresses, and frames → trades. Pure; the sockets are elsewhere.
+
+Prices and sizes are stored as float8, so a number is accepted only where the float reads back as
+exactly the decimal that was sent (always so up to 15 significant digits); anything else is
+rejected with its reason and kept, never rounded in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from market import Kline, Rejected, Trade
+
+_DECIMAL = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_EXACT_CHARS = 16  # at most 15 digits and a point
+_ID_LIMIT = 2**63
+_US_FROM = 10**14  # larger times are µs, smaller ones ms, for every moment from 1973 to 5138
+_TIME_RANGE_US = (1_230_000_000_000_000, 4_100_000_000_000_000)  # 2008 … 2099
+MAX_FRAME_BYTES = 32 * 2**20
+REST_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A message about the connection instead of the market."""
+
+    kind: Literal["ack", "error", "shutdown"]
+    text: str
+
+
+class _Data(msgspec.Struct):
+    e: str
+    s: str
+    t: int
+    p: str
+    q: str
+    T: int
+    m: bool
+
+
+class _Combined(msgspec.Struct):
+    data: _Data
+
+
+_combined = msgspec.json.Decoder(_Combined).decode
+_raw = msgspec.json.Decoder(_Data).decode
+
+
+def stream_url(base: str, symbols: Iterable[str]) -> str:
+    """The combined stream of the trades of `symbols`, below a bare base address."""
+    return f"{base}/stream?streams=" + "/".join(f"{s.lower()}@trade" for s in symbols)
+
+
+def parse(frame: str | bytes, received_us: int) -> Trade | Control | Rejected | None:
+    """One frame, raw or combined, as what it means; None for streams that hold no trades."""
+    try:
+        message = _combined(frame).data
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            message = _raw(frame)
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
+            return _parse_other(frame, received_us)
+    if message.e != "trade":
+        return None
+    return _trade(frame, received_us, message)
+
+
+def _trade(frame: str | bytes, received_us: int, data: _Data) -> Trade | Rejected:
+    try:
+        return Trade(
+            data.s,
+            _trade_id(data.t),
+            _time_us(data.T),
+            exact(data.p, "price"),
+            exact(data.q, "size"),
+            data.m,
+            received_us,
+        )
+    except ValueError as error:
+        return Rejected(str(error), _shown(frame), data.s)
+
+
+def _parse_other(frame: str | bytes, received_us: int) -> Trade | Control | Rejected | None:
+    """Everything that is not a trade in the usual form."""
+    try:
+        message = json.loads(frame, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        return Rejected(f"not JSON: {error}", _shown(frame))
+    if isinstance(message, dict):
+        control = _control(message)
+        if control is not None:
+            return control
+        data = message.get("data", message)
+        if isinstance(data, dict) and data.get("e") == "trade":
+            return _odd_trade(frame, received_us, data)
+        if isinstance(data, dict) and ("e" in data or "u" in data):
+            return None  # another stream's event: bookTicker has no "e"
+    return Rejected("not a message of this protocol", _shown(frame))
+
+
+def _control(message: dict[str, Any]) -> Control | None:
+    data = message.get("data", message)
+    if isinstance(data, dict) and data.get("e") == "serverShutdown":
+        return Control("shutdown", "the server announces its shutdown")
+    error = message.get("error", message)
+    if isinstance(error, dict) and "code" in error and "msg" in error:
+        return Control("error", f"{error['code']}: {error['msg']}")
+    if "result" in message and "id" in message:
+        return Control("ack", json.dumps(message["result"], default=str))
+    return None
+
+
+def _odd_trade(frame: str | bytes, received_us: int, data: dict[str, Any]) -> Trade | Rejected:
+    """A trade whose fields have unusual types: JSON numbers are as exact as strings."""
+    symbol = data.get("s")
+    try:
+        if not isinstance(symbol, str) or not symbol:
+            raise ValueError(f"symbol {symbol!r} is no text")
+        if not isinstance(data.get("m"), bool):
+            raise ValueError(f"buyer_is_maker {data.get('m')!r} is neither true nor false")
+        for field, what in (("t", "trade id"), ("T", "trade time")):
+            if type(data.get(field)) is not int:
+                raise ValueError(f"{what} {data.get(field)!r} is no integer")
+        return Trade(
+            symbol,
+            _trade_id(data["t"]),
+            _time_us(data["T"]),
+            exact(data.get("p"), "price"),
+            exact(data.get("q"), "size"),
+            data["m"],
+            received_us,
+        )
+    except ValueError as error:
+        return Rejected(str(error), _shown(frame), symbol if isinstance(symbol, str) else None)
+
+
+def exact(value: object, what: str) -> float:
+    """A positive decimal as the float that reads back as the same decimal; else ValueError."""
+    text = str(value) if type(value) in (int, Decimal) else value
+    if not isinstance(text, str) or not _DECIMAL.fullmatch(text):
+        raise ValueError(f"{what} {value!r} is no positive decimal number")
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{what} {text!r} is not positive and finite")
+    if len(text) > _EXACT_CHARS and Decimal(repr(number)) != Decimal(text):
+        raise ValueError(f"{what} {text!r} has more digits than can be stored exactly")
+    return number
+
+
+def _trade_id(value: int) -> int:
+    if not 0 <= value < _ID_LIMIT:
+        raise ValueError(f"trade id {value} is outside 0 … 2^63-1")
+    return value
+
+
+def _time_us(value: int) -> int:
+    micros = value if value >= _US_FROM else value * 1000
+    if not _TIME_RANGE_US[0] <= micros <= _TIME_RANGE_US[1]:
+        raise ValueError(f"trade time {value} is no time in ms or µs between 2008 and 2099")
+    return micros
+
+
+def _shown(frame: str | bytes) -> str:
+    text = frame if isinstance(frame, str) else frame[:10_000].decode("utf-8", "backslashreplace")
+    return text[:10_000]
+
+
+def parse_rest_trades(symbol: str, rows: Any, received_us: int) -> list[Trade]:
+    """The rows of /api/v3/historicalTrades or /trades. ValueError where they are not that."""
+    if not isinstance(rows, list):
+        raise ValueError(f"expected a list of trades, received {str(rows)[:200]}")
+    return [
+        Trade(
+            symbol,
+            _trade_id(int(row["id"])),
+            _time_us(int(row["time"])),
+            exact(row["price"], "price"),
+            exact(row["qty"], "size"),
+            bool(row["isBuyerMaker"]),
+            received_us,
+        )
+        for row in rows
+    ]
+
+
+def parse_klines(symbol: str, bar_s: int, rows: Any) -> list[Kline]:
+    """The rows of /api/v3/klines, the bar that is still forming included if it is there."""
+    if not isinstance(rows, list):
+        raise ValueError(f"expected a list of klines, received {str(rows)[:200]}")
+    return [
+        Kline(
+            symbol=symbol, bar_s=bar_s, ts_us=_time_us(int(row[0])),
+            open=float(row[1]), high=float(row[2]), low=float(row[3]), close=float(row[4]),
+            volume=float(row[5]), quote_volume=float(row[7]), taker_buy_volume=float(row[9]),
+            trades=int(row[8]),
+        )
+        for row in rows
+    ]  # fmt: skip

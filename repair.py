@@ -1,0 +1,129 @@
+"""Filling the holes: every open gap is asked for by id until it is filled or known to be lost.
+
+By id and never by time: hundreds of trades can share one millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+import psycopg2
+from sqlalchemy.exc import SQLAlchemyError
+
+from feeds.backoff import backoff
+from feeds.binance import REST_PAGE
+from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
+from market import Venue
+from storage.gaps import Gap
+from storage.postgres import PostgresStore
+
+log = logging.getLogger("repair")
+DATABASE_ERRORS = (psycopg2.Error, SQLAlchemyError)
+PATIENCE = 40  # empty answers in a row, some 15 minutes, before a gap is given up
+
+
+class Repair:
+    """Repairs the gaps of one venue, one symbol at a time each."""
+
+    def __init__(self, store: PostgresStore, rest: BinanceRest, venue: Venue) -> None:
+        self._store = store
+        self._rest = rest
+        self._venue = venue
+        self._rng = random.Random()  # noqa: S311 - jitter, not cryptography
+        self._wanted: dict[str, asyncio.Event] = {}
+
+    def wake(self, symbol: str) -> None:
+        """There may be a new gap in `symbol`."""
+        self._event(symbol).set()
+
+    def _event(self, symbol: str) -> asyncio.Event:
+        return self._wanted.setdefault(symbol, asyncio.Event())
+
+    async def watch(self, symbol: str) -> None:
+        """Repair every gap of `symbol`, those of earlier runs first; runs until cancelled."""
+        event = self._event(symbol)
+        event.set()
+        waits = backoff(self._rng, 0.25)
+        while True:
+            await event.wait()
+            event.clear()
+            try:
+                while gaps := await asyncio.to_thread(self._store.open_gaps, self._venue, symbol):
+                    await self._repair(gaps[0])
+                    waits = backoff(self._rng, 0.25)
+            except (RestError, *DATABASE_ERRORS) as error:
+                wait = max(next(waits), getattr(error, "retry_after_s", 0.0))
+                log.warning("repair of %s waits %.1f s: %s", symbol, wait, error)
+                await asyncio.sleep(wait)
+                event.set()
+
+    async def _repair(self, gap: Gap) -> None:
+        """Ask for the gap page by page, until it is filled or a part of it is known to be lost."""
+        log.info("gap in %s: ids %d to %d", gap.symbol, gap.first_id, gap.last_id)
+        waits = backoff(self._rng, 0.25)
+        empty = 0
+        missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
+        while missing is not None:
+            try:
+                page = await self._rest.trades_from(
+                    gap.symbol, missing, min(REST_PAGE, gap.last_id - missing + 1)
+                )
+            except InvalidSymbol as error:
+                await self._lose(gap, missing, gap.last_id, "unrecoverable", str(error))
+                return
+            if not page:
+                empty += 1  # REST may trail the stream
+                if empty >= PATIENCE:
+                    why = f"the exchange has not told them in {empty} requests"
+                    await self._lose(gap, missing, gap.last_id, "unrecoverable", why)
+                    return
+                await asyncio.sleep(next(waits))
+                continue
+            if page[0].trade_id > missing:
+                await self._skip(gap, missing, min(page[0].trade_id - 1, gap.last_id))
+                return
+            empty = 0
+            wanted = [trade for trade in page if missing <= trade.trade_id <= gap.last_id]
+            if not wanted:
+                raise RestError(f"asked for {gap.symbol} from id {missing}, received earlier ones")
+            await asyncio.to_thread(self._store.write, self._venue, wanted)
+            missing = _after(wanted[0].trade_id, [t.trade_id for t in wanted])
+            if missing > gap.last_id:
+                missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
+        await asyncio.to_thread(self._store.close_gap, self._venue, gap)
+        log.info("gap in %s filled: ids %d to %d", gap.symbol, gap.first_id, gap.last_id)
+
+    async def _skip(self, gap: Gap, first: int, last: int) -> None:
+        """The exchange begins later than asked: the ids never were trades, or are gone."""
+        before = await self._rest.trades_from(gap.symbol, max(0, first - 1), 1)
+        if before and before[0].trade_id == first - 1:
+            why = "the exchange tells the trades before and after, but none with these ids"
+            await self._lose(gap, first, last, "void", why)
+        else:
+            why = f"the exchange tells nothing before id {last + 1} any more"
+            await self._lose(gap, first, last, "unrecoverable", why)
+
+    async def _lose(self, gap: Gap, first: int, last: int, state: str, why: str) -> None:
+        log.error("%s ids %d to %d are %s: %s", gap.symbol, first, last, state, why)
+        await asyncio.to_thread(self._store.settle, self._venue, gap, first, last, state, why)
+
+    async def catch_up(self, symbol: str, after: int) -> int:
+        """Fetch what the exchange has beyond id `after` (a stream that has fallen silent); the
+        newest id then known."""
+        while page := await self._rest.trades_from(symbol, after + 1):
+            await asyncio.to_thread(self._store.write, self._venue, page)
+            after = page[-1].trade_id
+            if len(page) < REST_PAGE:
+                break
+        return after
+
+
+def _after(expected: int, ids: list[int]) -> int:
+    """The first id that does not continue the run beginning at `expected`."""
+    for trade_id in ids:
+        if trade_id != expected:
+            break
+        expected += 1
+    return expected

@@ -1,0 +1,256 @@
+"""The write path against a real PostgreSQL: exactly once, whatever the order and repetition."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from feeds.binance import parse
+from market import Kline, Rejected, Trade
+from storage.gaps import Gap, holes
+from storage.maintenance import audit, health, prune
+from storage.postgres import TRADES_PER_PARTITION, PostgresStore, at
+from storage.queries import newest_bar, read_bars, read_feeds, read_symbols, read_ticks
+from tests.conftest import shared
+
+MINUTE_US = 60_000_000
+T0 = 1_723_161_600_000_000  # 2024-08-09 00:00:00 UTC
+
+
+def trade(trade_id: int, ts_us: int = T0, price: float = 100.0, **changes: Any) -> Trade:
+    made = Trade("BTCUSDT", trade_id, ts_us, price, 0.5, False, ts_us + 1000)
+    return made._replace(**changes)
+
+
+def rows(store: PostgresStore, query: str) -> list[tuple[Any, ...]]:
+    with store.transaction() as cursor:
+        cursor.execute(query)
+        return cursor.fetchall()
+
+
+def captured(symbol: str) -> list[Trade]:
+    path = shared("market", f"spot_{symbol.lower()}_trade.jsonl.gz")
+    trades = []
+    with gzip.open(path, "rt") as lines:
+        for line in lines:
+            received_ns, frame = line.split(" ", 1)
+            made = parse(frame, int(received_ns) // 1000)
+            assert isinstance(made, Trade)
+            trades.append(made)
+    return trades
+
+
+def test_a_batch_twice_changes_nothing(store: PostgresStore) -> None:
+    batch = [trade(i, T0 + i * 1000) for i in range(10, 20)]
+    first = store.write("binance", batch)
+    before = rows(store, "SELECT * FROM v_bars ORDER BY bar_s")
+    second = store.write("binance", batch)
+    assert (first.stored, first.duplicates) == (10, 0)
+    assert (second.stored, second.duplicates, second.conflicts) == (0, 10, 0)
+    assert rows(store, "SELECT * FROM v_bars ORDER BY bar_s") == before
+
+
+def test_the_same_trade_in_ms_and_us_is_one_row(store: PostgresStore) -> None:
+    store.write("binance", [trade(7, T0 + 123_000)])
+    written = store.write("binance", [trade(7, T0 + 123_456)])
+    assert (written.stored, written.conflicts) == (0, 0)
+    assert len(rows(store, "SELECT * FROM v_ticks")) == 1
+
+
+def test_of_two_prices_the_first_stays_and_the_second_is_kept_aside(store: PostgresStore) -> None:
+    store.write("binance", [trade(7, price=100.0)])
+    written = store.write("binance", [trade(7, price=101.0), trade(8)])
+    assert (written.stored, written.conflicts) == (1, 1)
+    assert rows(store, "SELECT price FROM v_ticks WHERE trade_id = 7") == [(100.0,)]
+    reason, frame = rows(store, "SELECT reason, frame FROM quarantine")[0]
+    assert "100" in reason
+    assert "101" in frame
+
+
+def test_one_id_on_two_symbols_and_two_venues_is_three_trades(store: PostgresStore) -> None:
+    store.write("binance", [trade(1), trade(1, symbol="ETHUSDT")])
+    store.write("local", [trade(1)])
+    assert len(rows(store, "SELECT * FROM v_ticks")) == 3
+
+
+def test_instants_and_floats_come_back_unaltered(store: PostgresStore) -> None:
+    odd = trade(1, T0 + 1, price=0.1 + 0.2, size=1e-8)
+    store.write("binance", [odd])
+    ticks = read_ticks(
+        store.engine, "binance", "BTCUSDT", at(T0), at(T0 + MINUTE_US), limit=10
+    )
+    assert ticks.index[0].value == (T0 + 1) * 1000
+    assert (ticks["price"].iloc[0], ticks["size"].iloc[0]) == (odd.price, odd.size)
+
+
+def test_a_jump_opens_a_gap_that_holds_the_cursor_until_it_is_filled(store: PostgresStore) -> None:
+    store.write("binance", [trade(100)])
+    written = store.write("binance", [trade(150, T0 + 5000)])
+    assert written.gaps == (Gap("BTCUSDT", 101, 149),)
+    assert rows(store, "SELECT last_trade_id FROM v_feed") == [(100,)]
+    store.write("binance", [trade(i, T0 + 10) for i in range(101, 149)])
+    assert store.first_missing("binance", Gap("BTCUSDT", 101, 149)) == 149
+    assert store.open_gaps("binance", "BTCUSDT") != []
+    store.write("binance", [trade(149, T0 + 20)])
+    assert store.open_gaps("binance", "BTCUSDT") == []
+    assert rows(store, "SELECT state, closed IS NOT NULL FROM v_gaps") == [("filled", True)]
+    assert rows(store, "SELECT last_trade_id FROM v_feed") == [(150,)]
+
+
+def test_lost_ids_are_named_and_the_rest_of_the_gap_stays_open(store: PostgresStore) -> None:
+    store.write("binance", [trade(100), trade(200)])
+    gap = Gap("BTCUSDT", 101, 199)
+    store.write("binance", [trade(i) for i in range(101, 121)])
+    store.settle("binance", gap, 121, 130, "void", "never were")
+    found = rows(store, "SELECT first_id, last_id, state FROM v_gaps ORDER BY 1")
+    assert found == [(101, 120, "filled"), (121, 130, "void"), (131, 199, "open")]
+    assert rows(store, "SELECT last_trade_id FROM v_feed") == [(130,)]
+
+
+def test_a_record_begins_where_it_is_told_to(store: PostgresStore) -> None:
+    store.begin_at("binance", "BTCUSDT", 90)
+    written = store.write("binance", [trade(100)])
+    assert written.gaps == (Gap("BTCUSDT", 90, 99),)
+    store.begin_at("binance", "BTCUSDT", 5)
+    assert store.known_ids("binance", "BTCUSDT") == (90, 100)
+
+
+@pytest.mark.parametrize(
+    ("ids", "first", "high", "expected"),
+    [
+        ({5, 6, 7}, None, None, []),
+        ({5, 9}, None, None, [(6, 8)]),
+        ({12}, 5, 10, [(11, 11)]),
+        ({7, 11}, 5, 10, []),
+        ({2}, 5, 10, [(3, 4)]),
+        ({10}, 10, 9, []),
+        ({12, 13}, 10, 9, [(10, 11)]),
+    ],
+)
+def test_holes(
+    ids: set[int], first: int | None, high: int | None, expected: list[tuple[int, int]]
+) -> None:
+    assert holes(ids, first, high) == expected
+
+
+def test_bars_do_not_depend_on_the_order_or_the_batches(store: PostgresStore) -> None:
+    rng = random.Random(3)
+    trades = [
+        trade(i, T0 + i * 37_000, price=100 + rng.randint(-50, 50) / 100, buyer_is_maker=i % 3 == 0)
+        for i in range(5_000)
+    ]
+    store.write("binance", trades)
+    shuffled = [t._replace(symbol="ETHUSDT") for t in trades]
+    rng.shuffle(shuffled)
+    while shuffled:
+        count = rng.randint(1, 700)
+        store.write("binance", shuffled[:count])
+        shuffled = shuffled[max(1, count - 20) :]  # some trades come twice
+    for bar_s in (1, 60):
+        one = read_bars(store.engine, "binance", "BTCUSDT", bar_s)
+        other = read_bars(store.engine, "binance", "ETHUSDT", bar_s)
+        pd.testing.assert_frame_equal(one, other, rtol=1e-12)
+    assert audit(store)["ok"]
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "ETHUSDT"])
+def test_the_real_capture_is_stored_unaltered(store: PostgresStore, symbol: str) -> None:
+    truth = json.loads(shared("market", "ground_truth.json").read_text())[f"spot_{symbol.lower()}"]
+    trades = captured(symbol)
+    for start in range(0, len(trades), 5_000):
+        store.write("binance", trades[start : start + 5_100])  # each batch overlaps the next
+    stored = rows(
+        store,
+        "SELECT trade_id, price, size, (extract(epoch FROM ts) * 1000)::bigint, buyer_is_maker"
+        " FROM v_ticks ORDER BY trade_id",
+    )
+    assert len(stored) == truth["rows"]
+    lines = "".join(
+        f"{i} {price:.8f} {size:.8f} {ts} {maker}\n" for i, price, size, ts, maker in stored
+    )
+    sent = "".join(
+        f"{t.trade_id} {t.price:.8f} {t.size:.8f} {t.ts_us // 1000} {t.buyer_is_maker}\n"
+        for t in trades
+    )
+    assert hashlib.sha256(lines.encode()).digest() == hashlib.sha256(sent.encode()).digest()
+    assert f"{sum(round(s * 10**8) for _, _, s, _, _ in stored) / 10**8:.8f}" == truth["sum_qty"]
+    report = audit(store)["venues"]["binance"][symbol]
+    assert report["ok"]
+    assert (report["first_id"], report["last_id"]) == (truth["first_id"], truth["last_id"])
+
+
+def test_klines_fill_in_and_give_way_to_more_complete_trades(store: PostgresStore) -> None:
+    kline = Kline("BTCUSDT", 60, T0, 1.0, 2.0, 0.5, 1.5, 10.0, 15.0, 4.0, 3)
+    store.write_klines("binance", [kline])
+    store.write("binance", [trade(1, T0), trade(2, T0 + 1)])
+    assert rows(store, "SELECT source, trades FROM v_bars WHERE bar_s = 60") == [("klines", 3)]
+    store.write("binance", [trade(3, T0 + 2)])
+    assert rows(store, "SELECT source, trades FROM v_bars WHERE bar_s = 60") == [("ticks", 3)]
+    assert store.write_klines("binance", [kline]) == 0
+
+
+def test_retention_drops_old_trades_and_keeps_bars(store: PostgresStore) -> None:
+    day = 86_400_000_000
+    edge = TRADES_PER_PARTITION
+    old = [trade(i, T0 - 10 * day) for i in range(edge - 5, edge + 5)]
+    new = [trade(i, T0) for i in range(edge + 5, edge + 10)]
+    store.write("binance", old + new)
+    now = datetime.fromtimestamp(T0 / 1e6, UTC)
+    assert prune(store, 3, now) == {"partitions": 1, "trades": 10}
+    assert len(rows(store, "SELECT * FROM v_ticks")) == 5
+    assert len(rows(store, "SELECT * FROM v_bars WHERE bar_s = 60")) == 2
+    assert audit(store)["ok"]
+    # a partition dropped behind the writer's back is made again
+    assert store.write("binance", [trade(edge - 1, T0)]).stored == 1
+
+
+def test_audit_finds_what_is_missing_or_wrong(store: PostgresStore) -> None:
+    store.write("binance", [trade(i, T0 + i) for i in range(1, 10)])
+    assert audit(store)["ok"]
+    rows_before = audit(store)["venues"]["binance"]["BTCUSDT"]
+    assert rows_before["trades"] == 9
+    with store.transaction() as cursor:
+        cursor.execute("DELETE FROM trade WHERE trade_id = 5")
+    report = audit(store)["venues"]["binance"]["BTCUSDT"]
+    assert (report["ok"], report["missing_unnamed"], report["bars_different"]) == (False, 1, 2)
+
+
+def test_health_tells_a_stopped_daemon_and_an_open_gap(store: PostgresStore) -> None:
+    assert not health(store)["healthy"]
+    store.write("binance", [trade(1), trade(5)])
+    with store.transaction() as cursor:
+        cursor.execute("UPDATE feed SET state = 'live', heartbeat = now()")
+    report = health(store)
+    assert report["problems"] == ["binance BTCUSDT: 1 open gaps, 3 trades missing"]
+    store.write("binance", [trade(i) for i in (2, 3, 4)])
+    assert health(store)["healthy"]
+    with store.transaction() as cursor:
+        cursor.execute("UPDATE feed SET heartbeat = now() - interval '20 seconds'")
+    assert read_feeds(store.engine, "binance")[0].state == "stopped"
+    assert not health(store)["healthy"]
+
+
+def test_what_cannot_be_a_trade_is_kept(store: PostgresStore) -> None:
+    store.quarantine("binance", [Rejected("price '0' is not positive", '{"p":"0\0"}', "BTCUSDT")])
+    assert rows(store, "SELECT symbol, frame FROM quarantine") == [("BTCUSDT", '{"p":"0\\0"}')]
+
+
+def test_the_readers_find_symbols_and_the_newest_bar(store: PostgresStore) -> None:
+    assert read_symbols(store.engine) == {}
+    assert newest_bar(store.engine, "binance", "BTCUSDT", 60) is None
+    store.write("binance", [trade(1, T0 + 61_000_000)])
+    assert read_symbols(store.engine) == {"binance": ["BTCUSDT"]}
+    assert newest_bar(store.engine, "binance", "BTCUSDT", 60) == at(T0 + MINUTE_US)
+
+
+def test_init_may_run_again_and_beside_itself(store: PostgresStore) -> None:
+    store.write("binance", [trade(1)])
+    store.init()
+    assert len(rows(store, "SELECT * FROM v_ticks")) == 1
