@@ -16,7 +16,16 @@ import pandas as pd
 from pykalman import KalmanFilter
 from statsmodels.tsa.stattools import adfuller
 
-from indicators import Array, Moments, check_ddof, check_number, check_window, series_values
+from indicators import (
+    Array,
+    Moments,
+    check_ddof,
+    check_number,
+    check_window,
+    full_sample,
+    same_index,
+    series_values,
+)
 
 __all__ = [
     "AdfResult",
@@ -32,15 +41,8 @@ __all__ = [
     "zscore",
 ]
 
-KALMAN_COLUMNS = (
-    "beta",
-    "intercept",
-    "beta_prior",
-    "intercept_prior",
-    "innovation",
-    "innovation_std",
-    "beta_std",
-)
+_STATE = ("beta", "intercept", "beta_prior", "intercept_prior")
+KALMAN_COLUMNS = (*_STATE, "innovation", "innovation_std", "beta_std")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +76,6 @@ class KalmanNoise:
     log_likelihood: float
     iterations: int
     converged: bool
-
-
-def same_index(name_a: str, a: pd.Series[float], name_b: str, b: pd.Series[float]) -> None:
-    """ValueError unless both Series have the same index."""
-    if not a.index.equals(b.index):
-        raise ValueError(
-            f"{name_a} ({len(a)} rows) and {name_b} ({len(b)} rows) have different indexes: "
-            "equal ones are allowed, see resampling.align"
-        )
-
-
-def full_sample(name: str, series: object, least: int) -> Array:
-    """The values of a Series of at least `least` finite rows; ValueError otherwise."""
-    values = series_values(name, series)
-    if len(values) < least:
-        raise ValueError(f"{name} has {len(values)} rows: at least {least} are allowed")
-    bad = np.flatnonzero(np.isnan(values))
-    if bad.size and isinstance(series, pd.Series):
-        row = int(bad[0])
-        raise ValueError(
-            f"{name} is {series.iloc[row]} at row {row} ({series.index[row]}): "
-            "only finite numbers are allowed"
-        )
-    return values
 
 
 def _pair(y: pd.Series[float], x: pd.Series[float]) -> tuple[Array, Array]:
@@ -246,7 +224,7 @@ def fit_kalman_noise(
     *,
     delta: float = 1e-4,
     observation_variance: float | None = None,
-    iterations: int = 50,
+    iterations: int = 20,
     tolerance: float = 1e-6,
     intercept: bool = True,
 ) -> KalmanNoise:
@@ -258,41 +236,55 @@ def fit_kalman_noise(
     of the diagonal is kept, which is the exact M-step under that restriction, so the likelihood
     never falls. The start of the state is the OLS estimate with the information of a single row,
     not the filter's certain 0: its first error, the whole price, would pass for noise.
-    Raises ValueError as `ols_hedge_ratio` and for fewer than 10 rows. Some 0.2 ms a row and
+    Raises ValueError as `ols_hedge_ratio` and for fewer than 10 rows. Some 0.3 ms a row and
     iteration. Source: Shumway and Stoffer (1982), J. Time Series Analysis 3(4), 253-264.
     """
-    drift = check_number("delta", delta, 0.0, 1.0, open_low=True)
-    drift /= 1.0 - drift
     steps = check_window("iterations", iterations, 1)
+    least = check_number("tolerance", tolerance, 0.0, 1.0, open_low=False)
     ys, xs = full_sample("y", y, 10), full_sample("x", x, 10)
-    start = ols_hedge_ratio(y, x, intercept=intercept)
-    design = np.column_stack([xs, np.ones_like(xs)])[:, : 2 if intercept else 1]
-    errors = ys - start.intercept - start.beta * xs
-    floor = float(np.finfo(float).tiny) + 1e-24 * float(ys @ ys) / len(ys)
-    variance = max(float(errors @ errors) / len(ys), floor)
-    noise = variance if observation_variance is None else observation_variance
-    noise = check_number("observation_variance", noise, 0.0, math.inf, open_low=True)
-    size = design.shape[1]
-    model = KalmanFilter(
-        transition_matrices=np.eye(size),
-        observation_matrices=design[:, None, :],
-        transition_covariance=drift * np.eye(size),
-        observation_covariance=np.array([[noise]]),
-        initial_state_mean=np.array([start.beta, start.intercept])[:size],
-        initial_state_covariance=len(ys) * variance * np.linalg.inv(design.T @ design),
-        em_vars=["transition_covariance", "observation_covariance"],
-    )
-    likelihood = float(model.loglikelihood(ys))
-    for step in range(1, steps + 1):
-        model = model.em(ys, n_iter=1)
+    model = _kalman_model(ys, xs, ols_hedge_ratio(y, x, intercept=intercept), intercept)
+    floor = _set_noise(model, ys, delta, observation_variance)
+    size = model.initial_state_mean.size
+    likelihood, converged = float(model.loglikelihood(ys)), False
+    done = 0
+    while done < steps and not converged:
+        done += 1
+        model.em(ys, n_iter=1)
         drift = max(float(np.trace(model.transition_covariance)) / size, 1e-300)
         noise = max(float(model.observation_covariance[0, 0]), floor)
         model.transition_covariance = drift * np.eye(size)
         model.observation_covariance = np.array([[noise]])
         before, likelihood = likelihood, float(model.loglikelihood(ys))
-        if abs(likelihood - before) <= tolerance * max(abs(before), 1.0):
-            return KalmanNoise(drift / (1.0 + drift), noise, likelihood, step, True)
-    return KalmanNoise(drift / (1.0 + drift), noise, likelihood, steps, False)
+        converged = abs(likelihood - before) <= least * abs(before)
+    return KalmanNoise(drift / (1.0 + drift), noise, likelihood, done, converged)
+
+
+def _kalman_model(y: Array, x: Array, start: HedgeRatio, intercept: bool) -> KalmanFilter:
+    """The random-walk regression in pykalman's terms, begun at the OLS estimate."""
+    size = 2 if intercept else 1
+    design = np.column_stack([x, np.ones_like(x)])[:, :size]
+    errors = y - start.intercept - start.beta * x
+    one_row = float(errors @ errors) * np.linalg.inv(design.T @ design)
+    return KalmanFilter(
+        transition_matrices=np.eye(size),
+        observation_matrices=design[:, None, :],
+        initial_state_mean=np.array([start.beta, start.intercept])[:size],
+        initial_state_covariance=one_row,
+        em_vars=["transition_covariance", "observation_covariance"],
+    )
+
+
+def _set_noise(model: KalmanFilter, y: Array, delta: float, variance: float | None) -> float:
+    """Give `model` its noise to begin with; returns the least observation variance to trust."""
+    drift = check_number("delta", delta, 0.0, 1.0, open_low=True)
+    size = model.initial_state_mean.size
+    errors = y - model.observation_matrices[:, 0, :] @ model.initial_state_mean
+    floor = float(np.finfo(np.float64).tiny) + 1e-24 * float(y @ y) / len(y)
+    noise = max(float(errors @ errors) / len(y), floor) if variance is None else variance
+    noise = check_number("observation_variance", noise, 0.0, math.inf, open_low=True)
+    model.transition_covariance = drift / (1.0 - drift) * np.eye(size)
+    model.observation_covariance = np.array([[noise]])
+    return floor
 
 
 def spread(
@@ -364,7 +356,7 @@ def adf_test(series: pd.Series[float], *, lags: int | None = None, trend: str = 
         raise ValueError(f'trend={trend!r} is not usable: "n", "c" or "ct" is allowed')
     fixed = None if lags is None else check_window("lags", lags, 0)
     terms = 0 if trend == "n" else len(trend)
-    least = 2 * ((fixed or 0) + terms + 1) + 2
+    least = 2 * ((fixed or 0) + terms + 1) + (terms == 0)  # one degree of freedom left
     values = full_sample("series", series, least)
     if values.min() == values.max():
         raise ValueError(f"series is {values[0]:g} in every row: a unit-root test needs changes")

@@ -12,6 +12,8 @@ the very most. The blocks start at row 0, so a longer history changes no earlier
 from __future__ import annotations
 
 import math
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +73,30 @@ def series_values(name: str, series: object) -> Array:
     return np.where(np.isfinite(values), values, np.nan)
 
 
+def same_index(name_a: str, a: pd.Series[float], name_b: str, b: pd.Series[float]) -> None:
+    """ValueError unless both Series have the same index."""
+    if not a.index.equals(b.index):
+        raise ValueError(
+            f"{name_a} ({len(a)} rows) and {name_b} ({len(b)} rows) have different indexes: "
+            "equal ones are allowed, see resampling.align"
+        )
+
+
+def full_sample(name: str, series: object, least: int) -> Array:
+    """The values of a Series of at least `least` finite rows; ValueError otherwise."""
+    values = series_values(name, series)
+    if len(values) < least:
+        raise ValueError(f"{name} has {len(values)} rows: at least {least} are allowed")
+    bad = np.flatnonzero(np.isnan(values))
+    if bad.size and isinstance(series, pd.Series):
+        row = int(bad[0])
+        raise ValueError(
+            f"{name} is {series.iloc[row]} at row {row} ({series.index[row]}): "
+            "only finite numbers are allowed"
+        )
+    return values
+
+
 def frame_values(name: str, frame: object, column: str) -> Array:
     """One column of a frame, as `series_values`; ValueError where the column is missing."""
     if not isinstance(frame, pd.DataFrame):
@@ -86,7 +112,7 @@ class Moments:
 
     Arrays as long as `values`; NaN for the first window-1 rows and for exactly the rows whose
     window holds a NaN. `mean`: of the window. `offset`: the row's own value minus that mean.
-    `squares`: Σ(v - mean)², exactly 0 where all values of the window are equal.
+    `squares`: Σ(v - mean)², exactly 0 where all values of the window are equal, else above 0.
     """
 
     def __init__(self, values: Array, window: int) -> None:
@@ -104,7 +130,11 @@ class Moments:
             anchors = np.repeat(anchor, self._length)[: self.rows]
             self.mean = anchors + mean_of_head
             self.offset = self._head.reshape(-1)[: self.rows] - mean_of_head
-            self.squares = np.maximum(self.cross(self), 0.0)
+
+    @cached_property
+    def squares(self) -> Array:
+        """Σ(v - mean)² of every window."""
+        return np.maximum(self.cross(self), 0.0)
 
     def cross(self, other: Moments) -> Array:
         """Σ(v - mean)(w - mean) over every window of the two series."""
@@ -202,12 +232,11 @@ def vwap(bars: pd.DataFrame, session: str | None = None) -> pd.Series[float]:
     )
     if (bad := np.flatnonzero(volume < 0)).size:
         raise ValueError(
-            f"bars['volume'] is {volume[bad[0]]!r} at row {bad[0]}: 0 or more is allowed"
+            f"bars['volume'] is {volume[bad[0]]:g} at row {bad[0]}: 0 or more is allowed"
         )
     typical = (high + low + close) / 3.0
     result = np.empty(len(typical))
-    edges = _session_starts(bars.index, session)
-    for start, stop in zip(edges, [*edges[1:], len(typical)], strict=True):
+    for start, stop in pairwise([*_session_starts(bars.index, session), len(typical)]):
         base = typical[start]  # relative to it, no digits are lost however long the session
         weight = volume[start:stop]
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -15,8 +15,8 @@ Venue = Literal["binance", "binance-usdm", "local", "upload"]
 VENUES: tuple[Venue, ...] = ("binance", "binance-usdm", "local", "upload")
 
 US_PER_S = 1_000_000
-BAR_SECONDS: dict[str, int] = {"1s": 1, "1min": 60, "5min": 300, "1h": 3600}
-"""Bars offered on the page. Stored are 1 s and 1 min; larger ones are resampled exactly."""
+LIVE_BARS = ("1s", "1min", "5min", "1h")
+"""Bars offered for a live market. Stored are 1 s and 1 min; larger ones are resampled exactly."""
 
 _SYMBOL = re.compile(r"\w[\w.-]{0,39}")
 
@@ -74,3 +74,20 @@ def check_symbol(text: str) -> str:
             f"symbol {text!r} is malformed: 1 to 40 letters, digits, '.', '-' or '_' are allowed"
         )
     return symbol
+
+
+def bar_label(seconds: int) -> str:
+    """A bar's length as pandas writes it: 1s, 15s, 1min, 5min, 1h, 1d."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def bar_seconds(label: str) -> int:
+    """The inverse of `bar_label`; ValueError for anything else."""
+    for unit, length in (("min", 60), ("d", 86_400), ("h", 3600), ("s", 1)):
+        count = label.removesuffix(unit)
+        if count != label and count.isascii() and count.isdigit() and int(count) > 0:
+            return int(count) * length
+    raise ValueError(f"bar {label!r} is no length such as 1s, 1min, 5min, 1h or 1d")

@@ -16,12 +16,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import psycopg2
 from psycopg2.extras import execute_values
 from sqlalchemy import create_engine
 
 from market import Kline, Rejected, Trade, Venue
 from storage.gaps import Gap, close_filled, first_missing, holes, one, settle
+from storage.statements import (
+    FOLD_UPLOAD,
+    INSERT_AND_FOLD,
+    RECORD_CONFLICTS,
+    STAGE,
+    STAGE_UPLOAD,
+    UPSERT_KLINES,
+)
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -31,87 +40,17 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 TRADES_PER_PARTITION = 1_000_000
 SCHEMA_LOCK = 0x70616972  # any constant: serialises schema changes between processes
 
-STAGE = """
-CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
-    n int, instrument_id int, trade_id bigint, ts_us bigint, price float8, size float8,
-    buyer_is_maker bool, received_us bigint
-) ON COMMIT DELETE ROWS
-"""
 
-INSERT_AND_FOLD = """
-WITH fresh AS (
-    INSERT INTO trade (instrument_id, trade_id, ts, price, size, buyer_is_maker, received)
-    SELECT DISTINCT ON (instrument_id, trade_id)
-           instrument_id, trade_id, 'epoch'::timestamptz + ts_us * interval '1 microsecond',
-           price, size, buyer_is_maker,
-           'epoch'::timestamptz + received_us * interval '1 microsecond'
-    FROM incoming ORDER BY instrument_id, trade_id, n
-    ON CONFLICT (instrument_id, trade_id) DO NOTHING
-    RETURNING instrument_id, trade_id, ts, price, size, buyer_is_maker
-), seconds AS (
-    SELECT instrument_id, date_bin('1 second', ts, 'epoch') AS ts,
-           (array_agg(price ORDER BY trade_id))[1] AS open, max(price) AS high,
-           min(price) AS low, (array_agg(price ORDER BY trade_id DESC))[1] AS close,
-           sum(size) AS volume, sum(price * size) AS quote_volume,
-           coalesce(sum(size) FILTER (WHERE NOT buyer_is_maker), 0) AS taker_buy_volume,
-           count(*) AS trades, min(trade_id) AS first_id, max(trade_id) AS last_id
-    FROM fresh GROUP BY 1, 2
-), minutes AS (
-    SELECT instrument_id, date_bin('1 minute', ts, 'epoch') AS ts,
-           (array_agg(open ORDER BY first_id))[1] AS open, max(high) AS high, min(low) AS low,
-           (array_agg(close ORDER BY last_id DESC))[1] AS close, sum(volume) AS volume,
-           sum(quote_volume) AS quote_volume, sum(taker_buy_volume) AS taker_buy_volume,
-           sum(trades) AS trades, min(first_id) AS first_id, max(last_id) AS last_id
-    FROM seconds GROUP BY 1, 2
-), folded AS (
-    INSERT INTO bar (instrument_id, bar_s, ts, open, high, low, close, volume, quote_volume,
-                     taker_buy_volume, trades, first_id, last_id)
-    SELECT instrument_id, 1, ts, open, high, low, close, volume, quote_volume,
-           taker_buy_volume, trades, first_id, last_id FROM seconds
-    UNION ALL
-    SELECT instrument_id, 60, ts, open, high, low, close, volume, quote_volume,
-           taker_buy_volume, trades, first_id, last_id FROM minutes
-    ON CONFLICT (instrument_id, bar_s, ts) DO UPDATE SET
-        open = CASE WHEN excluded.first_id < bar.first_id THEN excluded.open ELSE bar.open END,
-        high = greatest(bar.high, excluded.high),
-        low = least(bar.low, excluded.low),
-        close = CASE WHEN excluded.last_id > bar.last_id THEN excluded.close ELSE bar.close END,
-        volume = bar.volume + excluded.volume,
-        quote_volume = bar.quote_volume + excluded.quote_volume,
-        taker_buy_volume = bar.taker_buy_volume + excluded.taker_buy_volume,
-        trades = bar.trades + excluded.trades,
-        first_id = least(bar.first_id, excluded.first_id),
-        last_id = greatest(bar.last_id, excluded.last_id)
-)
-SELECT instrument_id, count(*) FROM fresh GROUP BY 1
-"""
+UPLOAD_COLUMNS = ("open", "high", "low", "close", "volume")
 
-# Of one trade seen twice the first stays. The timestamp may differ below the millisecond.
-RECORD_CONFLICTS = """
-INSERT INTO quarantine (venue, symbol, reason, frame)
-SELECT DISTINCT s.venue, s.symbol,
-       format('conflict: trade %s is stored with price %s size %s', t.trade_id, t.price, t.size),
-       format('id %s price %s size %s buyer_is_maker %s time %s us',
-              i.trade_id, i.price, i.size, i.buyer_is_maker, i.ts_us)
-FROM incoming i
-JOIN trade t USING (instrument_id, trade_id)
-JOIN instrument s USING (instrument_id)
-WHERE (i.price, i.size, i.buyer_is_maker, i.ts_us / 1000)
-      <> (t.price, t.size, t.buyer_is_maker, floor(extract(epoch FROM t.ts) * 1000))
-"""
 
-UPSERT_KLINES = """
-INSERT INTO kline AS k (instrument_id, bar_s, ts, open, high, low, close, volume, quote_volume,
-                        taker_buy_volume, trades) VALUES %s
-ON CONFLICT (instrument_id, bar_s, ts) DO UPDATE SET
-    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
-    volume = excluded.volume, quote_volume = excluded.quote_volume,
-    taker_buy_volume = excluded.taker_buy_volume, trades = excluded.trades
-WHERE (k.open, k.high, k.low, k.close, k.volume, k.trades)
-      IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close,
-                        excluded.volume, excluded.trades)
-RETURNING 1
-"""
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """Bars of a file that were new, replaced others, or were stored already."""
+
+    new: int
+    replaced: int
+    unchanged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +315,24 @@ class PostgresStore:
                     (sorted(numbers.values()),),
                 )
         return changed
+
+    def write_upload(self, symbol: str, bar_s: int, bars: pd.DataFrame) -> Uploaded:
+        """Store a user's bars under venue `upload`, all of them or none; a bar stored before with
+        other values is replaced, an equal one left alone."""
+        number = self.instrument_id("upload", symbol)
+        stamps = pd.DatetimeIndex(bars.index).as_unit("us").asi8.tolist()
+        text = "".join(
+            f"{ts}\t{o!r}\t{h!r}\t{low!r}\t{c!r}\t{v!r}\n"
+            for ts, o, h, low, c, v in zip(
+                stamps, *(bars[name].tolist() for name in UPLOAD_COLUMNS), strict=True
+            )
+        )
+        with self.transaction() as cursor:
+            cursor.execute(STAGE_UPLOAD)
+            cursor.copy_expert("COPY uploaded FROM STDIN", io.StringIO(text))
+            cursor.execute(FOLD_UPLOAD, {"number": number, "bar_s": bar_s})
+            new, changed = one(cursor)
+        return Uploaded(int(new), int(changed), len(bars) - int(new) - int(changed))
 
     def quarantine(self, venue: Venue, rejected: Sequence[Rejected]) -> None:
         """Keep what arrived and is no storable trade. NUL, which PostgreSQL refuses, is shown."""

@@ -1,0 +1,207 @@
+"""`python -m exchange`: the local exchange alone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+from exchange.faults import Faults
+from exchange.limits import Limits
+from exchange.replay import ReplaySource
+from exchange.server import Exchange
+from exchange.source import Source
+from exchange.synthetic import SyntheticSource
+from exchange.world import World, default_world, load_world
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m exchange",
+        description="A local exchange that speaks Binance's spot protocol (WebSocket and REST on "
+        "one port), from a synthetic market or from recordings.",
+    )
+    out.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    out.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
+    out.add_argument(
+        "--exit-with-parent",
+        action="store_true",
+        help="end when standard input ends or the parent process dies",
+    )
+    out.add_argument("--control", action="store_true", help="answer GET /control…")
+    out.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="start with a fault, such as drop=0.01; may be repeated",
+    )
+    out.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a limit: " + ", ".join(f"{f.name}={f.default:g}" for f in fields(Limits)),
+    )
+    synthetic = out.add_argument_group("synthetic market (the default)")
+    synthetic.add_argument("--seed", type=int, default=1, help="which market; same seed, same tape")
+    synthetic.add_argument("--symbols", help="only these, such as BTCUSDT,ETHUSDT")
+    synthetic.add_argument("--rate", type=float, default=1.0, help="multiply the activity")
+    synthetic.add_argument(
+        "--generated",
+        metavar="COUNT[:RATE]",
+        help="add COUNT generated symbols L000USDT … at RATE trades/s each (default 10)",
+    )
+    synthetic.add_argument("--at", metavar="ISO", help="start the exchange's clock at this moment")
+    synthetic.add_argument(
+        "--history-days", type=float, default=7.0, help="how far back klines go by themselves"
+    )
+    synthetic.add_argument(
+        "--describe", action="store_true", help="print the true parameters as JSON and exit"
+    )
+    replay = out.add_argument_group("replay")
+    replay.add_argument("--replay", nargs="+", metavar="FILE", help="recordings, plain or gzip")
+    replay.add_argument("--speed", default="1", help="times real time, or max")
+    replay.add_argument(
+        "--shift-to-now", action="store_true", help="move T and E so that the first frame is now"
+    )
+    replay.add_argument(
+        "--start-on-subscribe", action="store_true", help="begin when the first subscriber arrives"
+    )
+    return out
+
+
+def chosen_world(options: argparse.Namespace) -> World:
+    """The synthetic market that the options describe."""
+    world = default_world()
+    if options.generated:
+        count, _, rate = options.generated.partition(":")
+        more = load_world(int(count), float(rate or 10))
+        world = World((*world.groups, *more.groups))
+    if options.symbols:
+        world = world.only([name.strip().upper() for name in options.symbols.split(",") if name])
+    return world.faster(options.rate)
+
+
+def _clock(moment: str | None) -> Callable[[], int] | None:
+    if moment is None:
+        return None
+    start = datetime.fromisoformat(moment)
+    start = start if start.tzinfo else start.replace(tzinfo=UTC)
+    ahead = int(start.timestamp() * 1e6) - time.time_ns() // 1000
+    return lambda: time.time_ns() // 1000 + ahead
+
+
+def chosen_source(options: argparse.Namespace) -> Source:
+    """The source that the options describe."""
+    if options.replay:
+        speed = None if options.speed == "max" else float(options.speed)
+        return ReplaySource(
+            options.replay,
+            speed=speed,
+            shift_to_now=options.shift_to_now,
+            wait=options.start_on_subscribe,
+        )
+    return SyntheticSource(
+        chosen_world(options),
+        seed=options.seed,
+        clock=_clock(options.at),
+        history_days=options.history_days,
+    )
+
+
+def chosen_faults(options: argparse.Namespace) -> Faults:
+    """The faults to start with."""
+    faults = Faults()
+    for text in options.fault:
+        name, _, value = text.partition("=")
+        faults.set(name, value)
+    return faults
+
+
+def chosen_limits(options: argparse.Namespace) -> Limits:
+    """The limits to keep."""
+    known: dict[str, type[Any]] = {f.name: type(f.default) for f in fields(Limits)}
+    changed: dict[str, Any] = {}
+    for text in options.limit:
+        name, _, value = text.partition("=")
+        if name not in known:
+            raise ValueError(f"unknown limit {name!r}: allowed are {', '.join(known)}")
+        changed[name] = known[name](value)
+    return Limits(**changed)
+
+
+def _end_with_parent(loop: asyncio.AbstractEventLoop, stop_event: asyncio.Event) -> None:
+    """Watch standard input and the parent from threads, which must not hold up the exit."""
+    parent = os.getppid()
+
+    def stop() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop_event.set)
+
+    def watch_input() -> None:
+        while os.read(0, 4096):
+            continue
+        stop()
+
+    def watch_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        stop()
+
+    for watch in (watch_input, watch_parent):
+        threading.Thread(target=watch, daemon=True).start()
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Run until a signal, the end of the parent or a failure."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    exchange = Exchange(
+        chosen_source(options),
+        faults=chosen_faults(options),
+        host=options.host,
+        port=options.port,
+        limits=chosen_limits(options),
+        control=options.control,
+    )
+    async with exchange:
+        if options.exit_with_parent:
+            _end_with_parent(loop, stop)
+        print(f"exchange ready {exchange.ws_url} {exchange.rest_url}", flush=True)
+        waits = [asyncio.ensure_future(e.wait()) for e in (stop, exchange.failed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    if exchange.failure is not None:
+        raise exchange.failure
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 after a clean end, 1 where it could not start or go on."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.describe:
+            print(json.dumps(chosen_world(options).describe(), indent=2))
+            return 0
+        asyncio.run(serve(options))
+    except (OSError, ValueError) as error:
+        print(f"exchange: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

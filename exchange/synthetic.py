@@ -1,0 +1,315 @@
+"""The synthetic source: a deterministic function of (seed, time), past and live.
+
+Trades are made in blocks of some minutes, in threads, and kept in bounded caches; a restarted
+exchange tells the same ids, prices and bars.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from exchange.blocks import BlockPlan, bid_ticks, make_block
+from exchange.cache import Cache
+from exchange.frames import AggregateMessage, Message, TradeMessage, book_ticker
+from exchange.paths import (
+    DAY_S,
+    factor_path,
+    generator,
+    member_path,
+    trade_counts,
+    trades_per_day,
+)
+from exchange.source import Wanted
+from exchange.tape import (
+    US,
+    Bars,
+    Floats,
+    Ints,
+    Symbol,
+    Trades,
+    aggregate_rows,
+    aggregates_of,
+    bars_of,
+    join,
+    join_bars,
+)
+from exchange.world import Group, Listing, Member, World, default_world
+
+DAY_US = DAY_S * US
+FIRST_DAY = 18_262  # 2020-01-01: ids count from 1 on this day
+BATCH = 5000  # most trades of one symbol in one batch
+_BOOK_US = 100_000  # quotes are told ten times a second
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """The paths of a symbol on a day: mid at second marks, trades before each of them."""
+
+    mid: Floats
+    before: Ints
+
+
+class _Leg:
+    """One symbol of the market: its place in a group and its numbering."""
+
+    def __init__(self, group: Group, member: Member | None) -> None:
+        self.group = group
+        self.member = member
+        self.listing: Listing = group.x if member is None else member.listing
+        self.info: Symbol = self.listing.symbol
+        self.per_day = trades_per_day(self.listing)
+        self.block_s = 300 if self.listing.trades_per_s <= 100 else 60
+        # Three aggregates to five trades; where a block could be almost empty, one to one.
+        self.parts = 3 if self.listing.trades_per_s * self.block_s >= 500 else 5
+
+    def aggregates_before(self, trades: Ints | int) -> Ints | int:
+        """How many aggregates the first `trades` trades of a day form."""
+        return (self.parts * trades + 4) // 5
+
+
+class SyntheticSource:
+    """A `Source` made from a `World`; see the module.
+
+    `clock` gives µs UTC (default: the machine's), `tick_s` is the pace of the live loop.
+    """
+
+    patient = False
+
+    def __init__(
+        self,
+        world: World | None = None,
+        *,
+        seed: int = 1,
+        clock: Callable[[], int] | None = None,
+        history_days: float = 7.0,
+        tick_s: float = 0.005,
+        cached_trades: float = 4e6,
+    ) -> None:
+        self.world = world or default_world()
+        self.seed = seed
+        self.history_us = int(history_days * DAY_US)
+        self._clock = clock or (lambda: time.time_ns() // 1000)
+        self._tick_s = tick_s
+        legs = [_Leg(g, m) for g in self.world.groups for m in (None, *g.members)]
+        self._legs = {leg.info.name: leg for leg in legs}
+        self.symbols = {name: leg.info for name, leg in self._legs.items()}
+        self._factors: Cache[tuple[str, int], Floats] = Cache(8 + 2 * len(legs), lambda _: 1)
+        self._days: Cache[tuple[str, int], _Day] = Cache(8 + 4 * len(legs), lambda _: 1)
+        live = sum(2 * leg.listing.trades_per_s * leg.block_s for leg in legs)
+        self._blocks: Cache[tuple[str, int], Trades] = Cache(cached_trades + 2 * live, len)
+        self._bars: Cache[tuple[str, int], Bars] = Cache(3e6, len)
+        self._prefetched: dict[str, int] = {}
+
+    # -- the tape as a function of time
+
+    def now_us(self) -> int:
+        return self._clock()
+
+    def _day(self, leg: _Leg, day: int) -> _Day:
+        def make() -> _Day:
+            group = leg.group
+            x = self._factors.get((group.name, day), lambda: factor_path(self.seed, group, day))
+            mid = x if leg.member is None else member_path(self.seed, leg.member, x, day)
+            return _Day(mid, trade_counts(self.seed, leg.listing, mid, day))
+
+        return self._days.get((leg.info.name, day), make)
+
+    def _make_block(self, leg: _Leg, number: int) -> Trades:
+        second = number * leg.block_s
+        day, start = divmod(second, DAY_S)
+        path = self._day(leg, day)
+        stop = start + leg.block_s
+        base = (day - FIRST_DAY) * leg.per_day
+        aggregates = (day - FIRST_DAY) * int(leg.aggregates_before(leg.per_day))
+        done, after = int(path.before[start]), int(path.before[stop])
+        first_agg = int(leg.aggregates_before(done))
+        plan = BlockPlan(
+            listing=leg.listing,
+            start_us=second * US,
+            counts=np.diff(path.before[start : stop + 1]),
+            mid=path.mid[start : stop + 1],
+            first_id=1 + base + done,
+            first_agg=1 + aggregates + first_agg,
+            aggregates=int(leg.aggregates_before(after)) - first_agg,
+        )
+        return make_block(plan, generator(self.seed, leg.info.name, "block", number))
+
+    def _block(self, leg: _Leg, number: int) -> Trades:
+        key = (leg.info.name, number)
+        return self._blocks.get(key, lambda: self._make_block(leg, number))
+
+    def _block_bars(self, leg: _Leg, number: int) -> Bars:
+        key = (leg.info.name, number)
+        return self._bars.get(key, lambda: bars_of(self._block(leg, number)))
+
+    def _block_at(self, leg: _Leg, t_us: int) -> int:
+        return t_us // (leg.block_s * US)
+
+    # -- looking things up
+
+    def first_id(self, symbol: str) -> int:
+        return 1
+
+    def last_id(self, symbol: str) -> int:
+        return self.id_at(symbol, self.now_us() + 1) - 1
+
+    def id_at(self, symbol: str, t_us: int) -> int:
+        leg = self._legs[symbol]
+        if t_us < FIRST_DAY * DAY_US:
+            return 1
+        number = self._block_at(leg, t_us)
+        block = self._block(leg, number)
+        second = number * leg.block_s
+        day, start = divmod(second, DAY_S)
+        done = int(self._day(leg, day).before[start])
+        first = 1 + (day - FIRST_DAY) * leg.per_day + done
+        return first + int(np.searchsorted(block.t, t_us, "left"))
+
+    def _block_of_id(self, leg: _Leg, trade_id: int) -> int:
+        day, rest = divmod(trade_id - 1, leg.per_day)
+        day += FIRST_DAY
+        before = self._day(leg, day).before
+        second = int(np.searchsorted(before, rest, "right")) - 1
+        return (day * DAY_S + second) // leg.block_s
+
+    def id_of_aggregate(self, symbol: str, aggregate: int) -> int:
+        leg = self._legs[symbol]
+        per_day = int(leg.aggregates_before(leg.per_day))
+        day, rest = divmod(max(aggregate, 1) - 1, per_day)
+        day += FIRST_DAY
+        marks = self._day(leg, day).before[:: leg.block_s]
+        before = np.asarray(leg.aggregates_before(marks))
+        number = day * DAY_S // leg.block_s + int(np.searchsorted(before, rest, "right")) - 1
+        block = self._block(leg, number)
+        return int(block.ids[np.searchsorted(block.agg, aggregate)])
+
+    def trades(self, symbol: str, first_id: int, count: int) -> Trades:
+        leg = self._legs[symbol]
+        first_id = max(first_id, 1)
+        parts: list[Trades] = []
+        number = self._block_of_id(leg, first_id)
+        wanted, have = count, 0
+        while have < wanted:
+            block = self._block(leg, number)
+            at = int(np.searchsorted(block.ids, first_id))
+            parts.append(block.cut(at, at + wanted - have))
+            have += len(parts[-1])
+            number += 1
+        return join(parts)
+
+    def seconds(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
+        leg = self._legs[symbol]
+        span = leg.block_s * US
+        parts = []
+        for number in range(max(start_us, FIRST_DAY * DAY_US) // span, -(-end_us // span)):
+            block_us = number * span
+            if self._bars_complete(leg, block_us + span, last_id):
+                bars = self._block_bars(leg, number)
+            else:
+                bars = bars_of(self._block(leg, number).up_to_id(last_id))
+            parts.append(bars)
+        bars = join_bars(parts)
+        low, high = (int(i) for i in np.searchsorted(bars.t, (start_us, end_us)))
+        return Bars(*(getattr(bars, name)[low:high] for name in Bars.__slots__))
+
+    def _bars_complete(self, leg: _Leg, end_us: int, last_id: int) -> bool:
+        """Whether every trade of the block that ends at `end_us` is known by `last_id`."""
+        day, second = divmod(end_us // US - 1, DAY_S)
+        ended = int(self._day(leg, day).before[second + 1])
+        return (day - FIRST_DAY) * leg.per_day + ended <= last_id
+
+    # -- live
+
+    def provides(self, stream: str) -> bool:
+        name, _, kind = stream.partition("@")
+        return name.upper() in self.symbols and kind in ("trade", "aggTrade", "bookTicker")
+
+    async def live(self, wanted: Wanted) -> AsyncGenerator[list[Message], None]:
+        loop = asyncio.get_running_loop()
+        past = self.now_us()
+        with ThreadPoolExecutor(1, "exchange-blocks") as pool:
+            while True:
+                await asyncio.sleep(self._tick_s)
+                names = self._wanted_legs(wanted())
+                now = self.now_us()
+                for leg in names:
+                    for number in self._missing(leg, past, now):
+                        await loop.run_in_executor(pool, self._block, leg, number)
+                    self._prefetch(leg, now, pool)
+                for leg, kinds in names.items():
+                    for batch in self._due(leg, kinds, past, now):
+                        yield batch
+                past = now
+
+    def _wanted_legs(self, streams: Iterable[str]) -> dict[_Leg, set[str]]:
+        legs: dict[_Leg, set[str]] = {}
+        for stream in tuple(streams):
+            if self.provides(stream):
+                name, _, kind = stream.partition("@")
+                legs.setdefault(self._legs[name.upper()], set()).add(kind)
+        return legs
+
+    def _missing(self, leg: _Leg, past: int, now: int) -> list[int]:
+        numbers = range(self._block_at(leg, past), self._block_at(leg, now) + 1)
+        return [n for n in numbers if self._blocks.peek((leg.info.name, n)) is None]
+
+    def _prefetch(self, leg: _Leg, now: int, pool: ThreadPoolExecutor) -> None:
+        """Half-way through a block, have the next one made."""
+        number = self._block_at(leg, now + leg.block_s * US // 2)
+        key = (leg.info.name, number)
+        if self._prefetched.get(leg.info.name) != number and self._blocks.peek(key) is None:
+            self._prefetched[leg.info.name] = number
+            pool.submit(self._block, leg, number)
+
+    def _due(self, leg: _Leg, kinds: set[str], past: int, now: int) -> Iterator[list[Message]]:
+        """What the leg prints in past < T ≤ now, as batches of messages."""
+        if "bookTicker" in kinds:
+            marks = range(past // _BOOK_US + 1, now // _BOOK_US + 1)
+            yield [self._quote(leg, mark) for mark in marks[-10:]]
+        if kinds == {"bookTicker"}:
+            return
+        for number in range(self._block_at(leg, past), self._block_at(leg, now) + 1):
+            block = self._block(leg, number)
+            low, high = (int(i) for i in np.searchsorted(block.t, (past, now), "right"))
+            while low < high:
+                stop = min(low + BATCH, high)
+                # An aggregate is told whole: never cut a batch inside one.
+                stop = int(np.searchsorted(block.agg, block.agg[stop - 1], "right"))
+                yield _messages(leg.info, block.cut(low, stop), kinds, self.now_us())
+                low = stop
+
+    def _quote(self, leg: _Leg, mark: int) -> Message:
+        """The best bid and ask at a tenth of a second, as a function of time."""
+        second, tenth = divmod(mark, US // _BOOK_US)
+        day, start = divmod(second, DAY_S)
+        path = self._day(leg, day).mid
+        mid = path[start] + (path[start + 1] - path[start]) * tenth * _BOOK_US / US
+        bid = int(bid_ticks(np.asarray([mid]), leg.info.price_decimals)[0])
+        rng = np.random.default_rng((self.seed, mark, leg.per_day))
+        lots = np.maximum(1, leg.listing.median_lots * 20 * rng.exponential(1.0, 2)).astype(int)
+        return book_ticker(leg.info, mark, bid, int(lots[0]), bid + 1, int(lots[1]))
+
+
+def _messages(info: Symbol, trades: Trades, kinds: set[str], event_us: int) -> list[Message]:
+    """Trade and aggregate events of a slice of the tape, all sent at `event_us`."""
+    out: list[Message] = []
+    if "trade" in kinds:
+        columns = zip(
+            trades.ids.tolist(),
+            trades.price.tolist(),
+            trades.qty.tolist(),
+            trades.t.tolist(),
+            trades.maker.tolist(),
+            strict=True,
+        )
+        out += [TradeMessage(info, *row, event_us) for row in columns]
+    if "aggTrade" in kinds:
+        rows = aggregate_rows(aggregates_of(trades))
+        out += [AggregateMessage(info, row, event_us) for row in rows]
+    return out

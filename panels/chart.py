@@ -1,0 +1,106 @@
+"""The live chart: a component that keeps one Plotly node and only changes its data.
+
+`st.plotly_chart` in a fragment replaces the chart's node at every refresh, so that zoom, hover
+and drag are lost. Here `Plotly.react` with `uirevision` keeps them. Plotly's script comes from
+the installed plotly package through Streamlit's static files, never from another host.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from settings import ROOT
+
+SCRIPT = "plotly.min.js"
+# Streamlit serves static scripts as text/plain, which browsers refuse to run: fetched once, the
+# text runs from a Blob.
+JS = """
+function load() {
+  if (!window.pairsPlotly) {
+    const address = new URL('app/static/plotly.min.js?v=VERSION', document.baseURI);
+    window.pairsPlotly = fetch(address).then((answer) => {
+      if (!answer.ok) throw new Error('plotly.min.js: HTTP ' + answer.status);
+      return answer.text();
+    }).then((text) => new Promise((done, failed) => {
+      const script = document.createElement('script');
+      script.src = URL.createObjectURL(new Blob([text], {type: 'text/javascript'}));
+      script.onload = () => done(window.Plotly);
+      script.onerror = () => failed(new Error('plotly.min.js does not run'));
+      document.head.append(script);
+    }));
+    window.pairsPlotly.catch(() => { window.pairsPlotly = null; });
+  }
+  return window.pairsPlotly;
+}
+
+function unpack(part, arrays) {
+  if (Array.isArray(part)) return part.map((value) => unpack(value, arrays));
+  if (part === null || typeof part !== 'object') return part;
+  const copy = {};
+  for (const [key, value] of Object.entries(part)) {
+    copy[key] = key === 'bdata' ? arrays[value] : unpack(value, arrays);
+  }
+  return copy;
+}
+
+export default function (component) {
+  const { data, parentElement } = component;
+  const node = parentElement.querySelector('.pairs-chart');
+  if (!node || node.dataset.version === data.version) return;
+  node.dataset.version = data.version;
+  node.style.height = data.height;
+  node.setAttribute('aria-label', data.label);
+  load().then((Plotly) => {
+    if (node.dataset.version !== data.version) return;
+    const figure = unpack(data.figure, data.arrays);
+    const colour = getComputedStyle(node).getPropertyValue('--st-text-color').trim();
+    if (colour) figure.layout.font = { ...figure.layout.font, color: colour };
+    const config = { responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: false,
+                     doubleClick: 'reset' };
+    Plotly.react(node, figure.data, figure.layout, config);
+    if (!node.pairsObserver) {
+      node.pairsObserver = new ResizeObserver(() => {
+        if (node.isConnected && node.offsetWidth) Plotly.Plots.resize(node);
+      });
+      node.pairsObserver.observe(node);
+    }
+  }).catch((error) => {
+    node.dataset.version = '';
+    node.textContent = 'The chart cannot be drawn: ' + error.message;
+  });
+}
+""".replace("VERSION", version("plotly"))
+
+_component = st.components.v2.component(
+    "pairs_chart",
+    html='<div class="pairs-chart" role="img"></div>',
+    css=".pairs-chart { width: 100%; min-height: 380px; }",
+    js=JS,
+    isolate_styles=False,
+)
+
+
+def provide_script() -> None:
+    """Put Plotly's script where Streamlit serves static files; a no-op once it is there."""
+    spec = find_spec("plotly")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the package plotly is not installed: run `make install`")
+    source = Path(spec.origin).parent / "package_data" / SCRIPT
+    target = ROOT / "static" / SCRIPT
+    if target.exists() and target.stat().st_size == source.stat().st_size:
+        return
+    target.parent.mkdir(exist_ok=True)
+    partial = target.with_suffix(".partial")
+    shutil.copyfile(source, partial)
+    partial.rename(target)  # in one step: two starts at once cannot serve half a file
+
+
+def draw_chart(payload: dict[str, Any], *, key: str, label: str, height: str) -> None:
+    """Show a packed figure (`figures.pack`) with its `version`; the node of `key` is kept."""
+    _component(key=key, data={**payload, "label": label, "height": height})

@@ -1,0 +1,103 @@
+"""The data view: upload, download, and a look at the stored bars."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from bars_csv import CsvError, bar_seconds, frame_csv, read_bars_csv, write_bars_csv
+from live import Snapshot
+from market import bar_label, check_symbol
+from pair import PairView
+from storage.postgres import PostgresStore
+
+SHOWN = 500
+PAIR_COLUMNS = ["close_y", "close_x", "beta", "intercept", "spread", "zscore", "correlation"]
+
+
+def draw(
+    store: PostgresStore, snapshot: Snapshot, view: PairView, changed: Callable[[], None]
+) -> None:
+    """Downloads on the left, upload on the right, the newest bars below."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Download", anchor=False)
+        st.caption(f"The {snapshot.bar} bars shown, closed ones only, times in UTC.")
+        for leg in (snapshot.y, snapshot.x):
+            st.download_button(
+                f"{leg.symbol} bars · {len(leg.closed):,} rows",
+                write_bars_csv(leg.closed), f"{leg.symbol}_{snapshot.bar}.csv", "text/csv",
+                on_click="ignore", width="stretch", key=f"download-{leg.symbol}",
+            )  # fmt: skip
+        st.download_button(
+            f"Spread, z-score, β, correlation · {len(view.frame):,} rows",
+            frame_csv(view.frame[PAIR_COLUMNS]),
+            f"{snapshot.y.symbol}-{snapshot.x.symbol}_{snapshot.bar}_pair.csv", "text/csv",
+            on_click="ignore", width="stretch", key="download-pair",
+        )  # fmt: skip
+    with right:
+        upload(store, changed)
+    st.subheader("Newest bars", anchor=False)
+    st.caption(f"The last {SHOWN} closed bars of the pair, newest first.")
+    st.dataframe(
+        newest(snapshot, view), height=320, width="stretch",
+        column_config={"ts": st.column_config.DatetimeColumn("time, UTC",
+                                                            format="YYYY-MM-DD HH:mm:ss")},
+    )  # fmt: skip
+
+
+def newest(snapshot: Snapshot, view: PairView) -> pd.DataFrame:
+    """The pair's last rows, newest first, with the legs' names."""
+    rows = view.frame[PAIR_COLUMNS].tail(SHOWN).iloc[::-1]
+    return rows.rename(columns={"close_y": snapshot.y.symbol, "close_x": snapshot.x.symbol})
+
+
+def upload(store: PostgresStore, changed: Callable[[], None]) -> None:
+    """Take a CSV of bars, say what is in it, store it under a name the user may change."""
+    st.subheader("Upload", anchor=False)
+    message = st.session_state.pop("uploaded", None)
+    if message:
+        st.success(message)
+    file = st.file_uploader(
+        "CSV with timestamp, open, high, low, close, volume", type=["csv"], key="file",
+        help="Timestamps in ISO-8601 or epoch s, ms, µs; without a zone they are taken as UTC.",
+    )  # fmt: skip
+    if file is None:
+        return
+    try:
+        with st.spinner("Reading"):
+            bars = read_bars_csv(file.getvalue())
+            length = bar_seconds(bars)
+    except CsvError as error:
+        st.error(f"Nothing was stored. {file.name}: {error}")
+        return
+    st.write(
+        f"{len(bars):,} bars of {bar_label(length)}, "
+        f"{bars.index[0]:%Y-%m-%d %H:%M:%S} to {bars.index[-1]:%Y-%m-%d %H:%M:%S} UTC."
+    )
+    name = st.text_input("Store as", symbol_of(file.name), key=f"name-{file.file_id}")
+    if not st.button("Store", type="primary", key="store"):
+        return
+    try:
+        symbol = check_symbol(name)
+    except ValueError as error:
+        st.error(f"Nothing was stored: {error}")
+        return
+    with st.spinner("Storing"):
+        done = store.write_upload(symbol, length, bars)
+    changed()
+    st.session_state["uploaded"] = (
+        f"{symbol}: {done.new:,} bars stored, {done.replaced:,} replaced, "
+        f"{done.unchanged:,} there already. Find it under venue Uploads; a pair needs two."
+    )
+    st.rerun()
+
+
+def symbol_of(file_name: str) -> str:
+    """A symbol made of a file's name: BTCUSDT_1min.csv → BTCUSDT."""
+    stem = re.sub(r"[^\w.-]", "_", Path(file_name).stem).upper()
+    return (re.sub(r"[_-]\d+(S|MIN|M|H|D)$", "", stem) or "UPLOAD")[:40]

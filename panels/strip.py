@@ -1,0 +1,200 @@
+"""The head of the page: which pair, is it real, is it alive, how old; and the deciding numbers.
+
+`header_html` and `cards_html` are pure; every text from outside is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+
+import pandas as pd
+
+from live import Leg, Snapshot
+from pair import PairView
+from panels.theme import (
+    NONE,
+    clock,
+    decimals_of,
+    duration,
+    number,
+    percent,
+    significant,
+)
+
+STALE_S = 10.0
+BADGES = {
+    "local": ("SIMULATED · local exchange", "warn"),
+    "binance": ("BINANCE · spot", "real"),
+    "binance-usdm": ("BINANCE · USD-M futures", "real"),
+    "upload": ("UPLOADED FILE", "info"),
+}
+CSS = """
+<style>
+.stMainBlockContainer, .block-container { padding-top: 1.4rem !important; padding-bottom: 0.5rem !important; }
+header[data-testid="stHeader"] { height: 0; min-height: 0; background: transparent; }
+.pw { font-variant-numeric: tabular-nums; }
+.pw-head { display: flex; align-items: center; gap: .75rem; flex-wrap: wrap; min-height: 2rem; }
+.pw-head h1 { font-size: 1.35rem; font-weight: 600; margin: 0; padding: 0; white-space: nowrap; }
+.pw-chip { border-radius: 999px; padding: .12rem .7rem; font-size: .82rem; font-weight: 600; white-space: nowrap; border: 1px solid transparent; }
+.pw-warn { background: #F5A524; color: #14171c; }
+.pw-real { border-color: #2EBD85; color: #2EBD85; }
+.pw-info { border-color: #4C9AFF; color: #4C9AFF; }
+.pw-bad { background: #F6465D; color: #14171c; }
+.pw-quiet { border-color: #8B949E; color: inherit; }
+.pw-facts { color: #8B949E; font-size: .84rem; display: flex; gap: 1rem; flex-wrap: wrap; }
+.pw-cards { display: grid; grid-template-columns: repeat(8, minmax(0, 1fr)); gap: .6rem; margin-top: .55rem; }
+.pw-card { border: 1px solid #30363D; border-radius: 6px; padding: .5rem .7rem .45rem; min-height: 5.1rem; overflow: hidden; }
+.pw-card .k { color: #8B949E; font-size: .8rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.pw-card .v { font-size: 1.22rem; line-height: 1.75rem; white-space: nowrap; }
+.pw-card .s { font-size: .8rem; color: #8B949E; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.pw-card .good { color: #2EBD85; } .pw-card .bad { color: #F6465D; } .pw-card .warn { color: #F5A524; }
+.pw-y { border-top: 2px solid #4C9AFF; } .pw-x { border-top: 2px solid #F5A524; } .pw-z { border-top: 2px solid #C792EA; }
+@media (max-width: 1250px) { .pw-cards { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
+</style>
+"""  # noqa: E501
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The feed of a pair in one word, with the reason; `level` picks the colour."""
+
+    word: str
+    level: str
+    detail: str
+
+
+def judge(snapshot: Snapshot, age_s: float | None) -> Health:
+    """How alive the shown data are, worst leg first. `age_s`: seconds since the newest receipt."""
+    if snapshot.error is not None:
+        return Health(
+            "database unreachable", "bad", f"since {duration(snapshot.age_s)}: trying again"
+        )
+    feeds = [leg.feed for leg in (snapshot.y, snapshot.x)]
+    if snapshot.venue == "upload":
+        return Health("history", "info", "a file, not a live market")
+    known = [feed for feed in feeds if feed is not None]
+    if len(known) < 2 or all(feed.last_received is None for feed in known):
+        return Health("waiting for the first trade", "quiet", "")
+    for state, level, word in (
+        ("stopped", "bad", "daemon stopped"),
+        ("disconnected", "bad", "disconnected"),
+        ("stale", "warn", "stale"),
+    ):
+        for feed in known:
+            if feed.state == state:
+                since = f"last data {clock(feed.last_received)} UTC" if feed.last_received else ""
+                return Health(word, level, " · ".join(filter(None, (since, feed.detail))))
+    if any(feed.state == "quiet" for feed in known):
+        return Health("live, quiet market", "real", "")
+    if age_s is not None and age_s > STALE_S:
+        return Health("stale", "warn", f"nothing received for {duration(age_s)}")
+    return Health("live", "real", "")
+
+
+def data_age_s(snapshot: Snapshot) -> float | None:
+    """Seconds since the older leg's newest trade was received; None for files."""
+    ages = [leg.feed.received_age_s for leg in (snapshot.y, snapshot.x) if leg.feed is not None]
+    known = [age for age in ages if age is not None]
+    return max(known) + snapshot.age_s if known else None
+
+
+def header_html(snapshot: Snapshot, now: pd.Timestamp) -> str:
+    """Title, venue badge, feed state, data age, gaps, the clock."""
+    age = data_age_s(snapshot)
+    health = judge(snapshot, age)
+    badge, level = BADGES[snapshot.venue]
+    sign = {"real": "●", "warn": "▲", "bad": "✕", "info": "■", "quiet": "○"}[health.level]
+    feeds = [leg.feed for leg in (snapshot.y, snapshot.x) if leg.feed is not None]
+    facts = [health.detail] if health.detail else []
+    if feeds:
+        gaps, missing = sum(f.open_gaps for f in feeds), sum(f.missing for f in feeds)
+        facts.append(f"data {duration(age)} old")
+        facts.append(f"{gaps} open gaps" + (f", {missing:,} trades missing" if missing else ""))
+        facts.append(f"{sum(f.stored for f in feeds):,} trades stored")
+    facts.append(f"{now:%H:%M:%S} UTC")
+    title = f"{escape(snapshot.y.symbol)} / {escape(snapshot.x.symbol)}"
+    spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
+    return (
+        f'<div class="pw pw-head"><h1>{title}</h1>'
+        f'<span class="pw-chip pw-{level}" data-testid="venue">{escape(badge)}</span>'
+        f'<span class="pw-chip pw-{health.level}" role="status" data-testid="feed">'
+        f"{sign} {escape(health.word)}</span>"
+        f'<span class="pw-facts" data-testid="facts">{spans}</span></div>'
+    )
+
+
+def cards_html(
+    snapshot: Snapshot,
+    view: PairView,
+    *,
+    entry_z: float,
+    exit_z: float,
+    adf_p: float,
+    adf_bars: int,
+) -> str:
+    """The eight numbers. Prices include the forming bar, everything else closed bars only."""
+    point = view.latest()
+    nan = math.nan
+    beta, spread, z, corr, error = (
+        (point.beta, point.spread, point.zscore, point.correlation, point.beta_std)
+        if point
+        else (nan, nan, nan, nan, nan)
+    )
+    have, need = view.warmup
+    warming = f"{have:,} of {need:,} bars" if have < need else ""
+    word, tone = signal(z, entry_z, exit_z)
+    sample = "IN-SAMPLE" if view.in_sample else ""
+    cards = [
+        _price_card(snapshot.y, "y"),
+        _price_card(snapshot.x, "x"),
+        _card("Hedge ratio β", significant(beta), sample or warming or (
+            f"± {significant(error, 2)} s.e." if math.isfinite(error) else view.spec.hedge)),
+        _card("Spread", significant(spread, 4), warming or "quote currency"),
+        _card("z-score", number(z, 2), warming or word, tone, "z"),
+        _card("Correlation", number(corr, 3), warming or f"{view.spec.window} returns"),
+        _card("ADF p", number(adf_p, 3), f"{adf_bars} bars, lag 1" if adf_bars else "warming up"),
+        _card("Last closed bar", clock(point.ts) if point else NONE,
+              f"{have:,} bars of {snapshot.bar}"),
+    ]  # fmt: skip
+    return f'<div class="pw pw-cards">{"".join(cards)}</div>'
+
+
+def signal(z: float, entry_z: float, exit_z: float) -> tuple[str, str]:
+    """What the thresholds say of a z-score, and its tone."""
+    if not math.isfinite(z):
+        return "no value", ""
+    if z < -entry_z:
+        return "▲ long spread", "good"
+    if z > entry_z:
+        return "▼ short spread", "bad"
+    return ("at the mean", "") if abs(z) <= max(exit_z, 0.25) else ("inside the band", "")
+
+
+def _price_card(leg: Leg, side: str) -> str:
+    prices = leg.closed["close"].to_numpy()
+    before = float(prices[0]) if len(prices) else math.nan
+    change = leg.last_price / before - 1
+    tone = "good" if change > 0 else "bad" if change < 0 else ""
+    over = (
+        duration((leg.closed.index[-1] - leg.closed.index[0]).total_seconds())
+        if len(prices)
+        else ""
+    )
+    text = f"{percent(change)} in {over}" if math.isfinite(change) else "no data yet"
+    return _card(
+        leg.symbol, number(leg.last_price, decimals_of(prices)), text, tone, side,
+        testid=f"price-{side}",
+    )  # fmt: skip
+
+
+def _card(
+    label: str, value: str, note: str, tone: str = "", edge: str = "", testid: str = ""
+) -> str:
+    name = testid or label.lower().replace(" ", "-")
+    return (
+        f'<div class="pw-card{f" pw-{edge}" if edge else ""}" data-testid="{name}">'
+        f'<div class="k">{escape(label)}</div><div class="v">{escape(value)}</div>'
+        f'<div class="s {tone}">{escape(note)}</div></div>'
+    )

@@ -1,0 +1,104 @@
+"""The SQL of the write path. `storage/postgres.py` says how the statements belong together."""
+
+STAGE = """
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
+    n int, instrument_id int, trade_id bigint, ts_us bigint, price float8, size float8,
+    buyer_is_maker bool, received_us bigint
+) ON COMMIT DELETE ROWS
+"""
+
+INSERT_AND_FOLD = """
+WITH fresh AS (
+    INSERT INTO trade (instrument_id, trade_id, ts, price, size, buyer_is_maker, received)
+    SELECT DISTINCT ON (instrument_id, trade_id)
+           instrument_id, trade_id, 'epoch'::timestamptz + ts_us * interval '1 microsecond',
+           price, size, buyer_is_maker,
+           'epoch'::timestamptz + received_us * interval '1 microsecond'
+    FROM incoming ORDER BY instrument_id, trade_id, n
+    ON CONFLICT (instrument_id, trade_id) DO NOTHING
+    RETURNING instrument_id, trade_id, ts, price, size, buyer_is_maker
+), seconds AS (
+    SELECT instrument_id, date_bin('1 second', ts, 'epoch') AS ts,
+           (array_agg(price ORDER BY trade_id))[1] AS open, max(price) AS high,
+           min(price) AS low, (array_agg(price ORDER BY trade_id DESC))[1] AS close,
+           sum(size) AS volume, sum(price * size) AS quote_volume,
+           coalesce(sum(size) FILTER (WHERE NOT buyer_is_maker), 0) AS taker_buy_volume,
+           count(*) AS trades, min(trade_id) AS first_id, max(trade_id) AS last_id
+    FROM fresh GROUP BY 1, 2
+), minutes AS (
+    SELECT instrument_id, date_bin('1 minute', ts, 'epoch') AS ts,
+           (array_agg(open ORDER BY first_id))[1] AS open, max(high) AS high, min(low) AS low,
+           (array_agg(close ORDER BY last_id DESC))[1] AS close, sum(volume) AS volume,
+           sum(quote_volume) AS quote_volume, sum(taker_buy_volume) AS taker_buy_volume,
+           sum(trades) AS trades, min(first_id) AS first_id, max(last_id) AS last_id
+    FROM seconds GROUP BY 1, 2
+), folded AS (
+    INSERT INTO bar (instrument_id, bar_s, ts, open, high, low, close, volume, quote_volume,
+                     taker_buy_volume, trades, first_id, last_id)
+    SELECT instrument_id, 1, ts, open, high, low, close, volume, quote_volume,
+           taker_buy_volume, trades, first_id, last_id FROM seconds
+    UNION ALL
+    SELECT instrument_id, 60, ts, open, high, low, close, volume, quote_volume,
+           taker_buy_volume, trades, first_id, last_id FROM minutes
+    ON CONFLICT (instrument_id, bar_s, ts) DO UPDATE SET
+        open = CASE WHEN excluded.first_id < bar.first_id THEN excluded.open ELSE bar.open END,
+        high = greatest(bar.high, excluded.high),
+        low = least(bar.low, excluded.low),
+        close = CASE WHEN excluded.last_id > bar.last_id THEN excluded.close ELSE bar.close END,
+        volume = bar.volume + excluded.volume,
+        quote_volume = bar.quote_volume + excluded.quote_volume,
+        taker_buy_volume = bar.taker_buy_volume + excluded.taker_buy_volume,
+        trades = bar.trades + excluded.trades,
+        first_id = least(bar.first_id, excluded.first_id),
+        last_id = greatest(bar.last_id, excluded.last_id)
+)
+SELECT instrument_id, count(*) FROM fresh GROUP BY 1
+"""
+
+# Of one trade seen twice the first stays. The timestamp may differ below the millisecond.
+RECORD_CONFLICTS = """
+INSERT INTO quarantine (venue, symbol, reason, frame)
+SELECT DISTINCT s.venue, s.symbol,
+       format('conflict: trade %s is stored with price %s size %s', t.trade_id, t.price, t.size),
+       format('id %s price %s size %s buyer_is_maker %s time %s us',
+              i.trade_id, i.price, i.size, i.buyer_is_maker, i.ts_us)
+FROM incoming i
+JOIN trade t USING (instrument_id, trade_id)
+JOIN instrument s USING (instrument_id)
+WHERE (i.price, i.size, i.buyer_is_maker, i.ts_us / 1000)
+      <> (t.price, t.size, t.buyer_is_maker, floor(extract(epoch FROM t.ts) * 1000))
+"""
+
+UPSERT_KLINES = """
+INSERT INTO kline AS k (instrument_id, bar_s, ts, open, high, low, close, volume, quote_volume,
+                        taker_buy_volume, trades) VALUES %s
+ON CONFLICT (instrument_id, bar_s, ts) DO UPDATE SET
+    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
+    volume = excluded.volume, quote_volume = excluded.quote_volume,
+    taker_buy_volume = excluded.taker_buy_volume, trades = excluded.trades
+WHERE (k.open, k.high, k.low, k.close, k.volume, k.trades)
+      IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close,
+                        excluded.volume, excluded.trades)
+RETURNING 1
+"""
+
+STAGE_UPLOAD = """
+CREATE TEMPORARY TABLE IF NOT EXISTS uploaded (
+    ts_us bigint, open float8, high float8, low float8, close float8, volume float8
+) ON COMMIT DELETE ROWS
+"""
+
+# xmax is 0 in a row that was inserted and not updated.
+FOLD_UPLOAD = """
+WITH stored AS (
+    INSERT INTO kline AS k (instrument_id, bar_s, ts, open, high, low, close, volume)
+    SELECT %(number)s, %(bar_s)s, 'epoch'::timestamptz + ts_us * interval '1 microsecond',
+           open, high, low, close, volume FROM uploaded
+    ON CONFLICT (instrument_id, bar_s, ts) DO UPDATE SET open = excluded.open,
+        high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume
+    WHERE (k.open, k.high, k.low, k.close, k.volume)
+       <> (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
+    RETURNING (xmax = 0) AS inserted
+)
+SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM stored
+"""

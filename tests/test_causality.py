@@ -1,0 +1,195 @@
+"""Row t uses rows ≤ t, for everything that is not named full-sample; and nothing is undocumented.
+
+Two registers. CAUSAL: functions whose every row must be the same whether or not later rows
+exist. FULL_SAMPLE: functions that look at everything and say so. A public function in neither,
+or absent from docs/methods.md, fails here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analytics import (
+    adf_test,
+    fit_kalman_noise,
+    kalman_hedge_ratio,
+    ols_hedge_ratio,
+    rolling_correlation,
+    rolling_hedge_ratio,
+    spread,
+    zscore,
+)
+from indicators import bollinger_bands, ema, sma, vwap
+from pair import PairSpec, pair_view
+from resampling import align, resample_bars, ticks_to_bars
+
+Frame = pd.DataFrame
+Study = Callable[[Frame], Any]
+
+CAUSAL: dict[str, Study] = {
+    "sma": lambda f: sma(f["y"], 5),
+    "sma of 1": lambda f: sma(f["y"], 1),
+    "ema": lambda f: ema(f["y"], 5),
+    "bollinger_bands": lambda f: bollinger_bands(f["y"], 4),
+    "vwap": lambda f: vwap(bars(f, "y")),
+    "vwap by session": lambda f: vwap(bars(f, "y"), "5min"),
+    "spread": lambda f: spread(f["y"], f["x"], 0.5, f["x"]),
+    "zscore": lambda f: zscore(f["y"], 4),
+    "rolling_correlation": lambda f: rolling_correlation(f["y"], f["x"], 4),
+    "rolling_hedge_ratio": lambda f: rolling_hedge_ratio(f["y"], f["x"], 4),
+    "rolling_hedge_ratio through 0": lambda f: rolling_hedge_ratio(
+        f["y"], f["x"], 3, intercept=False
+    ),
+    "kalman_hedge_ratio": lambda f: kalman_hedge_ratio(f["y"], f["x"]),
+    "kalman_hedge_ratio through 0": lambda f: kalman_hedge_ratio(f["y"], f["x"], intercept=False),
+    "pair_view rolling": lambda f: view(f, PairSpec("rolling", 4, 6)),
+    "pair_view kalman": lambda f: view(f, PairSpec("kalman", 4)),
+    "pair_view fixed": lambda f: view(f, PairSpec("fixed", 4, beta=0.5)),
+}
+FULL_SAMPLE: dict[str, Study] = {
+    "ols_hedge_ratio": lambda f: ols_hedge_ratio(f["y"], f["x"]).beta,
+    "adf_test": lambda f: adf_test(f["y"], lags=1).statistic,
+    "fit_kalman_noise": lambda f: fit_kalman_noise(f["y"], f["x"], iterations=1).delta,
+    "zscore full-sample": lambda f: zscore(f["y"]),
+    "pair_view ols": lambda f: view(f, PairSpec("ols", 4)),
+}
+# A bar or a join is not a row of its input; their own tests hold them to what they promise.
+OF_BARS = {"ticks_to_bars", "resample_bars", "align", "bar_ns"}
+# Shared by the modules, not part of what may be imported from outside.
+HELPERS = {
+    "check_ddof", "check_number", "check_window", "correlation", "frame_values", "full_sample",
+    "kalman_path", "rolling_fit", "same_index", "series_values",
+}  # fmt: skip
+MODULES = ("analytics", "indicators", "pair", "resampling")
+METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
+
+
+def bars(frame: Frame, leg: str) -> Frame:
+    close = frame[leg]
+    columns = {"open": close, "high": close, "low": close, "close": close}
+    return pd.DataFrame({**columns, "volume": frame["v"]}, index=frame.index)
+
+
+def view(frame: Frame, spec: PairSpec) -> Frame:
+    return pair_view(bars(frame, "y"), bars(frame, "x"), spec).frame
+
+
+def frame_of(rows: list[tuple[float, float, float]]) -> Frame:
+    index = pd.date_range("2024-01-01 23:50", periods=len(rows), freq="1min", tz="UTC", name="ts")
+    return pd.DataFrame(rows, columns=["y", "x", "v"], index=index, dtype=float)
+
+
+def same(left: Any, right: Any) -> bool:
+    return np.array_equal(np.asarray(left), np.asarray(right), equal_nan=True)
+
+
+PRICES = (
+    st.floats(0.5, 1e5, allow_nan=False) | st.sampled_from([100.0, 100.0, 101.0]) | st.just(np.nan)
+)
+ROWS = st.lists(st.tuples(PRICES, PRICES, st.floats(0, 10)), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+@given(rows=ROWS, future=ROWS, cut=st.integers(0, 40))
+@settings(max_examples=40, deadline=None)
+def test_the_future_changes_no_row(
+    name: str,
+    rows: list[tuple[float, float, float]],
+    future: list[tuple[float, float, float]],
+    cut: int,
+) -> None:
+    """To the last bit: f(x)[:k] is f(x[:k]), and other rows after k leave the first k alone."""
+    study, cut = CAUSAL[name], min(cut, len(rows))
+    past = study(frame_of(rows[:cut]))
+    assert len(past) == cut
+    assert same(study(frame_of(rows))[:cut], past)
+    assert same(study(frame_of(rows[:cut] + future))[:cut], past)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_long_histories_too(name: str) -> None:
+    rng = np.random.default_rng(1)
+    table = np.abs(np.column_stack([rng.normal(0, 1, (500, 2)).cumsum(axis=0) + 1e3, np.ones(500)]))
+    rows = [tuple(row) for row in table.tolist()]
+    whole = CAUSAL[name](frame_of(rows))
+    for cut in (1, 4, 37, 100, 499):
+        assert same(whole[:cut], CAUSAL[name](frame_of(rows[:cut])))
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_arguments_are_never_changed(name: str) -> None:
+    frame = frame_of([(1.0 + n % 3, 2.0 + n % 5, 1.0) for n in range(30)])
+    frame.iloc[4, 0], frame.iloc[9, 1] = np.nan, np.inf
+    before = frame.copy()
+    CAUSAL[name](frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize("name", FULL_SAMPLE)
+def test_full_sample_means_it(name: str) -> None:
+    """These do change with the future; the register is not a place to hide a causal claim."""
+    rng = np.random.default_rng(2)
+    rows = [tuple(row) for row in (rng.normal(0, 1, (60, 3)).cumsum(axis=0) + 50).tolist()]
+    whole, part = FULL_SAMPLE[name](frame_of(rows)), FULL_SAMPLE[name](frame_of(rows[:40]))
+    assert not same(whole[:40] if isinstance(whole, pd.Series | Frame) else whole, part)
+
+
+def test_a_view_that_looks_ahead_says_so() -> None:
+    frame = frame_of([(1.0 + n % 3, 2.0 + n % 5, 1.0) for n in range(30)])
+    legs = bars(frame, "y"), bars(frame, "x")
+    assert pair_view(*legs, PairSpec("ols", 4)).in_sample
+    for spec in (PairSpec("rolling", 4), PairSpec("kalman", 4), PairSpec("fixed", 4, beta=1.0)):
+        assert not pair_view(*legs, spec).in_sample
+
+
+def functions(module: str) -> dict[str, Callable[..., Any]]:
+    found = importlib.import_module(module)
+    return {
+        name: member
+        for name, member in inspect.getmembers(found, inspect.isfunction)
+        if member.__module__ == module and not name.startswith("_")
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_function_is_registered(module: str) -> None:
+    registered = {name.split()[0] for name in (*CAUSAL, *FULL_SAMPLE)} | OF_BARS
+    names = set(functions(module)) - HELPERS
+    assert names <= registered, f"neither causal nor full-sample: {sorted(names - registered)}"
+    exported = importlib.import_module(module).__all__
+    assert names <= set(exported)
+    assert not HELPERS & set(exported)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_stands_in_the_methods(module: str) -> None:
+    headings = " ".join(re.findall(r"^#+ .*$", METHODS.read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`(\w+)`", headings))
+    missing = [n for n in functions(module) if n not in named | HELPERS]
+    assert not missing, f"docs/methods.md has no heading for {missing}"
+
+
+def test_ticks_to_bars_of_a_prefix() -> None:
+    """Closed bars never change: only the last bar of a prefix may."""
+    rng = np.random.default_rng(3)
+    index = pd.DatetimeIndex(rng.integers(0, 600_000, 400).astype("M8[ms]"), tz="UTC").sort_values()
+    ticks = pd.DataFrame({"price": rng.uniform(1, 2, 400), "size": 1.0}, index=index)
+    for cut in (1, 50, 399):
+        past = ticks_to_bars(ticks[:cut], "1s")
+        assert same(ticks_to_bars(ticks, "1s")[: len(past) - 1], past[:-1])
+    seconds = ticks_to_bars(ticks, "1s")
+    past = resample_bars(seconds[:100], "1min")
+    assert same(resample_bars(seconds, "1min")[: len(past) - 1], past[:-1])
+    left, _ = align(seconds[:100], seconds[50:])
+    assert same(left, seconds[50:100])

@@ -1,0 +1,231 @@
+"""Indicators against published series, exact windows, and the NaN rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indicators import Array, Moments, bollinger_bands, ema, sma, vwap
+from tests.reference import published, reference_csv, reference_json
+
+
+def exact_windows(values: Array, window: int) -> npt.NDArray[np.longdouble]:
+    """All windows in extended precision, for two-pass sums."""
+    return np.lib.stride_tricks.sliding_window_view(values.astype(np.longdouble), window)
+
+
+class TestPublished:
+    def test_stock_indicators_figures(self) -> None:
+        """Stock.Indicators unit tests, computed in Excel; tolerance: the digits printed."""
+        close = reference_csv("si_default.csv")["close"]
+        bands, average = bollinger_bands(close, 20, 2.0), ema(close, 20)
+        name = "stockindicators_bollinger_ema"
+        for row in (249, 501):
+            assert bands["middle"][row] == published(name, f"sma_{row}")
+            assert bands["upper"][row] == published(name, f"upper_{row}")
+            assert bands["lower"][row] == published(name, f"lower_{row}")
+        for row in (29, 249, 501):
+            assert average[row] == published(name, f"ema_{row}")
+
+    def test_stock_indicators_whole_series(self) -> None:
+        """The same library's output, every row: bands to 1e-10, EMA to 1e-12."""
+        close = reference_csv("si_default.csv")["close"]
+        bands = pd.DataFrame(reference_json("si_bb.standard.json"))
+        ours = bollinger_bands(close, 20, 2.0)
+        pairs = (("middle", "sma"), ("upper", "upperBand"), ("lower", "lowerBand"))
+        for mine, theirs in pairs:
+            np.testing.assert_allclose(ours[mine], bands[theirs].astype(float), rtol=0, atol=1e-10)
+        theirs_ema = pd.DataFrame(reference_json("si_ema.standard.json"))["ema"].astype(float)
+        np.testing.assert_allclose(ema(close, 20), theirs_ema, rtol=0, atol=1e-12)
+
+    def test_stockcharts_bands(self) -> None:
+        """StockCharts sheet (as in ta's unit tests): every row within 1e-6."""
+        sheet = reference_csv("ta_cs-bbands.csv")
+        bands = bollinger_bands(sheet["Close"], 20, 2.0)
+        for mine, theirs, key in (
+            ("upper", "HighBand", "bb_high_maxerr"),
+            ("lower", "LowBand", "bb_low_maxerr"),
+        ):
+            error = (bands[mine] - sheet[theirs]).abs().max()
+            assert error == published("stockcharts_bollinger_vwap14", key)
+            assert bands[mine].isna().equals(sheet[theirs].isna())
+
+    def test_stockcharts_vwap_of_14_bars(self) -> None:
+        """Rolling VWAP: the last row of a VWAP over each 14 bars, within 1e-10."""
+        sheet = reference_csv("ta_cs-vwap.csv")
+        bars = sheet[["High", "Low", "Close", "Volume"]].rename(columns=str.lower)
+        ours = [vwap(bars.iloc[max(0, end - 14) : end]).iloc[-1] for end in range(1, len(bars) + 1)]
+        error = np.abs(np.array(ours) - sheet["vwap"].to_numpy()).max()
+        assert error == published("stockcharts_bollinger_vwap14", "vwap14_maxerr")
+
+
+class TestWindows:
+    @pytest.mark.parametrize("window", [2, 7, 60, 1000])
+    def test_a_million_rows_at_price_100_000(self, window: int) -> None:
+        """Two-pass long double: deviation within 1e-12 relative, mean within an ulp of price."""
+        steps = np.random.default_rng(window).normal(0, 0.01, 1_000_000)
+        values = 1e5 + steps.cumsum()
+        moments = Moments(values, window)
+        tail = exact_windows(values[-20_000:], window)
+        count = len(tail)
+        deviation = moments.deviation(1)[-count:]
+        mean = tail.mean(axis=1)
+        np.testing.assert_allclose(deviation, tail.std(axis=1, ddof=1), rtol=1e-12)
+        np.testing.assert_allclose(moments.mean[-count:], mean.astype(float), rtol=3e-16)
+        score = (tail[:, -1] - mean) / tail.std(axis=1, ddof=1)
+        np.testing.assert_allclose(moments.offset[-count:] / deviation, score, rtol=0, atol=1e-11)
+
+    def test_an_outlier_leaves_no_trace(self) -> None:
+        values = np.random.default_rng(5).normal(0, 1e-3, 500) + 100.0
+        marred = values.copy()
+        marred[250] = 1e15
+        clean, dirty = Moments(values, 20), Moments(marred, 20)
+        outside = np.r_[19:250, 270:500]
+        np.testing.assert_allclose(
+            dirty.deviation(1)[outside], clean.deviation(1)[outside], rtol=1e-12
+        )
+        assert np.array_equal(dirty.mean[outside], clean.mean[outside])
+
+    @given(
+        st.lists(st.sampled_from([0.1, 0.2, 61837.63, np.nan, np.inf]), max_size=60),
+        st.integers(2, 9),
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_equal_values_deviate_by_exactly_zero(self, values: list[float], window: int) -> None:
+        close = pd.Series(values, dtype=float)
+        bands = bollinger_bands(close, window)
+        known = close.where(np.isfinite(close))
+        holes = known.isna().rolling(window).sum()
+        flat = (known.rolling(window).max() == known.rolling(window).min()).to_numpy()
+        assert (bands["middle"].isna() == ((holes > 0) | holes.isna())).all()
+        width = (bands["upper"] - bands["lower"]).to_numpy()
+        assert (width[flat] == 0).all()
+        assert (width[~flat & ~np.isnan(width)] > 0).all()
+        assert (bands["middle"].to_numpy()[flat] == known.to_numpy()[flat]).all()
+
+    @given(
+        st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), min_size=1, max_size=80),
+        st.integers(1, 12),
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_sma_is_the_mean_of_each_window(self, values: list[float], window: int) -> None:
+        ours = sma(pd.Series(values, dtype=float), window)
+        for row in range(len(values)):
+            part = values[row - window + 1 : row + 1] if row + 1 >= window else [np.nan]
+            np.testing.assert_allclose(ours[row], np.mean(part), rtol=1e-12, atol=1e-9)
+
+    def test_window_longer_than_the_series(self) -> None:
+        assert sma(pd.Series([1.0, 2.0]), 10**12).isna().all()
+        assert sma(pd.Series([], dtype=float), 5).empty
+        assert ema(pd.Series([], dtype=float), 5).empty
+
+    def test_names_index_and_arguments_stay(self) -> None:
+        index = pd.date_range("2024-01-01", periods=5, freq="1min", tz="UTC")
+        close = pd.Series([1.0, np.inf, 3.0, 4.0, 6.0], index=index, dtype=float).rename("close")
+        before = close.copy()
+        for result in (sma(close, 2), ema(close, 2)):
+            assert result.name == "close"
+            assert result.index.equals(index)
+        assert list(bollinger_bands(close, 2).columns) == ["middle", "upper", "lower"]
+        pd.testing.assert_series_equal(close, before)
+
+    @pytest.mark.parametrize("window", [0, -1, 2.0, "20", None, True, np.nan])
+    def test_windows_refused(self, window: Any) -> None:
+        close = pd.Series([1.0, 2.0, 3.0])
+        for call in (sma, ema, bollinger_bands):
+            with pytest.raises(ValueError, match=r"(window|span)=.* at least 1"):
+                call(close, window)
+
+    def test_other_arguments_refused(self) -> None:
+        close = pd.Series([1.0, 2.0, 3.0])
+        with pytest.raises(ValueError, match=r"ddof=2 .* from 0 to 1"):
+            bollinger_bands(close, 2, ddof=2)
+        with pytest.raises(ValueError, match="n_std=-1"):
+            bollinger_bands(close, 2, -1)
+        with pytest.raises(ValueError, match="close is a list"):
+            sma([1.0, 2.0], 2)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="close has dtype"):
+            sma(pd.Series(["a", "b"]), 2)  # type: ignore[arg-type]
+
+
+class TestEma:
+    def test_begins_with_the_mean_not_the_first_close(self) -> None:
+        average = ema(pd.Series([2.0, 4.0, 6.0, 8.0]), 3)
+        assert average[:2].isna().all()
+        assert average[2:].tolist() == [4.0, 6.0]
+
+    def test_span_one_is_the_close_and_constants_stay(self) -> None:
+        close = pd.Series([61837.63] * 30)
+        assert (ema(close, 1) == close).all()
+        assert (ema(close, 7)[6:] == 61837.63).all()
+
+    def test_begins_anew_behind_a_gap(self) -> None:
+        close = pd.Series(np.arange(20.0))
+        close[8] = np.nan
+        average = ema(close, 4)
+        assert average.isna().tolist() == sma(close, 4).isna().tolist()
+        pd.testing.assert_series_equal(average[9:], ema(close[9:], 4))
+
+
+class TestVwap:
+    def bars(self, start: str, prices: list[float], volumes: list[float]) -> pd.DataFrame:
+        index = pd.date_range(start, periods=len(prices), freq="1h", tz="UTC", name="ts")
+        columns = dict.fromkeys(("high", "low", "close"), prices)
+        return pd.DataFrame({**columns, "volume": volumes}, index=index)
+
+    def test_restarts_at_midnight_utc(self) -> None:
+        bars = self.bars("2024-01-01 22:00", [10.0, 20.0, 30.0, 50.0], [1.0, 3.0, 1.0, 1.0])
+        assert vwap(bars).tolist() == [10.0, 17.5, 20.0, 25.0]
+        assert vwap(bars, "1D").tolist() == [10.0, 17.5, 30.0, 40.0]
+        assert vwap(bars, "D").tolist() == vwap(bars, "24h").tolist() == [10.0, 17.5, 30.0, 40.0]
+        assert vwap(bars, "1h").tolist() == [10.0, 20.0, 30.0, 50.0]
+
+    def test_zone_of_the_index_does_not_move_the_session(self) -> None:
+        bars = self.bars("2024-01-01 22:00", [10.0, 20.0, 30.0, 50.0], [1.0, 3.0, 1.0, 1.0])
+        elsewhere = bars.tz_convert("America/New_York")
+        assert vwap(elsewhere, "1D").tolist() == vwap(bars, "1D").tolist()
+
+    def test_missing_price_ends_its_session_only(self) -> None:
+        bars = self.bars("2024-01-01 21:00", [9.0, np.nan, 30.0, 50.0, 60.0], [1.0] * 5)
+        assert vwap(bars, "1D").isna().tolist() == [False, True, True, False, False]
+        assert vwap(bars).isna().tolist() == [False, True, True, True, True]
+
+    def test_nothing_traded_yet(self) -> None:
+        values = vwap(self.bars("2024-01-01", [9.0, 8.0, 7.0], [0.0, 0.0, 2.0]))
+        assert values.isna().tolist() == [True, True, False]
+        assert values.iloc[2] == 7.0
+
+    def test_missing_first_price(self) -> None:
+        values = vwap(self.bars("2024-01-01 23:00", [np.nan, 8.0, 9.0], [1.0, 1.0, 1.0]), "1D")
+        assert np.isnan(values.iloc[0])
+        assert values.tolist()[1:] == [8.0, 8.5]
+
+    def test_long_sessions_lose_nothing(self) -> None:
+        rng = np.random.default_rng(0)
+        price, size = 1e5 + rng.normal(0, 1e-4, 200_000), rng.exponential(1.0, 200_000)
+        bars = pd.DataFrame({"high": price, "low": price, "close": price, "volume": size})
+        long = size.astype(np.longdouble)
+        typical = (bars["high"] + bars["low"] + bars["close"]).to_numpy() / 3.0
+        exact = np.cumsum(typical.astype(np.longdouble) * long) / np.cumsum(long)
+        np.testing.assert_allclose(vwap(bars), exact.astype(float), rtol=3e-16)
+
+    @pytest.mark.parametrize("session", ["1ME", "1W", "hour", "0h", "-1h", 5])
+    def test_sessions_refused(self, session: object) -> None:
+        bars = self.bars("2024-01-01", [9.0, 8.0], [1.0, 1.0])
+        with pytest.raises(ValueError, match="session="):
+            vwap(bars, session)  # type: ignore[arg-type]
+
+    def test_bars_refused(self) -> None:
+        bars = self.bars("2024-01-01", [9.0, 8.0], [1.0, -1.0])
+        with pytest.raises(ValueError, match=r"volume.* -1 at row 1"):
+            vwap(bars)
+        with pytest.raises(ValueError, match="no column 'volume'"):
+            vwap(bars.drop(columns="volume"))
+        with pytest.raises(ValueError, match="in order of time"):
+            vwap(self.bars("2024-01-01", [9.0, 8.0], [1.0, 1.0])[::-1], "1D")
