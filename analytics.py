@@ -28,18 +28,10 @@ from indicators import (
 )
 
 __all__ = [
-    "AdfResult",
-    "HedgeRatio",
-    "KalmanNoise",
-    "adf_test",
-    "fit_kalman_noise",
-    "kalman_hedge_ratio",
-    "ols_hedge_ratio",
-    "rolling_correlation",
-    "rolling_hedge_ratio",
-    "spread",
-    "zscore",
-]
+    "AdfResult", "HedgeRatio", "KalmanNoise", "adf_test", "fit_kalman_noise",
+    "kalman_hedge_ratio", "ols_hedge_ratio", "rolling_correlation", "rolling_hedge_ratio",
+    "spread", "zscore",
+]  # fmt: skip
 
 _STATE = ("beta", "intercept", "beta_prior", "intercept_prior")
 KALMAN_COLUMNS = (*_STATE, "innovation", "innovation_std", "beta_std")
@@ -327,10 +319,17 @@ def zscore(
     if window is None:
         scores = _full_zscore(values, ddof)
     else:
-        moments = Moments(values, check_window("window", window, 2))
-        deviation = moments.deviation(check_ddof(ddof, moments.window))
-        scores = moments.offset / np.where(deviation > 0, deviation, np.nan)
+        length = check_window("window", window, 2)
+        scores = rolling_score(values, length, check_ddof(ddof, length))
     return pd.Series(scores, index=series.index, name=series.name)
+
+
+def rolling_score(values: Array, window: int, ddof: int = 1) -> Array:
+    """The values of a rolling `zscore`."""
+    moments = Moments(values, window)
+    deviation = moments.deviation(ddof)
+    known = (deviation > 0) & (deviation < np.inf)
+    return moments.offset / np.where(known, deviation, np.nan)
 
 
 def _full_zscore(values: Array, ddof: int) -> Array:
@@ -392,6 +391,7 @@ def rolling_correlation(a: pd.Series[float], b: pd.Series[float], window: int) -
 def correlation(a: Array, b: Array, window: int) -> Array:
     """The values of `rolling_correlation`."""
     of_a, of_b = Moments(a, window), Moments(b, window)
-    scale = np.sqrt(of_a.squares) * np.sqrt(of_b.squares)
-    scores: Array = of_a.cross(of_b) / np.where(scale > 0, scale, np.nan)
-    return np.clip(scores, -1.0, 1.0)
+    with np.errstate(all="ignore"):
+        scale = np.sqrt(of_a.squares) * np.sqrt(of_b.squares)
+        known = (scale > 0) & (scale < np.inf)
+        return np.clip(of_a.cross(of_b) / np.where(known, scale, np.nan), -1.0, 1.0)

@@ -39,8 +39,10 @@ VENUE_NAMES = {
 }  # fmt: skip
 HEDGES = {"rolling": "Rolling OLS", "kalman": "Kalman filter", "fixed": "Fixed β",
           "ols": "OLS, whole sample (in-sample)"}  # fmt: skip
+# z-score and hedge windows that a pair of that bar length starts with
+WINDOWS = {"1s": (120, 900), "1min": (120, 480), "5min": (48, 144), "1h": (24, 48)}
 PREFERRED = ("ETHUSDT", "BTCUSDT")
-CHART_HEIGHT = "calc(100vh - 15.5rem)"
+CHART_HEIGHT = "calc(100vh - 14.6rem)"
 ADF_BARS = 600
 Hedge = Literal["ols", "rolling", "kalman", "fixed"]
 
@@ -114,7 +116,7 @@ def payload_of(_figure: Callable[[], Any], key: tuple[Any, ...]) -> dict[str, An
 
 
 def main() -> None:
-    st.set_page_config("Pairs", page_icon=":material/show_chart:", layout="wide")
+    st.set_page_config("Pairs", layout="wide")
     st.html(CSS)
     try:
         settings = load_settings()
@@ -138,7 +140,7 @@ def main() -> None:
     )  # fmt: skip
     if view == "Data":
         with boundary("Data"):
-            data_panel.draw(store, snapshot_of(store, choice), view_now(store, choice), forget)
+            data_panel.draw(store, lambda: live_now(store, choice), forget, choice.refresh_s)
     else:
         st.fragment(board, run_every=choice.refresh_s)(store, choice, str(view))
 
@@ -164,8 +166,8 @@ def waiting(store: PostgresStore) -> None:
 
 def forget() -> None:
     """Let the page notice new symbols and new bars of a file at once."""
-    symbols_of.clear()
-    live_pair.clear()
+    for cache in (symbols_of, live_pair, view_of, adf_of, payload_of):
+        cache.clear()
 
 
 def sidebar(
@@ -187,11 +189,11 @@ def sidebar(
             st.warning(f"{y} and {x} have no bar length in common. Choose two of equal length.")
             return None
         bar = st.segmented_control(
-            "Bar", list(bars), default=next(iter(bars)), required=True, key="bar", bind="query-params",
-            width="stretch",
+            "Bar", list(bars), default=next(iter(bars)), required=True, key="bar",
+            bind="query-params", width="stretch",
         )  # fmt: skip
         bar = bar if bar in bars else next(iter(bars))
-        spec = hedge_controls()
+        spec = hedge_controls(bar)
         entry, exit_, stop = thresholds()
         st.subheader("Live", anchor=False)
         refresh_s = settings.streamlit_refresh_ms / 1000
@@ -232,22 +234,23 @@ def bars_offered(store: PostgresStore, venue: str, symbols: tuple[str, str]) -> 
     return dict(sorted(offered.items(), key=lambda item: bar_seconds(item[0])))
 
 
-def hedge_controls() -> PairSpec:
-    """Hedge ratio method and windows."""
+def hedge_controls(bar: str) -> PairSpec:
+    """Hedge ratio method and windows; the windows are remembered per bar length."""
+    score_bars, fit_bars = WINDOWS.get(bar, (60, 240))
     hedge = cast(
         Hedge,
-        st.selectbox("Hedge ratio", list(HEDGES), format_func=lambda name: HEDGES[name], key="hedge",
-                     bind="query-params"),
+        st.selectbox("Hedge ratio", list(HEDGES), format_func=lambda name: HEDGES[name],
+                     key="hedge", bind="query-params"),
     )  # fmt: skip
     left, right = st.columns(2)
     window = left.number_input(
-        "Window, bars", 2, 1000, 120, key="window", bind="query-params",
+        "Window, bars", 2, 1000, score_bars, key=f"window_{bar}", bind="query-params",
         help="Of z-score and correlation",
     )  # fmt: skip
     fields: dict[str, Any] = {}
     if hedge == "rolling":
         fields["hedge_window"] = int(
-            right.number_input("Hedge window", 2, 1000, 240, key="hedge_window",
+            right.number_input("Hedge window", 2, 2000, fit_bars, key=f"fit_{bar}",
                                bind="query-params", help="Bars of the rolling regression")
         )  # fmt: skip
     elif hedge == "fixed":
@@ -291,9 +294,9 @@ def snapshot_of(store: PostgresStore, choice: Choice) -> Snapshot:
     return pair.poll((choice.refresh_s or 1.0) * 0.8)
 
 
-def view_now(store: PostgresStore, choice: Choice) -> PairView:
+def live_now(store: PostgresStore, choice: Choice) -> tuple[Snapshot, PairView]:
     snapshot = snapshot_of(store, choice)
-    return view_of(snapshot, key_of(snapshot, choice), choice.spec)
+    return snapshot, view_of(snapshot, key_of(snapshot, choice), choice.spec)
 
 
 def key_of(snapshot: Snapshot, choice: Choice) -> tuple[Any, ...]:
@@ -304,10 +307,8 @@ def key_of(snapshot: Snapshot, choice: Choice) -> tuple[Any, ...]:
 def head(store: PostgresStore, choice: Choice) -> None:
     """The strip of numbers, at every refresh."""
     with boundary("Numbers"):
-        snapshot = snapshot_of(store, choice)
-        key = key_of(snapshot, choice)
-        view = view_of(snapshot, key, choice.spec)
-        adf_p, adf_bars = adf_of(view, key, choice.spec)
+        snapshot, view = live_now(store, choice)
+        adf_p, adf_bars = adf_of(view, key_of(snapshot, choice), choice.spec)
         st.html(
             header_html(snapshot, pd.Timestamp.now("UTC"))
             + cards_html(

@@ -5,8 +5,8 @@ history. Rows are cut into blocks as long as the window, so that every window is
 block and the head of the next (van Herk 1992, Gil and Werman 1993), and both are summed relative
 to an anchor: the head's first value, which *every* window across that seam contains. Therefore
 nothing outside a window ever enters its sums (a NaN or an outlier cannot leak), a window of equal
-values has deviation exactly 0, and the subtraction `Σd² - (Σd)²/n` magnifies rounding by n + 1 at
-the very most. The blocks start at row 0, so a longer history changes no earlier bit.
+values has deviation exactly 0, and the subtraction `Σd² - (Σd)²/n` magnifies rounding by n at the
+very most. The blocks start at row 0, so a longer history changes no earlier bit.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def bollinger_bands(
     deviation) is Bollinger's own. NaN as `sma`; a window of equal closes has zero width.
     Raises ValueError for a window that is no integer or below 1, a negative or non-finite
     `n_std`, a ddof outside 0 … window-1.
-    Source: Bollinger, *Bollinger on Bollinger Bands* (2001), ch. 7.
+    Source: Bollinger, *Bollinger on Bollinger Bands* (2001).
     """
     length = check_window("window", window, 1)
     width = check_number("n_std", n_std, 0.0, math.inf, open_low=False)

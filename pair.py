@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from analytics import correlation, kalman_path, ols_hedge_ratio, rolling_fit
-from indicators import Array, Moments, check_number, check_window, frame_values
+from analytics import correlation, kalman_path, ols_hedge_ratio, rolling_fit, rolling_score
+from indicators import Array, check_number, check_window, frame_values
 from resampling import align
 
 __all__ = ["COLUMNS", "PairPoint", "PairSpec", "PairView", "pair_view"]
@@ -134,8 +134,6 @@ def pair_view(bars_y: pd.DataFrame, bars_x: pd.DataFrame, spec: PairSpec) -> Pai
     bars_y, bars_x = align(bars_y, bars_x)
     y, x = frame_values("bars_y", bars_y, "close"), frame_values("bars_x", bars_x, "close")
     beta, intercept, beta_std, spread = _hedged(y, x, spec)
-    moments = Moments(spread, spec.window)
-    deviation = moments.deviation(1)
     columns = {
         "close_y": y,
         "close_x": x,
@@ -143,7 +141,7 @@ def pair_view(bars_y: pd.DataFrame, bars_x: pd.DataFrame, spec: PairSpec) -> Pai
         "intercept": intercept,
         "beta_std": beta_std,
         "spread": spread,
-        "zscore": moments.offset / np.where(deviation > 0, deviation, np.nan),
+        "zscore": rolling_score(spread, spec.window),
         "correlation": correlation(_log_returns(y), _log_returns(x), spec.window),
     }
     frame = pd.DataFrame(columns, index=bars_y.index)

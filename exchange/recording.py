@@ -13,12 +13,11 @@ import msgspec
 import numpy as np
 
 from exchange.frames import AggregateMessage, Message
-from exchange.tape import Ints, Symbol, Trades, aggregate_rows, aggregates_of
+from exchange.tape import MICRO_FROM, Ints, Symbol, Trades, aggregate_rows, aggregates_of
 
 _TIMES = re.compile(rb'"([ET])":(\d+)')
 _KLINE_TIMES = re.compile(rb'"([ETt])":(\d+)')
 _QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "BRL")
-MICRO_FROM = 10**14  # a time above this is in µs: in ms it would lie beyond the year 5000
 
 
 class Clockwork:

@@ -56,7 +56,7 @@ class ReplaySource:
         self._position = 0  # frames gone out
         self._started: float | None = None
         self._ended_at = 0.0
-        self._latest_us = 0
+        self._lead_us = self._recording.lead_us
 
     # -- the clock
 
@@ -75,12 +75,11 @@ class ReplaySource:
     def now_us(self) -> int:
         if self._started is None and self._shift:
             return time.time_ns() // 1000
-        shift = self._recording.clockwork.shift_us
-        return max(self._file_us() + self._recording.lead_us + shift, self._latest_us)
+        return self._file_us() + self._lead_us + self._recording.clockwork.shift_us
 
     def _start(self) -> None:
         if self._shift:
-            first = int(self._recording.received_us[0]) + self._recording.lead_us
+            first = int(self._recording.received_us[0]) + self._lead_us
             shift = (time.time_ns() // 1000 - first) // 1000 * 1000
             self._recording.clockwork.shift_us = shift
             self._tapes = {n: replace(tape, t=tape.t + shift) for n, tape in self._tapes.items()}
@@ -144,8 +143,8 @@ class ReplaySource:
         await asyncio.Event().wait()
 
     def _note_latest(self) -> None:
-        """Keep the clock from lagging behind what has been printed."""
+        """Put the clock forward where it lags behind what has been printed."""
         for symbol, tape in self._tapes.items():
             row = int(np.searchsorted(tape.ids, self.last_id(symbol), "right")) - 1
             if row >= 0:
-                self._latest_us = max(self._latest_us, int(tape.t[row]))
+                self._lead_us += max(0, int(tape.t[row]) - self.now_us())

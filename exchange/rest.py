@@ -17,7 +17,17 @@ import msgspec
 import numpy as np
 
 from exchange.source import Source
-from exchange.tape import US, Bars, Symbol, Trades, aggregate_rows, aggregates_of, fill_bars, fold
+from exchange.tape import (
+    MICRO_FROM,
+    US,
+    Bars,
+    Symbol,
+    Trades,
+    aggregate_rows,
+    aggregates_of,
+    fill_bars,
+    fold,
+)
 
 INTERVALS = {
     "1s": 1, "1m": 60, "3m": 180, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600,
@@ -129,12 +139,16 @@ def _limit(params: Mapping[str, str]) -> int:
     return min(limit, 1000)
 
 
-def _moment(params: Mapping[str, str], name: str) -> int | None:
-    """A time parameter in µs: the exchange takes ms as well as µs."""
-    value = _integer(params, name)
-    if value is None:
-        return None
-    return value * 1000 if value < 10**14 else value
+def _start(params: Mapping[str, str]) -> int | None:
+    """startTime in µs: the exchange takes ms as well as µs."""
+    value = _integer(params, "startTime")
+    return value * 1000 if value is not None and value < MICRO_FROM else value
+
+
+def _end(params: Mapping[str, str]) -> int | None:
+    """endTime in µs, inclusive: one given in ms means all of that millisecond."""
+    value = _integer(params, "endTime")
+    return value * 1000 + 999 if value is not None and value < MICRO_FROM else value
 
 
 # -- answers
@@ -168,7 +182,7 @@ def _trades(view: View, params: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def _first_of_aggregates(view: View, symbol: str, params: Mapping[str, str], limit: int) -> int:
     from_id = _integer(params, "fromId")
-    start, end = _moment(params, "startTime"), _moment(params, "endTime")
+    start, end = _start(params), _end(params)
     if from_id is not None:
         if start is not None or end is not None:
             raise RestError(-1128, "Combination of optional parameters invalid.")
@@ -195,7 +209,7 @@ def _aggregates(view: View, params: Mapping[str, str]) -> list[dict[str, Any]]:
     info = view.source.symbols[symbol]
     limit = _limit(params)
     first = _first_of_aggregates(view, symbol, params, limit)
-    end = _moment(params, "endTime")
+    end = _end(params)
     count = 2 * limit + 50
     while True:
         trades = view.trades(symbol, first, count)
@@ -256,7 +270,7 @@ def kline_span(view: View, params: Mapping[str, str], step_s: int) -> tuple[int,
     """
     step = step_s * US
     now = view.source.now_us()
-    start, end = _moment(params, "startTime"), _moment(params, "endTime")
+    start, end = _start(params), _end(params)
     limit = max(1, min(_limit(params), view.source.history_us // step))
     last = min(now, now if end is None else end) // step * step
     if start is None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 US = 1_000_000
+MICRO_FROM = 10**14  # a time above this is in µs: in ms it would lie beyond the year 5000
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

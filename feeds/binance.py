@@ -101,8 +101,8 @@ def _parse_other(frame: str | bytes, received_us: int) -> Trade | Control | Reje
         data = message.get("data", message)
         if isinstance(data, dict) and data.get("e") == "trade":
             return _odd_trade(frame, received_us, data)
-        if isinstance(data, dict) and ("e" in data or "u" in data):
-            return None  # another stream's event: bookTicker has no "e"
+        if isinstance(data, dict) and not data.keys().isdisjoint(("e", "u", "lastUpdateId")):
+            return None  # another stream: bookTicker has no "e", a partial book only its id
     return Rejected("not a message of this protocol", _shown(frame))
 
 

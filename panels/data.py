@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from bars_csv import CsvError, bar_seconds, frame_csv, read_bars_csv, write_bars_csv
-from live import Snapshot
+from live import Leg, Snapshot
 from market import bar_label, check_symbol
 from pair import PairView
+from panels.theme import decimals_of
 from storage.postgres import PostgresStore
 
 SHOWN = 500
@@ -20,34 +22,68 @@ PAIR_COLUMNS = ["close_y", "close_x", "beta", "intercept", "spread", "zscore", "
 
 
 def draw(
-    store: PostgresStore, snapshot: Snapshot, view: PairView, changed: Callable[[], None]
-) -> None:
-    """Downloads on the left, upload on the right, the newest bars below."""
+    store: PostgresStore, live: Callable[[], tuple[Snapshot, PairView]],
+    changed: Callable[[], None], refresh_s: float | None,
+) -> None:  # fmt: skip
+    """Downloads on the left, upload on the right, the newest bars below. `live` tells the
+    present state; what is downloaded is made when the button is pressed, from that moment's."""
     left, right = st.columns(2, gap="large")
-    with left:
-        st.subheader("Download", anchor=False)
-        st.caption(f"The {snapshot.bar} bars shown, closed ones only, times in UTC.")
-        for leg in (snapshot.y, snapshot.x):
-            st.download_button(
-                f"{leg.symbol} bars · {len(leg.closed):,} rows",
-                write_bars_csv(leg.closed), f"{leg.symbol}_{snapshot.bar}.csv", "text/csv",
-                on_click="ignore", width="stretch", key=f"download-{leg.symbol}",
-            )  # fmt: skip
-        st.download_button(
-            f"Spread, z-score, β, correlation · {len(view.frame):,} rows",
-            frame_csv(view.frame[PAIR_COLUMNS]),
-            f"{snapshot.y.symbol}-{snapshot.x.symbol}_{snapshot.bar}_pair.csv", "text/csv",
-            on_click="ignore", width="stretch", key="download-pair",
-        )  # fmt: skip
     with right:
         upload(store, changed)
+    with left:
+        st.subheader("Download", anchor=False)
+        st.fragment(downloads, run_every=refresh_s)(live)
     st.subheader("Newest bars", anchor=False)
+    st.fragment(table, run_every=refresh_s)(live)
+
+
+def downloads(live: Callable[[], tuple[Snapshot, PairView]]) -> None:
+    """One button per file."""
+    snapshot, view = live()
+    st.caption(f"The {snapshot.bar} bars shown, closed ones only, times in UTC.")
+    names = (snapshot.y.symbol, snapshot.x.symbol)
+    for k, leg in enumerate((snapshot.y, snapshot.x)):
+        st.download_button(
+            f"{leg.symbol} bars · {len(leg.closed):,} rows",
+            partial(leg_csv, live, k),
+            f"{leg.symbol}_{snapshot.bar}.csv", "text/csv",
+            on_click="ignore", width="stretch", key=f"download-{'yx'[k]}",
+        )  # fmt: skip
+    st.download_button(
+        f"Spread, z-score, β, correlation · {len(view.frame):,} rows",
+        lambda: frame_csv(live()[1].frame[PAIR_COLUMNS]).encode(),
+        f"{'-'.join(names)}_{snapshot.bar}_pair.csv", "text/csv",
+        on_click="ignore", width="stretch", key="download-pair",
+    )  # fmt: skip
+
+
+def leg_csv(live: Callable[[], tuple[Snapshot, PairView]], k: int) -> bytes:
+    """The closed bars of leg y (0) or x (1), as of now."""
+    snapshot, _ = live()
+    return write_bars_csv((snapshot.y, snapshot.x)[k].closed).encode()
+
+
+def table(live: Callable[[], tuple[Snapshot, PairView]]) -> None:
+    """The pair's newest closed bars."""
+    snapshot, view = live()
     st.caption(f"The last {SHOWN} closed bars of the pair, newest first.")
     st.dataframe(
         newest(snapshot, view), height=320, width="stretch",
-        column_config={"ts": st.column_config.DatetimeColumn("time, UTC",
-                                                            format="YYYY-MM-DD HH:mm:ss")},
+        column_config={
+            "ts": st.column_config.DatetimeColumn("time, UTC", format="YYYY-MM-DD HH:mm:ss"),
+            snapshot.y.symbol: st.column_config.NumberColumn(format=f"%.{places(snapshot.y)}f"),
+            snapshot.x.symbol: st.column_config.NumberColumn(format=f"%.{places(snapshot.x)}f"),
+            "beta": st.column_config.NumberColumn("β", format="%.6f"),
+            "intercept": st.column_config.NumberColumn("α", format="%.4f"),
+            "spread": st.column_config.NumberColumn(format="%.4f"),
+            "zscore": st.column_config.NumberColumn("z-score", format="%.3f"),
+            "correlation": st.column_config.NumberColumn(format="%.3f"),
+        },
     )  # fmt: skip
+
+
+def places(leg: Leg) -> int:
+    return decimals_of(leg.closed["close"].to_numpy())
 
 
 def newest(snapshot: Snapshot, view: PairView) -> pd.DataFrame:

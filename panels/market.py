@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from live import Leg
 from panels.figures import axis, milliseconds, stacked
-from panels.theme import BAD, GOOD, LEG_X, LEG_Y
+from panels.theme import BAD, GOOD, LEG_X, LEG_Y, decimals_of
 
 CANDLES = 240
 
@@ -24,6 +24,8 @@ def figure(legs: tuple[Leg, Leg], uirevision: str) -> go.Figure:
     )  # fmt: skip
     for k, (leg, colour) in enumerate(zip(legs, (LEG_Y, LEG_X), strict=True)):
         bars = leg.closed.tail(CANDLES)
+        places = decimals_of(bars["close"].to_numpy())
+        made.layout["yaxis" + axis(2 * k)[1:]].tickformat = f",.{min(places, 4)}f"
         _candles(made, bars, 2 * k, leg.symbol, hollow=False)
         if leg.forming is not None:
             forming = leg.forming.to_frame().T

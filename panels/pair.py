@@ -99,19 +99,29 @@ def _thresholds(
             type="rect", xref="x domain", x0=0, x1=1, yref=where, y0=low, y1=high,
             fillcolor=SCORE, opacity=0.07, line_width=0, layer="below",
         )  # fmt: skip
-    for at, symbol, colour, name in (
-        (crossings(-zscore, entry), "triangle-up", GOOD, "below −entry"),
-        (crossings(zscore, entry), "triangle-down", BAD, "above +entry"),
+    made.layout["yaxis3"].update(tickmode="array", tickvals=sorted(level for level, _ in levels))
+    for sign, symbol, colour, name in (
+        (-1.0, "triangle-up", GOOD, "long entry"),
+        (1.0, "triangle-down", BAD, "short entry"),
     ):
+        at = entries(sign * zscore, entry, exit_)
         made.add_scatter(
             x=time[at], y=zscore[at], yaxis=where, mode="markers", name=name, hoverinfo="skip",
             marker={"symbol": symbol, "size": 9, "color": colour},
         )  # fmt: skip
 
 
-def crossings(values: Floats, level: float) -> npt.NDArray[np.intp]:
-    """The rows where `values` goes from at most `level` to above it; NaN crosses nothing."""
-    return np.flatnonzero((values[1:] > level) & (values[:-1] <= level)) + 1
+def entries(score: Floats, entry: float, exit_: float) -> npt.NDArray[np.intp]:
+    """The rows where `score` first exceeds `entry` after having been at or below `exit_`; NaN
+    is no evidence of either."""
+    found, armed = [], True
+    for row, value in enumerate(score.tolist()):
+        if armed and value > entry:
+            found.append(row)
+            armed = False
+        elif value <= exit_:
+            armed = True
+    return np.array(found, dtype=np.intp)
 
 
 def _band(made: go.Figure, time: Floats, frame: pd.DataFrame) -> None:

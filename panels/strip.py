@@ -32,7 +32,9 @@ BADGES = {
 }
 CSS = """
 <style>
-.stMainBlockContainer, .block-container { padding-top: 1.4rem !important; padding-bottom: 0.5rem !important; }
+.stMainBlockContainer, .block-container { padding: 1.1rem 1.6rem 0.5rem !important; }
+div[data-testid="stSidebarHeader"] { height: 2.2rem; padding-bottom: 0; margin-bottom: 0; }
+div[data-testid="stSidebarUserContent"] { padding-top: 0.4rem; }
 header[data-testid="stHeader"] { height: 0; min-height: 0; background: transparent; }
 .pw { font-variant-numeric: tabular-nums; }
 .pw-head { display: flex; align-items: center; gap: .75rem; flex-wrap: wrap; min-height: 2rem; }

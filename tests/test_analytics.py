@@ -35,7 +35,7 @@ from tests.reference import published, reference_csv, reference_json
 
 
 def floats(series: pd.Series[float]) -> Array:
-    return series.to_numpy(dtype=np.float64)
+    return np.asarray(series, dtype=np.float64)
 
 
 def performance(returns: Array) -> tuple[float, float]:
@@ -71,7 +71,7 @@ def walk(rows: int, seed: int, level: float = 100.0) -> tuple[pd.Series[float], 
 
 class TestPublished:
     def test_chan_ewc_on_ewa(self) -> None:
-        """Chan (2013), ex. 2.7: hedge ratio of the figure, and the residuals' ADF t at lag 1."""
+        """Chan (2013), ex. 2.6: hedge ratio of the figure, and the residuals' ADF t at lag 1."""
         table = reference_csv("chan2_EWA_EWC_IGE.csv")
         fit = ols_hedge_ratio(table["EWC"], table["EWA"])
         residual = spread(table["EWC"], table["EWA"], fit.beta, fit.intercept)
@@ -287,8 +287,15 @@ class TestSpreadAndScore:
         with pytest.raises(ValueError, match="beta=nan"):
             spread(y, x, math.nan)
 
+    def test_absurd_prices_warn_nobody(self) -> None:
+        series = pd.Series([1e200, -1e200, 1e308, -1e308, 1e-200, 3e-200, 0.0, 1.0])
+        other = series[::-1].set_axis(series.index)
+        for ours in (zscore(series, 3), rolling_correlation(series, other, 3)):
+            assert not np.isinf(ours).any()
+        rolling_hedge_ratio(series, other, 3)
+
     def test_score_of_equal_values_is_nan(self) -> None:
-        """pandas' rolling deviation of this window is 1e-9 or so, and z anything."""
+        """Not 0, not infinite, and no noise over the rounding left of what came before."""
         series = pd.Series([1e5 + 0.1 * i for i in range(20)] + [61837.63] * 10)
         score = zscore(series, 5)
         assert score.isna().tolist() == [True] * 4 + [False] * 20 + [True] * 6

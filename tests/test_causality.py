@@ -69,7 +69,7 @@ OF_BARS = {"ticks_to_bars", "resample_bars", "align", "bar_ns"}
 # Shared by the modules, not part of what may be imported from outside.
 HELPERS = {
     "check_ddof", "check_number", "check_window", "correlation", "frame_values", "full_sample",
-    "kalman_path", "rolling_fit", "same_index", "series_values",
+    "kalman_path", "rolling_fit", "rolling_score", "same_index", "series_values",
 }  # fmt: skip
 MODULES = ("analytics", "indicators", "pair", "resampling")
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"

@@ -1,0 +1,39 @@
+# One command each; see README.md. Paths with spaces are fine: nothing here depends on the folder.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install run test check format bench clean
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+
+install: $(VENV)/.installed  ## make .venv and install the application
+
+$(VENV)/.installed: requirements.txt
+	@$(PYTHON) tools/install.py requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt
+	@$(PYTHON) tools/install.py requirements-dev.txt
+	@touch $@ $(VENV)/.installed
+
+run: $(VENV)/.installed  ## PostgreSQL, daemon and dashboard; Ctrl-C stops all
+	@exec $(BIN)/python run.py
+
+test: $(VENV)/.installed-dev  ## the whole test suite
+	@exec $(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what was installed and generated; data stay
+	rm -rf $(VENV) static .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,188 @@
+"""Everything at once: PostgreSQL, the daemon and the page, with one log. `make run` calls this.
+
+Ctrl-C stops all of it cleanly. A process that dies is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from database_utils import StoreError, one_line, open_database, open_store
+from settings import ROOT, Settings, SettingsError, load_settings
+
+PORT = 8501
+STOP_S = 20.0
+PR_SET_PDEATHSIG = 1
+COLOURS = {"run": "", "ingest": "\033[36m", "page": "\033[35m"}
+
+
+def say(name: str, text: str) -> None:
+    """One line of the common log."""
+    colour = COLOURS.get(name, "") if sys.stdout.isatty() else ""
+    end = "\033[0m" if colour else ""
+    print(f"{colour}{name:>6} |{end} {text}", flush=True)
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` or the next free port after it; says so where it is taken."""
+    for port in range(wanted, min(wanted + 100, 65_536)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port != wanted:
+                say("run", f"port {wanted} is taken: using {port}")
+            return port
+    raise StoreError(f"no free port between {wanted} and {wanted + 99}: give --port")
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here, not after a fork
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel ends the child when this process is killed."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@dataclass
+class Child:
+    """One process of the system, its log lines prefixed with its name."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    process: subprocess.Popen[str] | None = None
+    started: float = 0.0
+    wait_s: float = 0.5
+
+    def start(self) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            self.command, cwd=ROOT, env={**os.environ, **self.environment}, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            errors="replace", bufsize=1, start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call into libc, no locks
+        )  # fmt: skip
+        threading.Thread(target=self._relay, args=(self.process,), daemon=True).start()
+
+    def _relay(self, process: subprocess.Popen[str]) -> None:
+        if process.stdout is not None:
+            for line in process.stdout:
+                if line.strip():
+                    say(self.name, line.rstrip())
+
+    @property
+    def ended(self) -> int | None:
+        """The exit code once the process has ended."""
+        return self.process.poll() if self.process is not None else None
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def wait(self, timeout: float) -> None:
+        if self.process is None:
+            return
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            say("run", f"{self.name} does not stop: killing it")
+            self.process.kill()
+            self.process.wait()
+
+
+def children(port: int) -> list[Child]:
+    """The daemon and the page."""
+    python = [sys.executable, "-u"]
+    # Small linear algebra runs slower on many threads than on one.
+    quiet = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+    return [
+        Child("ingest", [*python, "ingest_websocket.py"], quiet),
+        Child(
+            "page",
+            [*python, "-m", "streamlit", "run", "dashboard_streamlit.py", f"--server.port={port}"],
+            {**quiet, "STREAMLIT_SERVER_HEADLESS": "true"},
+        ),
+    ]
+
+
+def wait_for_page(port: int, child: Child, stop: threading.Event, seconds: float = 60) -> bool:
+    """True once the page's port answers."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and child.ended is None and not stop.is_set():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        stop.wait(0.1)
+    return False
+
+
+def watch(running: list[Child], stop: threading.Event) -> int:
+    """Start ended processes again until told to stop; 1 where one cannot be kept running."""
+    while not stop.wait(0.5):
+        for child in running:
+            code = child.ended
+            if code is None:
+                continue
+            lived = time.monotonic() - child.started
+            if code == 2 and lived < 30:
+                say("run", f"{child.name} cannot run (see its line above): stopping")
+                return 1
+            child.wait_s = 0.5 if lived > 60 else min(30.0, child.wait_s * 2)
+            say("run", f"{child.name} ended with {code}: again in {child.wait_s:g} s")
+            if not stop.wait(child.wait_s):
+                child.start()
+    return 0
+
+
+def run(settings: Settings, wanted_port: int) -> int:
+    """Start everything, wait for Ctrl-C, stop everything; the exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    say("run", "starting PostgreSQL" if settings.database_url is None else "using DATABASE_URL")
+    database = open_database(settings)
+    running: list[Child] = []
+    try:
+        open_store(database).close()
+        port = free_port(wanted_port)
+        running = children(port)
+        say("run", "starting the ingestion daemon and the dashboard")
+        for child in running:
+            child.start()
+        if wait_for_page(port, running[1], stop):
+            say("run", f"dashboard: http://127.0.0.1:{port}   (Ctrl-C stops everything)")
+        return watch(running, stop)
+    finally:
+        say("run", "stopping")
+        for child in running:
+            child.stop()
+        deadline = time.monotonic() + STOP_S
+        for child in running:
+            child.wait(max(0.1, deadline - time.monotonic()))
+        database.stop()
+        say("run", "stopped")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; failures are one line on stderr."""
+    parser = argparse.ArgumentParser(description="PostgreSQL, daemon and dashboard in one.")
+    parser.add_argument("--port", type=int, default=PORT, help=f"of the dashboard (default {PORT})")
+    arguments = parser.parse_args(argv)
+    try:
+        return run(load_settings(), arguments.port)
+    except (SettingsError, StoreError) as error:
+        print(f"run: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Frames → trades: real ones, documented ones, and everything that must not pass for a trade."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from itertools import islice
+
+import pytest
+
+from feeds.backoff import backoff
+from feeds.binance import Control, exact, parse, parse_klines, parse_rest_trades, stream_url
+from market import Rejected, Trade
+from tests.conftest import shared
+
+GOOD = {
+    "e": "trade", "E": 1723161255343, "s": "BTCUSDT", "t": 3735683259, "p": "61837.63000000",
+    "q": "0.02000000", "T": 1723161255342, "m": True, "M": True,
+}  # fmt: skip
+
+
+def frame(**changes: object) -> str:
+    data = {**GOOD, **changes}
+    return json.dumps({key: value for key, value in data.items() if value is not ...})
+
+
+def test_a_trade_raw_and_combined() -> None:
+    expected = Trade("BTCUSDT", 3735683259, 1723161255342000, 61837.63, 0.02, True, 5)
+    assert parse(frame(), 5) == expected
+    assert parse('{"stream":"btcusdt@trade","data":' + frame() + "}", 5) == expected
+    assert parse(frame().encode(), 5) == expected
+
+
+def test_microseconds_and_milliseconds_are_told_apart() -> None:
+    trade = parse(frame(T=1723161255342123), 5)
+    assert isinstance(trade, Trade)
+    assert trade.ts_us == 1723161255342123
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"M": ...}, {"extra": {"a": [1]}}, {"b": 88, "a": 50}, {"E": ...}],
+    ids=["missing M", "unknown field", "order ids of 2024", "missing E"],
+)
+def test_fields_that_do_not_matter(changes: dict[str, object]) -> None:
+    assert isinstance(parse(frame(**changes), 5), Trade)
+
+
+def test_a_json_number_is_as_exact_as_a_string() -> None:
+    text = frame().replace('"61837.63000000"', "61837.63")
+    trade = parse(text, 5)
+    assert isinstance(trade, Trade)
+    assert trade.price == 61837.63
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"p": "NaN"}, "price 'NaN'"),
+        ({"p": ""}, "price ''"),
+        ({"p": "-1"}, "price '-1'"),
+        ({"p": "0"}, "price '0' is not positive"),
+        ({"p": "1_000"}, "price '1_000'"),
+        ({"p": "Infinity"}, "price"),
+        ({"p": "1e999"}, "not positive and finite"),
+        ({"p": None}, "price None"),
+        ({"p": True}, "price True"),
+        ({"q": "0.123456789012345678901234567891"}, "more digits than can be stored exactly"),
+        ({"t": -1}, "trade id"),
+        ({"t": 2**63}, "trade id"),
+        ({"t": "7"}, "trade id"),
+        ({"T": 12}, "trade time"),
+        ({"m": "true"}, "buyer_is_maker"),
+        ({"s": 7}, "symbol"),
+    ],
+)
+def test_values_that_cannot_be_stored_are_rejected_with_the_reason(
+    changes: dict[str, object], reason: str
+) -> None:
+    result = parse(frame(**changes), 5)
+    assert isinstance(result, Rejected)
+    assert reason in result.reason
+    assert "BTCUSDT" in result.frame or changes.get("s")
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["", "null", "[]", '{"e":"trade"', b"\xff\xfe\x00", "{}", '"text"', "7", "[" * 5000, "{" * 99],
+)
+def test_junk_is_rejected_and_never_raises(junk: str | bytes) -> None:
+    result = parse(junk, 5)
+    assert isinstance(result, Rejected)
+
+
+def test_thirty_decimals_that_are_exact_are_taken() -> None:
+    assert exact("0.5" + "0" * 29, "price") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('{"result":null,"id":1}', "ack"),
+        ('{"result":["btcusdt@trade"],"id":3}', "ack"),
+        ('{"code":2,"msg":"Invalid request: property name must be a string","id":1}', "error"),
+        ('{"error":{"code":4,"msg":"Too many subscriptions"},"id":19}', "error"),
+        ('{"e":"serverShutdown","E":1770123456789}', "shutdown"),
+        ('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}', "shutdown"),
+    ],
+)
+def test_messages_about_the_connection(text: str, kind: str) -> None:
+    result = parse(text, 5)
+    assert isinstance(result, Control)
+    assert result.kind == kind
+
+
+def test_other_streams_are_no_trades() -> None:
+    block = {**GOOD, "e": "blockTrade"}
+    ticker = {"u": 1, "s": "BTCUSDT", "b": "1", "B": "1", "a": "2", "A": "1"}
+    assert parse(json.dumps(block), 5) is None
+    assert parse(json.dumps({"stream": "btcusdt@bookTicker", "data": ticker}), 5) is None
+
+
+@pytest.mark.parametrize("symbol", ["btcusdt", "ethusdt"])
+def test_every_frame_of_the_real_capture(symbol: str) -> None:
+    path = shared("market", f"spot_{symbol}_all_streams_20240808.gz")
+    trades = 0
+    with gzip.open(path, "rt") as lines:
+        for line in lines:
+            received, text = line.split(" ", 1)
+            result = parse(text, int(received) // 1000)
+            assert result is None or isinstance(result, Trade)
+            trades += result is not None
+    assert trades > 10_000
+
+
+def test_the_odd_messages_seen_in_the_wild() -> None:
+    for line in shared("market", "odd_messages.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        result = parse(json.dumps(record["msg"]), 5)
+        if "placeholder" in record["case"] or record["case"].startswith("same,"):
+            assert isinstance(result, Rejected), record["case"]
+        elif "order ids" in record["case"]:
+            assert isinstance(result, Trade)
+        else:
+            assert not isinstance(result, Trade), record["case"]
+
+
+def test_rest_rows() -> None:
+    row = {"id": 28457, "price": "4.00000100", "qty": "12.00000000", "quoteQty": "48.000012",
+           "time": 1499865549590, "isBuyerMaker": True, "isBestMatch": True}  # fmt: skip
+    assert parse_rest_trades("LTCBTC", [row], 9) == [
+        Trade("LTCBTC", 28457, 1499865549590000, 4.000001, 12.0, True, 9)
+    ]
+    with pytest.raises(ValueError, match="expected a list"):
+        parse_rest_trades("LTCBTC", {"msg": "x"}, 9)
+    kline = [1499040000000, "0.1", "0.8", "0.05", "0.2", "148.9", 1499040059999, "24.3", 308,
+             "17.5", "2.8", "0"]  # fmt: skip
+    parsed = parse_klines("LTCBTC", 60, [kline])[0]
+    assert (parsed.ts_us, parsed.close, parsed.trades) == (1499040000000000, 0.2, 308)
+    assert (parsed.quote_volume, parsed.taker_buy_volume) == (24.3, 17.5)
+
+
+def test_addresses() -> None:
+    assert stream_url("ws://h:1", ["BTCUSDT", "ETHUSDT"]) == (
+        "ws://h:1/stream?streams=btcusdt@trade/ethusdt@trade"
+    )
+
+
+def test_backoff_grows_to_its_cap_and_never_to_nothing() -> None:
+    waits = list(islice(backoff(random.Random(1), 0.5, 30), 200))
+    assert all(0.05 <= wait <= 30 for wait in waits)
+    assert all(wait >= 3 for wait in waits[10:])
+    assert max(waits[20:]) > 20

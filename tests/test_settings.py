@@ -1,0 +1,67 @@
+"""Settings: defaults, precedence, and refusals that say what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from settings import DEFAULTS, ROOT, SettingsError, load_settings, read_environment
+
+
+def test_defaults() -> None:
+    settings = load_settings({})
+    assert settings.database_url is None
+    assert settings.symbols[:2] == ("BTCUSDT", "ETHUSDT")
+    assert settings.streamlit_refresh_ms == 1000
+    assert settings.binance_ws_url == "wss://stream.binance.com:9443"
+    assert settings.exchange_venue == "binance"
+    assert load_settings({"MARKET": "usdm"}).exchange_venue == "binance-usdm"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("MARKET", "futures", "spot or usdm"),
+        ("FEED", "yes", "auto or binance or local"),
+        ("FLUSH_MS", "0", "an integer from 10 to 10000"),
+        ("FLUSH_MS", "1.5", "an integer"),
+        ("STREAMLIT_REFRESH_MS", "fast", "an integer from 250"),
+        ("HISTORY_HOURS", "nan", "a number from 0"),
+        ("TICK_RETENTION_DAYS", "-1", "a number"),
+        ("METRICS_PORT", "70000", "an integer from 1 to 65535"),
+        ("SYMBOLS", ";drop table", "comma-separated"),
+        ("SYMBOLS", ",", "1 to 1024 symbols"),
+        ("BINANCE_WS_URL", "http://x", "ws://host"),
+        ("BINANCE_REST_URL", "x", "http://host"),
+        ("DATABASE_URL", "mysql://root:secret@h/db", "postgresql://host"),
+        ("LOG_LEVEL", "LOUD", "debug or info"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_key_value_and_what_is_allowed(
+    key: str, value: str, allowed: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({key: value})
+    text = str(caught.value)
+    assert key in text
+    assert allowed in text
+    assert "secret" not in text
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("FLUSH_MS=50\nSYMBOLS=btcusdt, ethusdt\n")
+    monkeypatch.setenv("FLUSH_MS", "200")
+    settings = load_settings(read_environment(file))
+    assert settings.flush_ms == 200
+    assert settings.symbols == ("BTCUSDT", "ETHUSDT")
+
+
+def test_every_key_stands_in_the_example_with_its_default() -> None:
+    text = (ROOT / ".env.example").read_text()
+    found = dict(re.findall(r"^#? ?([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    assert found == DEFAULTS
