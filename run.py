@@ -48,9 +48,10 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here, n
 
 
 def _die_with_parent() -> None:
-    """On Linux the kernel ends the child when this process is killed."""
+    """On Linux the kernel ends the child when this process is killed. With SIGKILL: nobody is
+    left to read what a graceful end would say, and every child is built to be killed."""
     if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass

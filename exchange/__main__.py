@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -53,6 +54,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="change a limit: " + ", ".join(f"{f.name}={f.default:g}" for f in fields(Limits)),
     )
+    _synthetic_options(out)
+    _replay_options(out)
+    return out
+
+
+def _synthetic_options(out: argparse.ArgumentParser) -> None:
     synthetic = out.add_argument_group("synthetic market (the default)")
     synthetic.add_argument("--seed", type=int, default=1, help="which market; same seed, same tape")
     synthetic.add_argument("--symbols", help="only these, such as BTCUSDT,ETHUSDT")
@@ -69,6 +76,9 @@ def parser() -> argparse.ArgumentParser:
     synthetic.add_argument(
         "--describe", action="store_true", help="print the true parameters as JSON and exit"
     )
+
+
+def _replay_options(out: argparse.ArgumentParser) -> None:
     replay = out.add_argument_group("replay")
     replay.add_argument("--replay", nargs="+", metavar="FILE", help="recordings, plain or gzip")
     replay.add_argument("--speed", default="1", help="times real time, or max")
@@ -78,7 +88,6 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--start-on-subscribe", action="store_true", help="begin when the first subscriber arrives"
     )
-    return out
 
 
 def chosen_world(options: argparse.Namespace) -> World:
@@ -150,8 +159,9 @@ def _end_with_parent(loop: asyncio.AbstractEventLoop, stop_event: asyncio.Event)
             loop.call_soon_threadsafe(stop_event.set)
 
     def watch_input() -> None:
-        while os.read(0, 4096):
-            continue
+        with suppress(OSError):  # closed from the beginning
+            while os.read(0, 4096):
+                continue
         stop()
 
     def watch_parent() -> None:

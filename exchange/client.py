@@ -6,7 +6,8 @@ import asyncio
 import socket
 import struct
 import time
-from typing import Any
+from contextlib import suppress
+from typing import Any, ClassVar
 
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame
@@ -20,8 +21,18 @@ from exchange.protocol import ControlError, Session, control, shutdown_event
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST instead of FIN
 
 
+def client_type(opened: set[Client]) -> type[Client]:
+    """The class of one server's connections, which keep themselves in `opened`."""
+    return type("Client", (Client,), {"opened": opened})
+
+
 class Client(ServerConnection):
-    """A connection with its session. `frozen`: half open; `muted`: never gets data."""
+    """A connection with its session. `frozen`: half open; `muted`: never gets data.
+
+    `opened` holds all that are open in TCP's eyes, those without a request yet included.
+    """
+
+    opened: ClassVar[set[Client]] = set()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -33,6 +44,14 @@ class Client(ServerConnection):
         self._incoming = Window(self._limits.messages_per_s, 1.0)
         self._lingering: dict[str, None] = {}
         self._closing: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.opened.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.opened.discard(self)
 
     def begin(self, session: Session, limits: Limits, *, muted: bool) -> None:
         """Take up the session asked for by the address."""
@@ -92,7 +111,8 @@ class Client(ServerConnection):
     async def caught_up(self) -> None:
         """Wait until the client has taken what was sent, unless it is frozen or gone."""
         if not self.frozen and self.protocol.state is State.OPEN:
-            await self.drain()
+            with suppress(OSError):  # it went away while we waited
+                await self.drain()
 
     def announce_shutdown(self, now_us: int) -> None:
         """Tell that the server is going to close."""

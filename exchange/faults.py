@@ -57,6 +57,16 @@ class Ids:
         return ",".join(f"{r[0]}-{r[-1]}" for r in self.ranges)
 
 
+def close_code(text: str) -> int:
+    """A close code that may be sent, or 1006 for a reset; ValueError otherwise."""
+    code = int(text) if text.isdigit() else -1
+    if code not in {*range(1000, 1004), *range(1006, 1015), *range(3000, 5000)}:
+        raise ValueError(
+            f"close code {text!r} is not usable: allowed are 1000-1003, 1006-1014, 3000+"
+        )
+    return code
+
+
 def _ids() -> Ids:
     return Ids()
 
@@ -136,7 +146,7 @@ class Faults:
         elif name == "mangle_as" and value not in MANGLES:
             raise ValueError(f"mangle_as={value!r} is not usable: allowed are {', '.join(MANGLES)}")
         else:
-            setattr(self, name, kind(value))
+            setattr(self, name, close_code(value) if name == "close_code" else kind(value))
 
     def do(self, event: str) -> None:
         """Have something happen once, soon; safe from any thread.
@@ -146,7 +156,9 @@ class Faults:
         frames of each symbol are lost), `inject:<one of INJECTIONS, binary, huge>`.
         """
         name, _, value = event.partition(":")
-        if name in ("close", "shutdown", "skip"):
+        if name == "close":
+            close_code(value or "1001")
+        elif name in ("shutdown", "skip"):
             float(value.partition("@")[0] or 0)
         elif name == "inject":
             injection(value)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.http11 import Request, Response
 
 from exchange import rest
-from exchange.client import Client
+from exchange.client import Client, client_type
 from exchange.control import answer_control, tape_rows
 from exchange.faults import Faults, injection
 from exchange.frames import Message
@@ -27,6 +27,7 @@ from exchange.limits import Limits, Weights, Window
 from exchange.protocol import Session, open_session
 from exchange.rest import View
 from exchange.source import Source
+from exchange.tape import US
 
 LOCATION = (
     "Service unavailable from a restricted location according to 'b. Eligibility' in "
@@ -67,6 +68,8 @@ class Exchange:
         self._weights = Weights(self.limits)
         self._attempts = Window(self.limits.attempts, self.limits.attempts_window_s)
         self._clients: set[Client] = set()
+        self._opened: set[Client] = set()
+        self._stopping = asyncio.Event()
         self._wanted: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Server | None = None
@@ -100,7 +103,7 @@ class Exchange:
             close_timeout=1.0,
             max_size=2**20,
             server_header=None,
-            create_connection=Client,
+            create_connection=client_type(self._opened),
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         for loop in (self._pump, self._tell_klines, self._watch):
@@ -113,15 +116,18 @@ class Exchange:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._stopping.set()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for client in tuple(self._clients):
-            if client.frozen:
-                client.transport.abort()
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        if self._server is None:
+            return
+        self._server.close()
+        closed = asyncio.ensure_future(self._server.wait_closed())
+        await asyncio.wait([closed], timeout=1.0 if any(not c.frozen for c in self._clients) else 0)
+        for client in tuple(self._opened):  # half open, stuck, or still without a request
+            client.transport.abort()
+        await closed
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -187,7 +193,8 @@ class Exchange:
     async def _tell_klines(self) -> None:
         told: dict[str, int] = {}
         while True:
-            await asyncio.sleep(1.0 - time.time() % 1.0 + 0.01)
+            into_second = self.source.now_us() % US / US
+            await asyncio.sleep(1.0 - into_second + 0.01)
             streams = [s for s in self._wanted if "@kline_" in s and not self.source.provides(s)]
             if not streams:
                 continue
@@ -272,7 +279,8 @@ class Exchange:
         self.stats["requests"] += 1
         faulty = self.faults.take_rest(path)
         if faulty and self.faults.rest_delay_s:
-            await asyncio.sleep(self.faults.rest_delay_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self.faults.rest_delay_s)
         if faulty and self.faults.rest_status:
             return self._refusal(self.faults.rest_status, self.faults.rest_retry_after)
         weight = rest.ENDPOINTS[path].weight

@@ -89,7 +89,7 @@ class SyntheticSource:
         clock: Callable[[], int] | None = None,
         history_days: float = 7.0,
         tick_s: float = 0.005,
-        cached_trades: float = 4e6,
+        cached_trades: float = 2e6,
     ) -> None:
         self.world = world or default_world()
         self.seed = seed
@@ -99,11 +99,13 @@ class SyntheticSource:
         legs = [_Leg(g, m) for g in self.world.groups for m in (None, *g.members)]
         self._legs = {leg.info.name: leg for leg in legs}
         self.symbols = {name: leg.info for name, leg in self._legs.items()}
-        self._factors: Cache[tuple[str, int], Floats] = Cache(8 + 2 * len(legs), lambda _: 1)
-        self._days: Cache[tuple[str, int], _Day] = Cache(8 + 4 * len(legs), lambda _: 1)
+        self._factors: Cache[tuple[str, int], Floats] = Cache(
+            8 + 2 * len(self.world.groups), lambda _: 1
+        )
+        self._days: Cache[tuple[str, int], _Day] = Cache(12 + 2 * len(legs), lambda _: 1)
         live = sum(2 * leg.listing.trades_per_s * leg.block_s for leg in legs)
         self._blocks: Cache[tuple[str, int], Trades] = Cache(cached_trades + 2 * live, len)
-        self._bars: Cache[tuple[str, int], Bars] = Cache(3e6, len)
+        self._bars: Cache[tuple[str, int], Bars] = Cache(1.2e6, len)
         self._prefetched: dict[str, int] = {}
 
     # -- the tape as a function of time

@@ -31,26 +31,26 @@ def draw(
     with right:
         upload(store, changed)
     with left:
-        st.subheader("Download", anchor=False)
-        st.fragment(downloads, run_every=refresh_s)(live)
+        downloads(live)
     st.subheader("Newest bars", anchor=False)
     st.fragment(table, run_every=refresh_s)(live)
 
 
 def downloads(live: Callable[[], tuple[Snapshot, PairView]]) -> None:
-    """One button per file."""
-    snapshot, view = live()
-    st.caption(f"The {snapshot.bar} bars shown, closed ones only, times in UTC.")
+    """One button per file. Not refreshed by itself: a button must not change under the mouse."""
+    st.subheader("Download", anchor=False)
+    snapshot, _ = live()
+    st.caption(f"Closed {snapshot.bar} bars as of the click, times in UTC.")
     names = (snapshot.y.symbol, snapshot.x.symbol)
     for k, leg in enumerate((snapshot.y, snapshot.x)):
         st.download_button(
-            f"{leg.symbol} bars · {len(leg.closed):,} rows",
+            f"{leg.symbol} bars",
             partial(leg_csv, live, k),
             f"{leg.symbol}_{snapshot.bar}.csv", "text/csv",
             on_click="ignore", width="stretch", key=f"download-{'yx'[k]}",
         )  # fmt: skip
     st.download_button(
-        f"Spread, z-score, β, correlation · {len(view.frame):,} rows",
+        "Spread, z-score, β, correlation",
         lambda: frame_csv(live()[1].frame[PAIR_COLUMNS]).encode(),
         f"{'-'.join(names)}_{snapshot.bar}_pair.csv", "text/csv",
         on_click="ignore", width="stretch", key="download-pair",
@@ -99,7 +99,8 @@ def upload(store: PostgresStore, changed: Callable[[], None]) -> None:
     if message:
         st.success(message)
     file = st.file_uploader(
-        "CSV with timestamp, open, high, low, close, volume", type=["csv"], key="file",
+        "CSV with timestamp, open, high, low, close, volume", type=["csv"],
+        key=f"file-{st.session_state.setdefault('uploads', 0)}",  # a new one after each success
         help="Timestamps in ISO-8601 or epoch s, ms, µs; without a zone they are taken as UTC.",
     )  # fmt: skip
     if file is None:
@@ -126,6 +127,7 @@ def upload(store: PostgresStore, changed: Callable[[], None]) -> None:
     with st.spinner("Storing"):
         done = store.write_upload(symbol, length, bars)
     changed()
+    st.session_state["uploads"] += 1
     st.session_state["uploaded"] = (
         f"{symbol}: {done.new:,} bars stored, {done.replaced:,} replaced, "
         f"{done.unchanged:,} there already. Find it under venue Uploads; a pair needs two."

@@ -295,7 +295,7 @@ def _home_for_root(data_dir: Path) -> Path:
 def _is_postgres(pid: int) -> bool:
     """Whether the process `pid` lives and is a PostgreSQL server."""
     done = subprocess.run(
-        ["ps", "-p", str(pid), "-o", "stat=,command="], capture_output=True, text=True, check=False
+        ["ps", "-ww", "-p", str(pid), "-o", "stat=,command="], capture_output=True, text=True, check=False
     )
     stat, _, command = done.stdout.strip().partition(" ")
     return "postgres" in command and not stat.startswith("Z")

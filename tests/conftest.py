@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     database = open_database(load_settings({"DATA_DIR": str(folder)}))
     yield database
     database.stop()
+    shutil.rmtree(server_home(folder))
+
+
+def server_home(data_dir: Path) -> Path:
+    """Where the server of a data folder really lives: elsewhere where root runs the tests."""
+    moved = data_dir / "location.txt"
+    return Path(moved.read_text().strip()) if moved.exists() else data_dir / "postgres"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio import client
 
 from exchange import Exchange, ReplaySource
 from exchange.rest import View, respond
@@ -20,6 +20,11 @@ MARKET = Path(
     os.environ.get("MARKET_DATA", Path(__file__).resolve().parents[2] / "shared/data/market")
 )
 STEP_NS = 10_000_000
+
+
+def connect(url: str, **options: Any) -> client.connect:
+    """A client that always reads on, so that closing never waits behind unread frames."""
+    return client.connect(url, **{"max_queue": None, **options})
 
 
 def frame(

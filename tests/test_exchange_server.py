@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio import client
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from exchange import Exchange, Limits, SyntheticSource, default_world
@@ -17,6 +18,11 @@ from exchange.testing import running
 
 BUSY = default_world().only(["ETHUSDT"]).faster(10)
 NOON_AHEAD = (1_772_625_600 - int(time.time())) * 1_000_000
+
+
+def connect(url: str, **options: Any) -> client.connect:
+    """A client that always reads on, so that closing never waits behind unread frames."""
+    return client.connect(url, **{"max_queue": None, **options})
 
 
 def noon_clock() -> int:

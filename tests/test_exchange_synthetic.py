@@ -97,9 +97,15 @@ def test_the_tape_looks_like_one(source: SyntheticSource) -> None:
     assert tape.qty.min() >= 1
     assert np.percentile(tape.qty, 99) > 20 * np.median(tape.qty), "heavy tail"
     assert 0.4 < tape.maker.mean() < 0.6
-    turns = np.flatnonzero((np.diff(tape.maker.astype(int)) != 0) & (np.diff(tape.t) < 1000))
+
+
+def test_sellers_get_the_bid_and_buyers_pay_the_ask(source: SyntheticSource) -> None:
+    """Where the side turns within a tenth of a second the price moves by a tick, on average."""
+    tape = between(source, "LTCUSDT", NOON, NOON + 3600 * US)
+    turns = np.flatnonzero(np.diff(tape.maker.astype(int)) & (np.diff(tape.t) < 100_000))
     bounce = np.diff(tape.price)[turns] * np.where(tape.maker[turns], 1, -1)
-    assert np.mean(bounce) > 0, "sellers get the bid, buyers pay the ask"
+    assert len(turns) > 50
+    assert 0.5 < np.mean(bounce) < 3
 
 
 def test_bars_equal_the_trades(source: SyntheticSource) -> None:
@@ -153,8 +159,8 @@ def test_ols_and_ar1_find_beta_and_half_life(
     assert abs(spread.mean()) < 4 * member.spread_std / np.sqrt(effective)
     lagged, now = spread[:-1] - spread[:-1].mean(), spread[1:] - spread[1:].mean()
     found = float(lagged @ now / (lagged @ lagged))
-    # A 10 % allowance on 1 − ρ covers the finite-sample bias of AR(1), of order 4/n.
-    allowed = 4 * np.sqrt((1 - rho**2) / len(spread)) + 0.1 * (1 - rho)
+    # The finite-sample bias of AR(1) with a mean is (1 + 3ρ)/n (Kendall 1954).
+    allowed = 4 * np.sqrt((1 - rho**2) / len(spread)) + (1 + 3 * rho) / len(spread)
     assert abs(found - rho) < allowed
 
 

@@ -83,9 +83,7 @@ def test_one_id_on_two_symbols_and_two_venues_is_three_trades(store: PostgresSto
 def test_instants_and_floats_come_back_unaltered(store: PostgresStore) -> None:
     odd = trade(1, T0 + 1, price=0.1 + 0.2, size=1e-8)
     store.write("binance", [odd])
-    ticks = read_ticks(
-        store.engine, "binance", "BTCUSDT", at(T0), at(T0 + MINUTE_US), limit=10
-    )
+    ticks = read_ticks(store.engine, "binance", "BTCUSDT", at(T0), at(T0 + MINUTE_US), limit=10)
     assert ticks.index[0].value == (T0 + 1) * 1000
     assert (ticks["price"].iloc[0], ticks["size"].iloc[0]) == (odd.price, odd.size)
 

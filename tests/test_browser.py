@@ -1,0 +1,223 @@
+"""The page in a real Chromium, on the whole running system."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bars_csv import read_bars_csv
+from tests.conftest import server_home
+from tests.test_run import System, processes
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+TIMEOUT_MS = 60_000
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = chromium()
+    if path is None:
+        reason = "no Chromium on the PATH: the browser tests did not run"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(
+            executable_path=path,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
+                  "--disable-background-networking"],
+        )  # fmt: skip
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def system(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    data_dir = tmp_path_factory.mktemp("desk") / "data"
+    made = System(data_dir, STREAMLIT_REFRESH_MS="500")
+    try:
+        made.wait_for("ETHUSDT: .* bars of 1 s")
+        yield made
+        assert made.interrupt() == 0
+    finally:
+        made.close()
+        shutil.rmtree(server_home(data_dir), ignore_errors=True)
+
+
+class Watched:
+    """A page, and everything it should not have said or asked for."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.page = browser.new_page(viewport={"width": 1440, "height": 900})
+        self.page.set_default_timeout(TIMEOUT_MS)
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "console",
+            lambda m: self.complaints.append(m.text) if m.type == "error" else None,
+        )
+        self.page.on(
+            "request",
+            lambda r: (
+                None
+                if r.url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "blob:", "data:"))
+                else self.complaints.append(f"asked {r.url}")
+            ),
+        )
+        self.page.goto(url)
+        self.page.wait_for_selector("[data-testid=price-y]")
+
+
+@pytest.fixture
+def watched(browser: Browser, system: System, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    made = Watched(browser, system.url + getattr(request, "param", ""))
+    yield made
+    ARTIFACTS.mkdir(exist_ok=True)
+    made.page.screenshot(path=str(ARTIFACTS / f"{request.node.name}.png".replace("/", "_")))
+    made.page.close()
+    assert made.complaints == []
+
+
+def text(page: Page, testid: str) -> str:
+    return page.locator(f"[data-testid={testid}]").inner_text()
+
+
+def test_numbers_change_by_themselves_and_the_venue_is_told(watched: Watched) -> None:
+    page = watched.page
+    assert "SIMULATED" in text(page, "venue")
+    assert "live" in text(page, "feed")
+    seen = set()
+    deadline = time.monotonic() + 30
+    while len(seen) < 4 and time.monotonic() < deadline:
+        seen.add((text(page, "price-y"), text(page, "last-closed-bar")))
+        page.wait_for_timeout(300)
+    assert len(seen) >= 4
+
+
+def test_the_chart_is_kept_and_a_zoom_survives(watched: Watched) -> None:
+    page = watched.page
+    page.wait_for_selector(".pairs-chart .main-svg")
+    page.evaluate(
+        """() => {
+            window.removed = 0;
+            new MutationObserver((changes) => changes.forEach((change) =>
+                change.removedNodes.forEach((node) => {
+                    if (node.classList && (node.classList.contains('pairs-chart')
+                        || node.querySelector?.('.pairs-chart'))) window.removed += 1;
+                }))).observe(document.body, {childList: true, subtree: true});
+            window.chart = document.querySelector('.pairs-chart');
+            window.draws = 0;
+            window.chart.on('plotly_afterplot', () => { window.draws += 1; });
+        }"""
+    )
+    box = page.locator(".pairs-chart .nsewdrag").first.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + box["width"] * 0.4, y, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    zoomed = page.evaluate("window.chart.layout.xaxis.range")
+    start = page.evaluate("window.draws")
+    page.wait_for_function(f"window.draws >= {start} + 15", timeout=TIMEOUT_MS)  # bars of 1 s
+    assert page.evaluate("window.chart.layout.xaxis.range") == zoomed
+    assert page.evaluate("window.chart === document.querySelector('.pairs-chart')")
+    assert page.evaluate("window.removed") == 0
+    points = page.evaluate("Math.max(...window.chart._fullData.map((t) => t._length))")
+    assert points <= 2400  # a closed outline counts twice; lines have 600
+
+
+@pytest.mark.parametrize("watched", ["?view=Market&bar=1min"], indirect=True)
+def test_a_link_opens_the_view_it_names(watched: Watched) -> None:
+    page = watched.page
+    page.wait_for_selector(".pairs-chart .main-svg")
+    names = page.evaluate("document.querySelector('.pairs-chart').data.map((t) => t.type)")
+    assert names.count("candlestick") >= 2
+    assert "bar=1min" in page.url
+
+
+@pytest.mark.parametrize("watched", ["?view=Data"], indirect=True)
+def test_upload_analyse_download_compare(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    originals = {}
+    for side, name in (("y", "UPY"), ("x", "UPX")):
+        with page.expect_download() as waiting:
+            page.locator(f".st-key-download-{side} button").click()
+        path = tmp_path / f"{name}_1s.csv"
+        waiting.value.save_as(path)
+        originals[name] = path
+        page.locator("input[type=file]").set_input_files(path)
+        page.get_by_text("bars of 1s,").wait_for()
+        page.locator(".st-key-store button").click()
+        page.get_by_text(f"{name}: ").wait_for()
+        page.get_by_text("bars of 1s,").wait_for(state="detached")
+    page.get_by_role("radio", name="Uploads").click()
+    page.locator("h1", has_text="UPX / UPY").wait_for()
+    assert "UPLOADED FILE" in text(page, "venue")
+    page.wait_for_selector(".st-key-download-x")
+    with page.expect_download() as waiting:
+        page.locator(".st-key-download-x button").click()
+    again = tmp_path / "again.csv"
+    waiting.value.save_as(again)
+    assert len(read_bars_csv(again.read_bytes())) > 1000
+    assert again.read_bytes() == originals["UPY"].read_bytes()
+    with page.expect_download() as waiting:
+        page.locator(".st-key-download-pair button").click()
+    pair = tmp_path / "pair.csv"
+    waiting.value.save_as(pair)
+    header = pair.read_text().splitlines()[0]
+    assert header == "timestamp,close_y,close_x,beta,intercept,spread,zscore,correlation"
+
+
+@pytest.mark.parametrize("watched", ["?view=Data"], indirect=True)
+def test_a_bad_file_is_refused_with_its_row_and_nothing_is_stored(
+    watched: Watched, system: System, tmp_path: Path
+) -> None:
+    path = tmp_path / "BROKEN.csv"
+    path.write_text("timestamp,open,high,low,close,volume\n2024-01-01,1,2,3,1,1\n")
+    watched.page.locator("input[type=file]").set_input_files(path)
+    watched.page.get_by_text("row 2: high 2.0 is below low").wait_for()
+    assert system.query("SELECT count(*) FROM v_bars WHERE symbol = 'BROKEN'") == 0
+
+
+def test_the_page_tells_a_stopped_daemon_and_its_return(watched: Watched, system: System) -> None:
+    page = watched.page
+    daemon = next(line for line in processes("ingest_websocket.py") if _child_of(line, system))
+    pid = int(daemon.split()[0])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        page.wait_for_function(
+            "/stopped|stale/.test(document.querySelector('[data-testid=feed]').innerText)",
+            timeout=20_000,
+        )
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    page.wait_for_function(
+        "/live/.test(document.querySelector('[data-testid=feed]').innerText)", timeout=TIMEOUT_MS
+    )
+
+
+def _child_of(line: str, system: System) -> bool:
+    status = Path(f"/proc/{line.split()[0]}/status")
+    if not status.exists():  # not Linux: there is only one
+        return True
+    return f"PPid:\t{system.process.pid}\n" in status.read_text()

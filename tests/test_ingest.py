@@ -1,0 +1,255 @@
+"""The daemon against the local exchange and a real PostgreSQL, as processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from resampling import resample_bars, ticks_to_bars
+from storage.maintenance import audit, health
+from storage.postgres import PostgresStore
+from storage.queries import read_bars, read_feeds
+from tests.conftest import shared
+
+ROOT = Path(__file__).parents[1]
+PAIR = "BTCUSDT,ETHUSDT"
+
+
+def eventually(
+    check: Callable[[], object], what: str, seconds: float = 60, every: float = 0.1
+) -> object:
+    """The first true result of `check`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(LookupError):
+            result = check()
+            if result:
+                return result
+        time.sleep(every)
+    pytest.fail(f"did not happen within {seconds:g} s: {what}")
+
+
+@contextlib.contextmanager
+def exchange(*options: str) -> Iterator[tuple[str, str]]:
+    """A local exchange as a process; its WebSocket and REST addresses."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "exchange", "--port", "0", *options],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        _, _, ws_url, rest_url = process.stdout.readline().split()
+        yield ws_url, rest_url
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def daemon(
+    database_url: str, addresses: tuple[str, str] | None, log: Path, **settings: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The daemon as a process; ended with SIGTERM, which must end it with 0."""
+    environment = {**os.environ, "DATABASE_URL": database_url, "SYMBOLS": PAIR,
+                   "FEED": "binance", "HISTORY_HOURS": "0", **settings}  # fmt: skip
+    if addresses:
+        environment |= {"BINANCE_WS_URL": addresses[0], "BINANCE_REST_URL": addresses[1]}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "ingest_websocket.py"], cwd=ROOT, env=environment,
+            stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        yield process
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0, log.read_text()[-2000:]
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def count(store: PostgresStore, query: str = "SELECT count(*) FROM v_ticks") -> Any:
+    with store.transaction() as cursor:
+        cursor.execute(query)
+        row = cursor.fetchone()
+        return row[0] if row else None
+
+
+def captures() -> list[str]:
+    return [str(shared("market", f"spot_{s}_trade.jsonl.gz")) for s in ("btcusdt", "ethusdt")]
+
+
+def assert_ground_truth(store: PostgresStore) -> None:
+    """Rows, ids, sums and hash of both captures, from the database alone."""
+    truth = json.loads(shared("market", "ground_truth.json").read_text())
+    with store.transaction() as cursor:
+        for symbol in PAIR.split(","):
+            expected = truth[f"spot_{symbol.lower()}"]
+            cursor.execute(
+                "SELECT trade_id, price, size, (extract(epoch FROM ts) * 1000)::bigint,"
+                " buyer_is_maker FROM v_ticks WHERE symbol = %s ORDER BY trade_id",
+                (symbol,),
+            )
+            rows = cursor.fetchall()
+            assert len(rows) == expected["rows"]
+            assert (rows[0][0], rows[-1][0]) == (expected["first_id"], expected["last_id"])
+            assert (rows[0][3], rows[-1][3]) == (expected["first_T"], expected["last_T"])
+            assert f"{sum(round(r[2] * 1e8) for r in rows) / 1e8:.8f}" == expected["sum_qty"]
+            text = "".join(f"{i}|{p:.8f}|{q:.8f}|{t}|{int(m)}\n" for i, p, q, t, m in rows)
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            assert digest == expected["sha256_of_id_p_q_T_m_lines"]
+
+
+def test_the_real_capture_arrives_whole_and_its_bars_agree(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    """Replayed at full speed, with frames lost on the way."""
+    options = ("--replay", *captures(), "--speed", "max", "--start-on-subscribe",
+               "--fault", "drop=0.002")  # fmt: skip
+    truth = json.loads(shared("market", "ground_truth.json").read_text())
+    total = sum(truth[f"spot_{s.lower()}"]["rows"] for s in PAIR.split(","))
+    with exchange(*options) as addresses, daemon(database_url, addresses, tmp_path / "log"):
+        eventually(lambda: count(store) >= total, f"{total} trades")
+        eventually(lambda: count(store, "SELECT count(*) FROM v_gaps WHERE state = 'open'") == 0,
+                   "no open gap")  # fmt: skip
+    assert_ground_truth(store)
+    report = audit(store)
+    assert report["ok"], report
+    with store.transaction() as cursor:
+        cursor.execute(
+            "SELECT (extract(epoch FROM ts) * 1000000)::bigint, price, size, buyer_is_maker"
+            " FROM v_ticks WHERE symbol = 'ETHUSDT' ORDER BY trade_id"
+        )
+        rows = cursor.fetchall()
+    ticks = pd.DataFrame(rows, columns=["ts", "price", "size", "buyer_is_maker"])
+    ticks.index = pd.DatetimeIndex(ticks.pop("ts").astype("datetime64[us]"), tz="UTC", name="ts")
+    stored = {s: read_bars(store.engine, "binance", "ETHUSDT", s) for s in (1, 60)}
+    for bar_s, bar in ((1, "1s"), (60, "1min")):
+        built = ticks_to_bars(ticks, bar)[list(stored[bar_s].columns)]
+        pd.testing.assert_frame_equal(
+            built, stored[bar_s], rtol=1e-12, check_dtype=False, check_index_type=False
+        )
+    larger = resample_bars(stored[1], "5min")[list(stored[1].columns)]
+    pd.testing.assert_frame_equal(
+        larger, ticks_to_bars(ticks, "5min")[list(stored[1].columns)],
+        rtol=1e-12, check_dtype=False, check_index_type=False,
+    )  # fmt: skip
+
+
+def test_killed_at_random_and_restarted_it_misses_nothing(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    with exchange("--replay", *captures(), "--speed", "60", "--start-on-subscribe") as addresses:
+        for pause in (1.5, 2.2, 1.1):
+            with daemon(database_url, addresses, tmp_path / "log") as process:
+                time.sleep(pause)
+                process.kill()
+                process.wait()
+        with daemon(database_url, addresses, tmp_path / "log"):
+            eventually(lambda: count(store) >= 34_419, "all trades")
+            eventually(
+                lambda: count(store, "SELECT count(*) FROM v_gaps WHERE state = 'open'") == 0,
+                "no open gap",
+            )
+    assert_ground_truth(store)
+    assert audit(store)["ok"]
+
+
+def test_first_start_gives_history_and_whole_bars(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    """Klines up to the running minute, trades from its beginning on; bars equal klines."""
+    with (
+        exchange("--symbols", PAIR) as addresses,
+        daemon(database_url, addresses, tmp_path / "log", HISTORY_HOURS="2"),
+    ):
+        eventually(lambda: len(read_bars(store.engine, "binance", "ETHUSDT", 60)) >= 118, "history")
+        eventually(lambda: health(store)["healthy"], "health")
+        eventually(lambda: count(store) > 200, "trades")
+    minutes = read_bars(store.engine, "binance", "BTCUSDT", 60)
+    steps = minutes.index.to_series().diff().dropna().unique()
+    assert list(steps) == [pd.Timedelta(minutes=1)]
+    sources = count(store, "SELECT count(DISTINCT source) FROM v_bars WHERE bar_s = 60")
+    assert sources == 2
+    seconds = read_bars(store.engine, "binance", "BTCUSDT", 1)
+    whole = resample_bars(seconds, "1min")[list(minutes.columns)].iloc[5:-1]
+    pd.testing.assert_frame_equal(
+        whole, minutes.loc[whole.index], rtol=1e-9, check_dtype=False, check_index_type=False,
+        check_freq=False,
+    )  # fmt: skip
+    assert audit(store)["ok"]
+    assert {feed.state for feed in read_feeds(store.engine, "binance")} == {"stopped"}
+
+
+def test_without_binance_auto_falls_back_to_simulated_data_and_says_so(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    nowhere = ("ws://127.0.0.1:9", "http://127.0.0.1:9")
+    log = tmp_path / "log"
+    with daemon(database_url, nowhere, log, FEED="auto"):
+        eventually(lambda: count(store) > 20, "trades")
+    assert count(store, "SELECT string_agg(DISTINCT venue, ',') FROM v_ticks") == "local"
+    text = log.read_text()
+    assert "Binance cannot be reached" in text
+    assert "SIMULATED" in text
+
+
+def test_a_second_daemon_waits_for_the_first(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with exchange("--symbols", PAIR) as addresses, contextlib.ExitStack() as stack:
+        owner = stack.enter_context(daemon(database_url, addresses, first))
+        eventually(lambda: count(store) > 0, "the first daemon's trades")
+        stack.enter_context(daemon(database_url, addresses, second))
+        eventually(lambda: "another daemon ingests" in second.read_text(), "the second waits")
+        owner.kill()
+        owner.wait()
+        eventually(lambda: "connected to" in second.read_text(), "the second takes over")
+        before = count(store)
+        eventually(lambda: count(store) > before, "trades again")
+    assert audit(store)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"FLUSH_MS": "soon"}, "FLUSH_MS='soon' is not usable"),
+        ({"SYMBOLS": "NOSUCHCOIN"}, "the exchange knows none of NOSUCHCOIN"),
+        ({"MARKET": "usdm"}, "MARKET='usdm'"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:9/none"}, "cannot use the database"),
+    ],
+    ids=["malformed", "unknown symbol", "market", "database"],
+)
+def test_a_failure_at_start_is_one_line_that_says_what_to_do(
+    database_url: str, tmp_path: Path, settings: dict[str, str], message: str
+) -> None:
+    with exchange("--symbols", PAIR) as (ws_url, rest_url):
+        environment = {
+            **os.environ, "DATABASE_URL": database_url, "FEED": "binance",
+            "BINANCE_WS_URL": ws_url, "BINANCE_REST_URL": rest_url, "LOG_LEVEL": "error",
+            **settings,
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "ingest_websocket.py"], cwd=ROOT, env=environment,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

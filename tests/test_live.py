@@ -1,0 +1,148 @@
+"""The promises of live bars: bounded, incremental, one poll per interval, honest when away."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy.exc import OperationalError
+
+import live
+from live import LivePair, base_bar_s, is_closed
+from resampling import resample_bars
+from storage.postgres import PostgresStore
+from storage.queries import FeedStatus
+from tests.test_store import T0, trade
+
+S = 1_000_000
+
+
+def both(store: PostgresStore, ids: range, step_us: int = S, start: int = T0) -> None:
+    """The same trades in both legs, one a second."""
+    for symbol in ("ETHUSDT", "BTCUSDT"):
+        store.write(
+            "binance",
+            [trade(i, start + i * step_us, 100 + i % 7, symbol=symbol) for i in ids],
+        )
+
+
+def pair(store: PostgresStore, bar: str = "1s", **more: Any) -> LivePair:
+    return LivePair(store.engine, "binance", ("ETHUSDT", "BTCUSDT"), bar, base_bar_s(bar), **more)
+
+
+def feed(last_trade_s: float, received_age_s: float) -> FeedStatus:
+    when = datetime.fromtimestamp(1_000 + last_trade_s, UTC)
+    return FeedStatus("X", "live", "", when, when, 0.0, received_age_s, 0.0, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("last_trade_s", "received_age_s", "closed"),
+    [
+        (0.5, 0.0, False),  # a trade inside the bar, just now
+        (1.0, 0.0, True),  # a trade of the next bar
+        (0.9, 1.0, False),  # the end has passed, the grace has not
+        (0.9, 1.7, True),  # both have
+    ],
+)
+def test_a_bar_is_closed_by_the_exchanges_clock(
+    last_trade_s: float, received_age_s: float, closed: bool
+) -> None:
+    start = pd.Timestamp(1_000, unit="s", tz="UTC")
+    assert is_closed(start, 1, feed(last_trade_s, received_age_s)) is closed
+    assert is_closed(start, 1, None)
+
+
+def test_new_bars_are_appended_and_the_forming_one_kept_apart(store: PostgresStore) -> None:
+    now = pd.Timestamp.now("UTC").floor("1s").value // 1000
+    both(store, range(10), start=now - 9 * S)
+    live_pair = pair(store)
+    first = live_pair.poll(0)
+    assert len(first.y.closed) in (9, 10)
+    both(store, range(10, 14), start=now - 9 * S)
+    second = live_pair.poll(0)
+    assert second.y.forming is not None
+    assert second.y.last_price == 100 + 13 % 7
+    assert len(second.y.closed) == 13
+    assert second.closed_until != first.closed_until
+    assert live_pair.poll(0).closed_until == second.closed_until
+    fresh = pair(store).poll(0)
+    pd.testing.assert_frame_equal(second.y.closed, fresh.y.closed, check_freq=False)
+
+
+def test_a_repair_behind_the_newest_bar_is_seen(store: PostgresStore) -> None:
+    both(store, range(5))
+    both(store, range(20, 25))
+    live_pair = pair(store)
+    before = live_pair.poll(0)
+    both(store, range(5, 20))
+    after = live_pair.poll(0)
+    assert (len(before.y.closed), len(after.y.closed)) == (10, 25)
+
+
+def test_the_tape_is_bounded(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "KEEP_BARS", 30)
+    both(store, range(100))
+    live_pair = pair(store)
+    assert len(live_pair.poll(0).y.closed) == 30
+    both(store, range(100, 160))
+    assert len(live_pair.poll(0).y.closed) == 30
+
+
+def test_larger_bars_are_resampled_exactly(store: PostgresStore) -> None:
+    both(store, range(1200))
+    minutes = pair(store, "1min").poll(0).y.closed
+    fives = pair(store, "5min").poll(0).y.closed
+    expected = resample_bars(minutes, "5min").iloc[1:]
+    pd.testing.assert_frame_equal(fives, expected, check_freq=False)
+
+
+def test_all_callers_share_one_poll_per_interval(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(store, range(5))
+    polls = []
+    real = live.read_feeds
+    monkeypatch.setattr(live, "read_feeds", lambda *a: polls.append(1) or real(*a))
+    time = [100.0]
+    live_pair = pair(store, clock=lambda: time[0])
+    for _ in range(10):
+        live_pair.poll(1.0)
+    assert len(polls) == 1
+    time[0] += 1.1
+    live_pair.poll(1.0)
+    assert len(polls) == 2
+
+
+def test_when_the_database_goes_away_the_picture_stays_and_says_so(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(store, range(5))
+    live_pair = pair(store)
+    good = live_pair.poll(0)
+
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(live, "read_feeds", away)
+    bad = live_pair.poll(0)
+    assert bad.error is not None
+    assert "server closed" in bad.error
+    assert bad.polled_at == good.polled_at
+    pd.testing.assert_frame_equal(bad.y.closed, good.y.closed)
+    monkeypatch.undo()
+    assert live_pair.poll(0).error is None
+
+
+def test_a_pair_without_bars_is_empty(store: PostgresStore) -> None:
+    snapshot = pair(store).poll(0)
+    assert snapshot.y.closed.empty
+    assert np.isnan(snapshot.y.last_price)
+
+
+def test_uploads_of_other_lengths() -> None:
+    assert base_bar_s("1h", [60, 900]) == 900
+    with pytest.raises(ValueError, match="cannot be made"):
+        base_bar_s("1min", [900])

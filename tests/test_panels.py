@@ -1,0 +1,150 @@
+"""Figures and texts of the page, without a page."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from live import Leg, Snapshot
+from pair import PairSpec, pair_view
+from panels import market as market_panel
+from panels import pair as pair_panel
+from panels.figures import pack, with_breaks
+from panels.strip import STALE_S, cards_html, header_html, judge, signal
+from panels.theme import decimals_of, duration, number, percent, significant
+from storage.queries import FeedStatus
+
+N = 800
+
+
+def bars(seed: int, level: float) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    close = np.round(level * np.exp(np.cumsum(rng.normal(0, 1e-4, N))), 2)
+    index = pd.date_range("2026-01-01", periods=N, freq="1s", tz="UTC", name="ts")
+    return pd.DataFrame(
+        {"open": close, "high": close + 1, "low": close - 1, "close": close,
+         "volume": rng.uniform(1, 2, N)}, index=index,
+    )  # fmt: skip
+
+
+def status(**changes: object) -> FeedStatus:
+    when = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    made = FeedStatus("ETHUSDT", "live", "", when, when, 0.2, 0.1, 0.5, 0, 0, 1234, 0)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def snapshot(venue: str = "local", error: str | None = None, **changes: object) -> Snapshot:
+    y, x = bars(1, 2500.0), bars(2, 80_000.0)
+    leg = status(**changes) if venue != "upload" else None
+    return Snapshot(
+        Leg("ETHUSDT", y.iloc[:-1], y.iloc[-1], leg), Leg("BTCUSDT", x.iloc[:-1], x.iloc[-1], leg),
+        venue, "1s", 0.0, error,
+    )  # fmt: skip
+
+
+def view(spec: PairSpec | None = None):  # type: ignore[no-untyped-def]
+    made = snapshot()
+    return pair_view(made.y.closed, made.x.closed, spec or PairSpec(window=60))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("hedge", ["rolling", "kalman", "ols"])
+def test_the_pair_figure_is_bounded_and_packs_to_plain_json(hedge: str, raw: bool) -> None:
+    figure = pair_panel.figure(
+        view(PairSpec(hedge=hedge, window=60)), ("ETHUSDT", "BTCUSDT"), "1s",  # type: ignore[arg-type]
+        entry_z=2, exit_z=0, stop_z=4, raw=raw, uirevision="u",
+    )  # fmt: skip
+    names = [trace.name for trace in figure.data]
+    assert names[:4] == ["ETHUSDT", "BTCUSDT", "spread", "z"]
+    lines = [trace for trace in figure.data if trace.mode == "lines" and trace.fill is None]
+    assert max(len(trace.x) for trace in lines) == pair_panel.POINTS
+    packed = pack(figure)
+    text = json.dumps(packed)
+    assert len(text) < 120_000
+    assert len(packed["arrays"]) == len(set(packed["arrays"]))
+
+
+def test_the_market_figure_tells_the_forming_bar_apart() -> None:
+    made = snapshot()
+    figure = market_panel.figure((made.y, made.x), "u")
+    hollow = [t for t in figure.data if t.name and t.name.endswith("forming")]
+    assert len(hollow) == 2
+    assert hollow[0].increasing.fillcolor == "rgba(0,0,0,0)"
+    assert len(json.dumps(pack(figure))) < 60_000
+
+
+def test_lines_are_cut_where_nothing_is_known() -> None:
+    frame = bars(1, 100.0)[["close"]]
+    cut = with_breaks(frame.drop(frame.index[100:200]), 1)
+    assert cut["close"].isna().sum() == 1
+    assert with_breaks(frame, 1) is frame
+
+
+def test_entries_wait_for_the_exit_level() -> None:
+    z = np.array([0, 2.5, 1, 2.5, -0.1, math.nan, 3, 3, 0, 2.1])
+    assert pair_panel.entries(z, 2, 0).tolist() == [1, 6, 9]
+
+
+@pytest.mark.parametrize(
+    ("changes", "age", "word", "level"),
+    [
+        ({}, 0.5, "live", "real"),
+        ({"state": "quiet"}, 60.0, "live, quiet market", "real"),
+        ({}, STALE_S + 1, "stale", "warn"),
+        ({"state": "stale", "detail": "silent"}, 20.0, "stale", "warn"),
+        ({"state": "disconnected", "detail": "HTTP 451"}, 20.0, "disconnected", "bad"),
+        ({"state": "stopped"}, 20.0, "daemon stopped", "bad"),
+        ({"last_received": None}, None, "waiting for the first trade", "quiet"),
+    ],
+)
+def test_the_feed_is_told_truly(
+    changes: dict[str, object], age: float | None, word: str, level: str
+) -> None:
+    health = judge(snapshot(**changes), age)  # type: ignore[arg-type]
+    assert (health.word, health.level) == (word, level)
+    assert judge(snapshot(error="gone", **changes), age).level == "bad"  # type: ignore[arg-type]
+
+
+def test_the_header_escapes_and_names_the_venue() -> None:
+    made = snapshot("upload")
+    made = replace(made, y=replace(made.y, symbol="<script>"))
+    html = header_html(made, pd.Timestamp("2026-01-01 12:00", tz="UTC"))
+    assert "<script>" not in html
+    assert "UPLOADED FILE" in html
+    assert "SIMULATED" in header_html(snapshot("local"), pd.Timestamp.now("UTC"))
+    gaps = header_html(snapshot(open_gaps=1, missing=7), pd.Timestamp.now("UTC"))
+    assert "2 open gaps, 14 trades missing" in gaps
+
+
+def test_the_cards_show_warm_up_and_in_sample() -> None:
+    short = PairSpec(window=500, hedge_window=500)
+    html = cards_html(snapshot(), view(short), entry_z=2, exit_z=0, adf_p=math.nan, adf_bars=0)
+    assert "799 of 999 bars" in html
+    html = cards_html(
+        snapshot(), view(PairSpec(hedge="ols")), entry_z=2, exit_z=0, adf_p=0.02, adf_bars=600
+    )
+    assert "IN-SAMPLE" in html
+
+
+def test_signals() -> None:
+    assert signal(-2.1, 2, 0)[0].endswith("long spread")
+    assert signal(2.1, 2, 0)[0].endswith("short spread")
+    assert signal(math.nan, 2, 0)[0] == "no value"
+
+
+def test_numbers() -> None:
+    assert number(-1234.5, 2) == "−1,234.50"
+    assert number(math.nan, 2) == "–"
+    assert percent(-0.0042) == "−0.42 %"
+    assert significant(0.0055556) == "0.0055556"
+    assert significant(1.3127) == "1.3127"
+    assert duration(0.44) == "0.4 s"
+    assert duration(3700) == "1 h 1 min"
+    assert decimals_of(np.array([2703.41, 2703.4])) == 2
+    assert decimals_of(np.array([0.00001234])) == 8

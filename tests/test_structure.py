@@ -1,0 +1,69 @@
+"""The house rules that a reader relies on: imports only point down, pure modules stay pure."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = (
+    {"market", "settings"},
+    {"analytics", "indicators", "resampling", "pair", "bars_csv", "feeds", "storage"},
+    {"database_utils", "live", "repair", "history"},
+    {"panels"},
+    {"ingest_websocket", "dashboard_streamlit", "run"},
+)
+PURE = ("market", "analytics", "indicators", "resampling", "pair", "bars_csv", "feeds/binance",
+        "panels/figures", "panels/pair", "panels/market", "panels/theme")  # fmt: skip
+IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
+# Doors that a library face is part of: the shell commands live in the same file as open_store().
+PROJECT = set().union(*FLOORS)
+
+
+def modules() -> list[Path]:
+    found = [*ROOT.glob("*.py")]
+    for folder in ("feeds", "storage", "panels"):
+        found += (ROOT / folder).glob("*.py")
+    return sorted(found)
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def floor(name: str) -> int:
+    return next(k for k, names in enumerate(FLOORS) if name in names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    for name in imported(path) & PROJECT - {room}:
+        higher = floor(name) > floor(room)
+        assert not higher, f"{room} imports {name}, which is above it"
+        doors = FLOORS[-1]
+        assert not (room in doors and name in doors), f"door {room} imports door {name}"
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_touch_nothing_outside(name: str) -> None:
+    assert imported(ROOT / f"{name}.py") & IMPURE == set()
+
+
+def test_the_local_exchange_knows_nothing_of_the_project() -> None:
+    """It is an independent implementation of the protocol, or it would prove nothing."""
+    for path in (ROOT / "exchange").glob("*.py"):
+        assert imported(path) & PROJECT == set(), path.name
+
+
+def test_every_room_is_on_a_floor() -> None:
+    rooms = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in modules()}
+    assert rooms == PROJECT
