@@ -37,3 +37,7 @@ format: $(VENV)/.installed-dev  ## format the code
 
 clean:  ## remove what was installed and generated; data stay
 	rm -rf $(VENV) static .pytest_cache .mypy_cache .ruff_cache
+
+bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
+	@$(BIN)/python -m benchmarks.store
+	@$(BIN)/python -m benchmarks.latency

@@ -105,14 +105,21 @@ class EmbeddedServer:
             if self._users is None:
                 self._users = (self.home / "users.lock").open("a")
                 fcntl.flock(self._users, fcntl.LOCK_SH)
-            if not (self.pgdata / "PG_VERSION").exists():
-                self._initdb()
-            self._refuse_other_version()
-            if not self._attach():
-                self._launch()
-                self.started_here = True
-            self._create_database()
+            try:
+                self._bring_up()
+            except BaseException:
+                self.leave()
+                raise
         return self.dsn
+
+    def _bring_up(self) -> None:
+        if not (self.pgdata / "PG_VERSION").exists():
+            self._initdb()
+        self._refuse_other_version()
+        if not self._attach():
+            self._launch()
+            self.started_here = True
+        self._create_database()
 
     @property
     def dsn(self) -> str:
@@ -295,7 +302,10 @@ def _home_for_root(data_dir: Path) -> Path:
 def _is_postgres(pid: int) -> bool:
     """Whether the process `pid` lives and is a PostgreSQL server."""
     done = subprocess.run(
-        ["ps", "-ww", "-p", str(pid), "-o", "stat=,command="], capture_output=True, text=True, check=False
+        ["ps", "-ww", "-p", str(pid), "-o", "stat=,command="],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     stat, _, command = done.stdout.strip().partition(" ")
     return "postgres" in command and not stat.startswith("Z")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from feeds.binance import parse_klines
 from resampling import resample_bars, ticks_to_bars
 from storage.maintenance import audit, health
 from storage.postgres import PostgresStore
-from storage.queries import read_bars, read_feeds
+from storage.queries import bars_frame, read_bars, read_feeds
 from tests.conftest import shared
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +93,26 @@ def count(store: PostgresStore, query: str = "SELECT count(*) FROM v_ticks") -> 
         return row[0] if row else None
 
 
+def exchange_bars(rest_url: str, symbol: str, bar_s: int, start: int) -> pd.DataFrame:
+    """Every bar with a trade, as the exchange itself states it."""
+    interval = {1: "1s", 60: "1m"}[bar_s]
+    rows: list[list[Any]] = []
+    while True:
+        query = f"symbol={symbol}&interval={interval}&limit=1000&startTime={start}"
+        with urllib.request.urlopen(f"{rest_url}/api/v3/klines?{query}") as answer:
+            page = json.load(answer)
+        rows += page
+        if len(page) < 1000:
+            break
+        start = page[-1][0] + 1
+    klines = parse_klines(symbol, bar_s, rows)
+    return bars_frame([
+        (k.ts_us, k.open, k.high, k.low, k.close, k.volume, k.quote_volume, k.taker_buy_volume,
+         k.trades)
+        for k in klines if k.trades
+    ])  # fmt: skip
+
+
 def captures() -> list[str]:
     return [str(shared("market", f"spot_{s}_trade.jsonl.gz")) for s in ("btcusdt", "ethusdt")]
 
@@ -123,11 +145,17 @@ def test_the_real_capture_arrives_whole_and_its_bars_agree(
     options = ("--replay", *captures(), "--speed", "max", "--start-on-subscribe",
                "--fault", "drop=0.002")  # fmt: skip
     truth = json.loads(shared("market", "ground_truth.json").read_text())
+    first_minute = truth["spot_ethusdt"]["first_T"] // 60_000 * 60_000
     total = sum(truth[f"spot_{s.lower()}"]["rows"] for s in PAIR.split(","))
     with exchange(*options) as addresses, daemon(database_url, addresses, tmp_path / "log"):
         eventually(lambda: count(store) >= total, f"{total} trades")
-        eventually(lambda: count(store, "SELECT count(*) FROM v_gaps WHERE state = 'open'") == 0,
-                   "no open gap")  # fmt: skip
+        eventually(
+            lambda: count(store, "SELECT count(*) FROM v_gaps WHERE state = 'open'") == 0,
+            "no open gap",
+        )
+        klines = {
+            bar_s: exchange_bars(addresses[1], "ETHUSDT", bar_s, first_minute) for bar_s in (1, 60)
+        }
     assert_ground_truth(store)
     report = audit(store)
     assert report["ok"], report
@@ -144,6 +172,9 @@ def test_the_real_capture_arrives_whole_and_its_bars_agree(
         built = ticks_to_bars(ticks, bar)[list(stored[bar_s].columns)]
         pd.testing.assert_frame_equal(
             built, stored[bar_s], rtol=1e-12, check_dtype=False, check_index_type=False
+        )
+        pd.testing.assert_frame_equal(
+            klines[bar_s], stored[bar_s], rtol=1e-12, check_dtype=False, check_index_type=False
         )
     larger = resample_bars(stored[1], "5min")[list(stored[1].columns)]
     pd.testing.assert_frame_equal(

@@ -1,0 +1,104 @@
+"""The page through Streamlit's own test harness, on a real store."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.postgres import PostgresStore
+from tests.test_store import trade
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Streamlit's imports, not ours
+    from streamlit.testing.v1 import AppTest
+
+PAGE = str(Path(__file__).parents[1] / "dashboard_streamlit.py")
+S = 1_000_000
+
+
+@pytest.fixture
+def page(
+    store: PostgresStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AppTest]:
+    import streamlit as st
+
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    yield AppTest.from_file(PAGE, default_timeout=60)
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+def fill(store: PostgresStore) -> None:
+    now = time.time_ns() // 1000
+    for symbol, level in (("BTCUSDT", 60_000.0), ("ETHUSDT", 2_500.0), ("XRPUSDT", 0.5)):
+        store.write(
+            "local",
+            [trade(i, now - (400 - i) * S, level * (1 + (i * i % 89) / 1e4), symbol=symbol)
+             for i in range(400)],
+        )  # fmt: skip
+
+
+def html(page: AppTest) -> str:
+    return "\n".join(
+        str(element.value) for element in page.get("html") if hasattr(element, "value")
+    )
+
+
+def test_an_empty_store_says_what_to_do(page: AppTest) -> None:
+    page.run()
+    assert not page.exception
+    assert page.code[0].value == "python ingest_websocket.py"
+
+
+def test_the_default_pair_is_two_symbols_of_one_group(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.run()
+    assert not page.exception
+    assert not page.error
+    assert (page.selectbox(key="y").value, page.selectbox(key="x").value) == ("ETHUSDT", "BTCUSDT")
+
+
+def test_the_two_legs_are_never_the_same(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.run()
+    page.selectbox(key="y").set_value("BTCUSDT").run()
+    assert not page.exception
+    assert page.selectbox(key="x").value != "BTCUSDT"
+    assert "BTCUSDT" not in page.selectbox(key="x").options
+
+
+@pytest.mark.parametrize("hedge", ["rolling", "kalman", "fixed", "ols"])
+def test_every_hedge_method_draws(page: AppTest, store: PostgresStore, hedge: str) -> None:
+    fill(store)
+    page.run()
+    page.selectbox(key="hedge").set_value(hedge).run()
+    assert not page.exception
+    assert not page.error
+
+
+def test_impossible_thresholds_are_told(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.run()
+    page.number_input(key="exit").set_value(3.0).run()
+    assert any("Exit z is not below entry z" in w.value for w in page.warning)
+
+
+def test_a_database_that_cannot_be_had_is_one_sentence(
+    page: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/none")
+    page.run()
+    assert not page.exception
+    assert "cannot use the database" in page.error[0].value
+
+
+def test_a_bad_setting_is_one_sentence(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEED", "magic")
+    page.run()
+    assert "FEED='magic' is not usable" in page.error[0].value
