@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from analytics import adf_test
 from database_utils import StoreError, one_line, open_database, open_store
-from live import LivePair, Snapshot, base_bar_s
+from live import LivePair, Snapshot, base_bar_s, stored_bars
 from market import LIVE_BARS, bar_label, bar_seconds
 from pair import PairSpec, PairView, pair_view
 from panels import data as data_panel
@@ -140,7 +140,7 @@ def main() -> None:
     )  # fmt: skip
     if view == "Data":
         with boundary("Data"):
-            data_panel.draw(store, lambda: live_now(store, choice), forget, choice.refresh_s)
+            data_panel.draw(store, exports_of(store, choice), forget, choice.refresh_s)
     else:
         st.fragment(board, run_every=choice.refresh_s)(store, choice, str(view))
 
@@ -297,6 +297,16 @@ def snapshot_of(store: PostgresStore, choice: Choice) -> Snapshot:
 def live_now(store: PostgresStore, choice: Choice) -> tuple[Snapshot, PairView]:
     snapshot = snapshot_of(store, choice)
     return snapshot, view_of(snapshot, key_of(snapshot, choice), choice.spec)
+
+
+def exports_of(store: PostgresStore, choice: Choice) -> data_panel.Exports:
+    legs = (choice.y, choice.x)
+    return data_panel.Exports(
+        live=lambda: live_now(store, choice),
+        stored=lambda k, span_s: stored_bars(
+            store.engine, choice.venue, legs[k], choice.bar, choice.base_s, span_s
+        ),
+    )
 
 
 def key_of(snapshot: Snapshot, choice: Choice) -> tuple[Any, ...]:

@@ -166,6 +166,27 @@ class LivePair:
         return min(KEEP_BARS * bar_seconds(self.bar), KEEP_STORED * self.base_s)
 
 
+def stored_bars(
+    engine: Engine, venue: str, symbol: str, bar: str, base_s: int, span_s: float | None
+) -> pd.DataFrame:
+    """Closed bars of the last `span_s` seconds before the newest one, None: all that are stored.
+
+    For exports: read anew from the database, however long. Raises as the database does.
+    """
+    newest = newest_bar(engine, venue, symbol, base_s)
+    start = None
+    if newest is not None and span_s is not None:
+        start = newest - timedelta(seconds=span_s)
+    bars = read_bars(engine, venue, symbol, base_s, start)
+    if bars.empty:
+        return bars
+    if bar_seconds(bar) != base_s:
+        bars = resample_bars(bars, bar)
+        bars = bars.iloc[1:] if start is not None else bars
+    feed = next((f for f in read_feeds(engine, venue) if f.symbol == symbol), None)
+    return bars if is_closed(bars.index[-1], bar_seconds(bar), feed) else bars.iloc[:-1]
+
+
 def is_closed(start: pd.Timestamp, bar_s: int, feed: FeedStatus | None) -> bool:
     """Whether no trade can fall into the bar any more, by the exchange's clock.
 

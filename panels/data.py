@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,54 +14,72 @@ import streamlit as st
 from bars_csv import CsvError, bar_seconds, frame_csv, read_bars_csv, write_bars_csv
 from live import Leg, Snapshot
 from market import bar_label, check_symbol
-from pair import PairView
+from pair import PairSpec, PairView, pair_view
 from panels.theme import decimals_of
 from storage.postgres import PostgresStore
 
 SHOWN = 500
+SPANS: dict[str, float | None] = {
+    "1 h": 3600.0, "1 day": 86_400.0, "7 days": 604_800.0, "Everything": None,
+}  # fmt: skip
 PAIR_COLUMNS = ["close_y", "close_x", "beta", "intercept", "spread", "zscore", "correlation"]
 
 
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """Where the downloads come from: the present state, and the stored bars of a leg (0: y,
+    1: x) over a span in seconds (None: everything)."""
+
+    live: Callable[[], tuple[Snapshot, PairView]]
+    stored: Callable[[int, float | None], pd.DataFrame]
+
+
 def draw(
-    store: PostgresStore, live: Callable[[], tuple[Snapshot, PairView]],
-    changed: Callable[[], None], refresh_s: float | None,
-) -> None:  # fmt: skip
-    """Downloads on the left, upload on the right, the newest bars below. `live` tells the
-    present state; what is downloaded is made when the button is pressed, from that moment's."""
+    store: PostgresStore, exports: Exports, changed: Callable[[], None], refresh_s: float | None
+) -> None:
+    """Downloads on the left, upload on the right, the newest bars below."""
     left, right = st.columns(2, gap="large")
     with right:
         upload(store, changed)
     with left:
-        downloads(live)
+        downloads(exports)
     st.subheader("Newest bars", anchor=False)
-    st.fragment(table, run_every=refresh_s)(live)
+    st.fragment(table, run_every=refresh_s)(exports.live)
 
 
-def downloads(live: Callable[[], tuple[Snapshot, PairView]]) -> None:
-    """One button per file. Not refreshed by itself: a button must not change under the mouse."""
+def downloads(exports: Exports) -> None:
+    """One button per file, made from the database at the click. Not refreshed by itself: a
+    button must not change under the mouse."""
     st.subheader("Download", anchor=False)
-    snapshot, _ = live()
-    st.caption(f"Closed {snapshot.bar} bars as of the click, times in UTC.")
-    names = (snapshot.y.symbol, snapshot.x.symbol)
+    snapshot, view = exports.live()
+    span = st.segmented_control(
+        "Bars of the last", list(SPANS), required=True, key="span", bind="query-params",
+        default="Everything" if snapshot.venue == "upload" else "1 day",
+    )  # fmt: skip
+    seconds = SPANS[str(span)]
     for k, leg in enumerate((snapshot.y, snapshot.x)):
         st.download_button(
-            f"{leg.symbol} bars",
-            partial(leg_csv, live, k),
+            f"{leg.symbol} bars of {snapshot.bar}", partial(leg_csv, exports, k, seconds),
             f"{leg.symbol}_{snapshot.bar}.csv", "text/csv",
             on_click="ignore", width="stretch", key=f"download-{'yx'[k]}",
         )  # fmt: skip
     st.download_button(
-        "Spread, z-score, β, correlation",
-        lambda: frame_csv(live()[1].frame[PAIR_COLUMNS]).encode(),
-        f"{'-'.join(names)}_{snapshot.bar}_pair.csv", "text/csv",
+        "Spread, z-score, β, correlation", partial(pair_csv, exports, view.spec, seconds),
+        f"{snapshot.y.symbol}-{snapshot.x.symbol}_{snapshot.bar}_pair.csv", "text/csv",
         on_click="ignore", width="stretch", key="download-pair",
     )  # fmt: skip
+    st.caption("Closed bars as of the click, times in UTC.")
 
 
-def leg_csv(live: Callable[[], tuple[Snapshot, PairView]], k: int) -> bytes:
-    """The closed bars of leg y (0) or x (1), as of now."""
-    snapshot, _ = live()
-    return write_bars_csv((snapshot.y, snapshot.x)[k].closed).encode()
+def leg_csv(exports: Exports, k: int, seconds: float | None) -> bytes:
+    """The bars of leg y (0) or x (1)."""
+    return write_bars_csv(exports.stored(k, seconds)).encode()
+
+
+def pair_csv(exports: Exports, spec: PairSpec, seconds: float | None) -> bytes:
+    """The pair's figures, warm-up rows included and empty."""
+    view = pair_view(exports.stored(0, seconds), exports.stored(1, seconds), spec)
+    return frame_csv(view.frame[PAIR_COLUMNS]).encode()
 
 
 def table(live: Callable[[], tuple[Snapshot, PairView]]) -> None:

@@ -179,7 +179,8 @@ def test_upload_analyse_download_compare(watched: Watched, tmp_path: Path) -> No
     again = tmp_path / "again.csv"
     waiting.value.save_as(again)
     assert len(read_bars_csv(again.read_bytes())) > 1000
-    assert again.read_bytes() == originals["UPY"].read_bytes()
+    unchanged = again.read_bytes() == originals["UPY"].read_bytes()
+    assert unchanged  # compared apart: a picture of the difference would take minutes
     with page.expect_download() as waiting:
         page.locator(".st-key-download-pair button").click()
     pair = tmp_path / "pair.csv"
