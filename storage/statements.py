@@ -2,22 +2,31 @@
 
 STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
-    n int, instrument_id int, trade_id bigint, ts_us bigint, price float8, size float8,
-    buyer_is_maker bool, received_us bigint
+    n int GENERATED ALWAYS AS IDENTITY, instrument_id int, trade_id bigint, ts timestamptz,
+    price float8, size float8, buyer_is_maker bool, received timestamptz
 ) ON COMMIT DELETE ROWS
 """
 
-INSERT_AND_FOLD = """
-WITH fresh AS (
+# Trades of which some may be known: the new ones are those that the key lets in.
+FRESH_BY_KEY = """
     INSERT INTO trade (instrument_id, trade_id, ts, price, size, buyer_is_maker, received)
     SELECT DISTINCT ON (instrument_id, trade_id)
-           instrument_id, trade_id, 'epoch'::timestamptz + ts_us * interval '1 microsecond',
-           price, size, buyer_is_maker,
-           'epoch'::timestamptz + received_us * interval '1 microsecond'
+           instrument_id, trade_id, ts, price, size, buyer_is_maker, received
     FROM incoming ORDER BY instrument_id, trade_id, n
     ON CONFLICT (instrument_id, trade_id) DO NOTHING
     RETURNING instrument_id, trade_id, ts, price, size, buyer_is_maker
-), seconds AS (
+"""
+
+# Trades beyond the highest known id, just copied in: the new ones are all of those.
+FRESH_BY_RANGE = """
+    SELECT t.instrument_id, t.trade_id, t.ts, t.price, t.size, t.buyer_is_maker
+    FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS new (instrument_id, low, high)
+    JOIN trade t ON t.instrument_id = new.instrument_id AND t.trade_id BETWEEN new.low AND new.high
+"""
+
+# Fold exactly the fresh trades into the bars. {fresh} is one of the two above.
+FOLD = """
+WITH fresh AS MATERIALIZED ({fresh}), seconds AS (
     SELECT instrument_id, date_bin('1 second', ts, 'epoch') AS ts,
            (array_agg(price ORDER BY trade_id))[1] AS open, max(price) AS high,
            min(price) AS low, (array_agg(price ORDER BY trade_id DESC))[1] AS close,
@@ -61,12 +70,13 @@ INSERT INTO quarantine (venue, symbol, reason, frame)
 SELECT DISTINCT s.venue, s.symbol,
        format('conflict: trade %s is stored with price %s size %s', t.trade_id, t.price, t.size),
        format('id %s price %s size %s buyer_is_maker %s time %s us',
-              i.trade_id, i.price, i.size, i.buyer_is_maker, i.ts_us)
+              i.trade_id, i.price, i.size, i.buyer_is_maker,
+              (extract(epoch FROM i.ts) * 1000000)::bigint)
 FROM incoming i
 JOIN trade t USING (instrument_id, trade_id)
 JOIN instrument s USING (instrument_id)
-WHERE (i.price, i.size, i.buyer_is_maker, i.ts_us / 1000)
-      <> (t.price, t.size, t.buyer_is_maker, floor(extract(epoch FROM t.ts) * 1000))
+WHERE (i.price, i.size, i.buyer_is_maker, date_trunc('milliseconds', i.ts))
+      <> (t.price, t.size, t.buyer_is_maker, date_trunc('milliseconds', t.ts))
 """
 
 UPSERT_KLINES = """
