@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test check format bench clean
+.PHONY: help install run test check format bench chaos clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -41,3 +41,6 @@ clean:  ## remove what was installed and generated; data stay
 bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
 	@$(BIN)/python -m benchmarks.store
 	@$(BIN)/python -m benchmarks.latency
+
+chaos: $(VENV)/.installed-dev  ## every fault scenario and 100 random kills; repeat with CHAOS_SEED=
+	@$(BIN)/python -m pytest -m "chaos or not chaos" tests/test_faults.py tests/test_kills.py

@@ -64,7 +64,8 @@ async def fetch_history(
     """
     span_s = int(hours * 3600)
     for symbol in symbols:
-        for bar_s, seconds in ((60, span_s), (1, min(SECONDS_OF_HISTORY, span_s))):
+        for bar_s in rest.protocol.kline_s:
+            seconds = span_s if bar_s == 60 else min(SECONDS_OF_HISTORY, span_s)
             waits = backoff(random.Random())  # noqa: S311 - jitter, not cryptography
             for attempt in range(1, ATTEMPTS + 1):
                 try:
@@ -81,8 +82,7 @@ async def fetch_history(
 async def _fetch(
     store: PostgresStore, rest: BinanceRest, venue: Venue, symbol: str, bar_s: int, span_s: int
 ) -> int:
-    now_ms = time.time_ns() // 1_000_000
-    start_ms = (now_ms - span_s * 1000) // 60_000 * 60_000
-    klines = await rest.klines(symbol, bar_s, start_ms, now_ms)
+    start_ms = (time.time_ns() // 1_000_000 - span_s * 1000) // 60_000 * 60_000
+    klines = await rest.klines(symbol, bar_s, start_ms)
     await asyncio.to_thread(store.write_klines, venue, klines)
     return len(klines)

@@ -20,18 +20,19 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import psycopg2
-from sqlalchemy.exc import SQLAlchemyError
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
 
+import metrics
 from database_utils import Database, StoreError, one_line, open_database, open_store
 from feeds.backoff import backoff
-from feeds.binance import MAX_FRAME_BYTES, Control, parse, stream_url
+from feeds.binance import PROTOCOLS, SPOT, Control, Protocol, parse, stream_url
 from feeds.binance_rest import BinanceRest, RestError
+from feeds.binance_stream import LIFE_S, QueueFull, TradeStream, describe, shards
 from feeds.local import LocalExchange, LocalExchangeError
 from history import begin_records, fetch_history
 from market import Rejected, Trade, Venue
@@ -39,20 +40,20 @@ from repair import DATABASE_ERRORS, Repair
 from settings import Settings, SettingsError, load_settings, read_environment
 from storage.maintenance import prune
 from storage.ownership import Ownership
-from storage.postgres import PostgresStore
+from storage.postgres import PostgresStore, Written
 
 log = logging.getLogger("ingest")
 
-QUEUE_FRAMES = 200_000  # two minutes of the busiest market; at most some 100 MB
+QUEUE_FRAMES = 200_000  # two minutes of the busiest market
+QUEUE_BYTES = 128 * 2**20
 BATCH_FRAMES = 20_000
 SILENCE_S = 5.0  # a stream this quiet is held against what REST knows
-SETTLED_S = 30.0  # a connection that lived this long starts with short waits again
 PRUNE_EVERY_S = 3600.0
 DRAIN_S = 15.0
 
 
 @dataclass
-class Stream:
+class Watched:
     """What the daemon knows of one symbol's stream. Times are monotonic seconds."""
 
     last_data: float = 0.0
@@ -62,8 +63,8 @@ class Stream:
     state: str = "starting"
     detail: str = ""
 
-    def heard(self, trade_id: int) -> None:
-        self.last_data = time.monotonic()
+    def heard(self, trade_id: int, now: float) -> None:
+        self.last_data = now
         self.high_id = max(self.high_id, trade_id)
         self.probe_every = SILENCE_S
         self.state, self.detail = "live", ""
@@ -76,8 +77,13 @@ class Feed:
     venue: Venue
     ws_url: str
     rest_url: str
+    protocol: Protocol = SPOT
     note: str = ""
     local: LocalExchange | None = None
+
+
+class OwnershipLostError(RuntimeError):
+    """Another daemon has taken over; this one waits again."""
 
 
 @dataclass
@@ -88,141 +94,127 @@ class Daemon:
     store: PostgresStore
     settings: Settings
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    life_s: float = LIFE_S
 
     def __post_init__(self) -> None:
-        self.streams = {symbol: Stream() for symbol in self.settings.symbols}
-        self._queue: deque[tuple[int, str | bytes]] = deque()
+        suffix = self.feed.protocol.suffix
+        self.watched = {symbol + suffix: Watched() for symbol in self.settings.symbols}
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._queued_bytes = 0
         self._arrived = asyncio.Event()
-        self._socket: ClientConnection | None = None
-        self._connected_at = 0.0
         self._reading = True
         self._rng = random.Random()  # noqa: S311 - jitter, not cryptography
-        self.rest = BinanceRest(self.feed.rest_url)
+        self.rest = BinanceRest(self.feed.rest_url, self.feed.protocol)
         self.repair = Repair(self.store, self.rest, self.feed.venue)
+        self.streams = [
+            TradeStream(
+                lambda: self.feed.ws_url, self.feed.protocol, symbols,
+                receive=self._receive, prepare=self._prepare, down=self._down, life_s=self.life_s,
+            )
+            for symbols in shards(tuple(self.watched))
+        ]  # fmt: skip
 
     async def run(self) -> None:
         """Own the symbols, ingest until `stop`, then write what is queued."""
         async with self.rest:
-            ownership = await self._own()
-            if ownership is None:
-                return
+            ownership = Ownership(self.store.connect, self.feed.venue)
             try:
-                await self._begin()
-                await self._ingest(ownership)
+                if await self._own(ownership):
+                    await self._begin()
+                    await self._ingest(ownership)
             finally:
                 await asyncio.to_thread(ownership.close)
 
     async def _ingest(self, ownership: Ownership) -> None:
-        reader = asyncio.create_task(self._read())
         writer = asyncio.create_task(self._write())
+        vital = [
+            asyncio.create_task(task)
+            for task in (
+                self.stop.wait(), self._heartbeat(ownership), self._watch(),
+                *(stream.run() for stream in self.streams),
+            )
+        ]  # fmt: skip
         others = [
             asyncio.create_task(task)
             for task in (
-                self._heartbeat(ownership), self._watch(), self._retention(),
-                fetch_history(self.store, self.rest, self.feed.venue, list(self.streams),
+                self._retention(),
+                fetch_history(self.store, self.rest, self.feed.venue, list(self.watched),
                               self.settings.history_hours),
-                *(self.repair.watch(symbol) for symbol in self.streams),
+                *(self.repair.watch(symbol) for symbol in self.watched),
             )
         ]  # fmt: skip
-        stopped = asyncio.create_task(self.stop.wait())
-        done, _ = await asyncio.wait(
-            {stopped, reader, writer, *others[:2]}, return_when=asyncio.FIRST_COMPLETED
-        )
-        for task in (reader, stopped, *others):
+        done, _ = await asyncio.wait({writer, *vital}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*vital, *others):
             task.cancel()
-        await asyncio.gather(reader, stopped, *others, return_exceptions=True)
+        await asyncio.gather(*vital, *others, return_exceptions=True)
+        await self._drain(writer)
+        await self._say_stopped(ownership)
+        for task in done:
+            task.result()  # a task that ended by itself ended by an error: let it out
+
+    async def _drain(self, writer: asyncio.Task[None]) -> None:
         self._reading = False
         self._arrived.set()
         await asyncio.wait({writer}, timeout=DRAIN_S)
         if not writer.done():
             writer.cancel()
             log.error(
-                "the database did not take the last %d frames within %.0f s; the next start "
-                "repairs them by id", len(self._queue), DRAIN_S,
+                "drain_failed frames=%d after_s=%.0f: the next start repairs them by id",
+                len(self._queue), DRAIN_S,
             )  # fmt: skip
         await asyncio.gather(writer, return_exceptions=True)
-        await self._say_stopped(ownership)
-        for task in done - {stopped}:
-            task.result()  # a task that ended by itself ended by an error: let it out
 
     # -- start
 
-    async def _own(self) -> Ownership | None:
-        """Wait until no other daemon ingests these symbols; None when told to stop first."""
+    async def _own(self, ownership: Ownership) -> bool:
+        """Wait until no other daemon ingests these symbols; False when told to stop first."""
         told = False
         while not self.stop.is_set():
-            ownership = await asyncio.to_thread(Ownership, self.store.connect, self.feed.venue)
-            taken = await asyncio.to_thread(ownership.claim, list(self.streams))
+            taken = await asyncio.to_thread(ownership.claim, list(self.watched))
             if not taken:
-                return ownership
-            await asyncio.to_thread(ownership.close)
+                return True
             if not told:
                 names = ", ".join(taken)
                 log.warning("another daemon ingests %s of %s: waiting", names, self.feed.venue)
                 told = True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stop.wait(), 1.0)
-        return None
+        return False
 
     async def _begin(self) -> None:
-        known = await begin_records(self.store, self.rest, self.feed.venue, self.streams)
+        known = await begin_records(self.store, self.rest, self.feed.venue, self.watched)
         if not known:
             raise StoreError(
-                f"the exchange knows none of {', '.join(self.streams)}: correct SYMBOLS"
+                f"the exchange knows none of {', '.join(self.settings.symbols)}: correct SYMBOLS"
             )
-        for symbol, stream in self.streams.items():
+        for symbol, stream in self.watched.items():
             if symbol not in known:
                 stream.state, stream.detail = "stale", "the exchange does not know this symbol"
-            stream.high_id = known.get(symbol) or -1
+            high = known.get(symbol)
+            stream.high_id = -1 if high is None else high
 
     # -- the path of a trade
 
-    async def _read(self) -> None:
-        """Keep a connection and queue every frame with the time of its arrival."""
-        waits = backoff(self._rng)
-        while True:
-            why = "the exchange closed the connection"
-            try:
-                if self.feed.local is not None:
-                    await self.feed.local.ensure()
-                async with self._connect() as self._socket:
-                    log.info("connected to %s", self.feed.ws_url)
-                    self._connected_at = time.monotonic()
-                    why = await self._receive(self._socket) or why
-            except (OSError, TimeoutError, WebSocketException, LocalExchangeError) as error:
-                why = describe(error)
-            finally:
-                self._socket = None
-            if self._connected_at and time.monotonic() - self._connected_at > SETTLED_S:
-                waits = backoff(self._rng)
-            self._connected_at = 0.0
-            wait = next(waits)
-            log.warning("disconnected: %s; next attempt in %.1f s", why, wait)
-            for stream in self.streams.values():
-                stream.state, stream.detail = "disconnected", why
-            await asyncio.sleep(wait)
-            while len(self._queue) > QUEUE_FRAMES // 2:  # noqa: ASYNC110 - rare, and no hurry
-                await asyncio.sleep(0.1)
+    async def _prepare(self) -> None:
+        """Before a connection: the local exchange runs, and the queue has room again."""
+        if self.feed.local is not None:
+            await self.feed.local.ensure()
+        while len(self._queue) > QUEUE_FRAMES // 2:  # noqa: ASYNC110 - rare, and no hurry
+            await asyncio.sleep(0.1)
 
-    def _connect(self) -> connect:
-        loopback = any(host in self.feed.ws_url for host in ("//127.", "//localhost", "//[::1]"))
-        return connect(
-            stream_url(self.feed.ws_url, self.streams),
-            compression=None,
-            open_timeout=10,
-            close_timeout=1,
-            ping_interval=None,  # liveness is judged by data, in _watch
-            max_size=MAX_FRAME_BYTES,
-            proxy=None if loopback else True,
-        )
+    def _receive(self, frame: bytes) -> None:
+        if len(self._queue) >= QUEUE_FRAMES or self._queued_bytes >= QUEUE_BYTES:
+            raise QueueFull(
+                f"{len(self._queue)} frames wait for the database: repairing by id later"
+            )
+        self._queue.append((time.time_ns() // 1000, frame))
+        self._queued_bytes += len(frame)
+        self._arrived.set()
 
-    async def _receive(self, socket: ClientConnection) -> str | None:
-        async for frame in socket:
-            self._queue.append((time.time_ns() // 1000, frame))
-            self._arrived.set()
-            if len(self._queue) >= QUEUE_FRAMES:
-                return f"{QUEUE_FRAMES} frames wait for the database; repairing by id later"
-        return None
+    def _down(self, symbols: tuple[str, ...], why: str) -> None:
+        metrics.RECONNECTS.labels(self.feed.venue).inc()
+        for symbol in symbols:
+            self.watched[symbol].state, self.watched[symbol].detail = "disconnected", why
 
     async def _write(self) -> None:
         """Write the queued frames every FLUSH_MS, until reading has ended and all is written."""
@@ -233,28 +225,34 @@ class Daemon:
             self._arrived.clear()
             while self._queue:
                 count = min(BATCH_FRAMES, len(self._queue))
-                trades, rejected = self._parsed(self._queue.popleft() for _ in range(count))
+                trades, rejected = self._parsed(count)
                 await self._store_all(trades, rejected)
+            metrics.QUEUE.labels(self.feed.venue).set(len(self._queue))
+            metrics.QUEUE_BYTES.labels(self.feed.venue).set(self._queued_bytes)
 
-    def _parsed(
-        self, frames: Iterator[tuple[int, str | bytes]]
-    ) -> tuple[list[Trade], list[Rejected]]:
+    def _parsed(self, count: int) -> tuple[list[Trade], list[Rejected]]:
         trades: list[Trade] = []
         rejected: list[Rejected] = []
-        for received_us, frame in frames:
-            message = parse(frame, received_us)
+        now = time.monotonic()
+        for _ in range(count):
+            received_us, frame = self._queue.popleft()
+            self._queued_bytes -= len(frame)
+            message = parse(frame, received_us, self.feed.protocol)
             if isinstance(message, Trade):
-                stream = self.streams.get(message.symbol)
+                stream = self.watched.get(message.symbol)
                 if stream is None:
                     rejected.append(Rejected("not subscribed to", str(message), message.symbol))
                     continue
                 trades.append(message)
-                stream.heard(message.trade_id)
+                stream.heard(message.trade_id, now)
             elif isinstance(message, Rejected):
-                log.warning("not storable: %s", message.reason)
+                log.warning('quarantined symbol=%s reason="%s"', message.symbol, message.reason)
                 rejected.append(message)
             elif isinstance(message, Control) and message.kind != "ack":
-                log.warning("the exchange says: %s", message.text)
+                log.warning('exchange_says kind=%s text="%s"', message.kind, message.text)
+                if message.kind == "shutdown":
+                    for connection in self.streams:
+                        connection.renew()
         return trades, rejected
 
     async def _store_all(self, trades: list[Trade], rejected: list[Rejected]) -> None:
@@ -264,92 +262,120 @@ class Daemon:
             try:
                 if rejected:
                     await asyncio.to_thread(self.store.quarantine, self.feed.venue, rejected)
+                    metrics.QUARANTINED.labels(self.feed.venue).inc(len(rejected))
                     rejected = []
-                written = await asyncio.to_thread(self.store.write, self.feed.venue, trades)
+                if trades:
+                    began = time.monotonic()
+                    written = await asyncio.to_thread(self.store.write, self.feed.venue, trades)
+                    self._note(written, trades, time.monotonic() - began)
+                return
+            except (psycopg2.DataError, psycopg2.IntegrityError) as error:
+                # The batch itself is refused: find the trade that is, keep it aside, go on.
+                if len(trades) > 1:
+                    middle = len(trades) // 2
+                    await self._store_all(trades[:middle], rejected)
+                    trades, rejected = trades[middle:], []
+                else:
+                    log.error('refused trade="%s" error="%s"', trades[0], one_line(error))
+                    rejected = [Rejected(one_line(error), str(trades[0]), trades[0].symbol)]
+                    trades = []
             except DATABASE_ERRORS as error:
                 wait = next(waits)
-                log.error("cannot write: %s; next attempt in %.1f s", one_line(error), wait)
+                log.error('write_failed error="%s" next_attempt_s=%.1f', one_line(error), wait)
                 await asyncio.sleep(wait)
-                continue
-            if written.conflicts:
-                log.error(
-                    "%d trades differ from the stored ones: see quarantine", written.conflicts
-                )
-            for symbol in {gap.symbol for gap in written.gaps}:
-                self.repair.wake(symbol)
-            return
+
+    def _note(self, written: Written, trades: list[Trade], seconds: float) -> None:
+        """Metrics of one batch, and the repair of what it left open."""
+        venue = self.feed.venue
+        metrics.COMMIT.labels(venue).observe(seconds)
+        oldest = min(trade.ts_us for trade in trades)
+        metrics.LAG.labels(venue).observe(max(0.0, time.time() - oldest / 1e6))
+        for symbol, (stored, duplicates) in written.by_symbol.items():
+            metrics.STORED.labels(venue, symbol).inc(stored)
+            metrics.DUPLICATES.labels(venue, symbol).inc(duplicates)
+        if written.conflicts:
+            metrics.CONFLICTS.labels(venue).inc(written.conflicts)
+            log.error("conflict trades=%d: the first stays, see quarantine", written.conflicts)
+        for gap in written.gaps:
+            metrics.GAPS_OPENED.labels(venue, gap.symbol).inc()
+            self.repair.wake(gap.symbol)
 
     # -- beside it
 
     async def _heartbeat(self, ownership: Ownership) -> None:
-        """Write each stream's state every second. Losing the connection is losing the
-        ownership: the error ends the daemon's run, and `main` starts it anew."""
+        """Write each stream's state every second. A lost connection is a lost ownership: it is
+        claimed anew, and where another daemon was faster, this one steps back."""
         while True:
-            states = {s: (stream.state, stream.detail) for s, stream in self.streams.items()}
-            await asyncio.to_thread(ownership.heartbeat, states)
+            states = {s: (stream.state, stream.detail) for s, stream in self.watched.items()}
+            for symbol, (state, _) in states.items():
+                metrics.LIVE.labels(self.feed.venue, symbol).set(state in ("live", "quiet"))
+            try:
+                await asyncio.to_thread(ownership.heartbeat, states)
+            except psycopg2.Error as error:
+                log.error('heartbeat_failed error="%s"', one_line(error))
+                with contextlib.suppress(psycopg2.Error):
+                    if await asyncio.to_thread(ownership.claim, list(self.watched)):
+                        raise OwnershipLostError("another daemon has taken over") from None
             await asyncio.sleep(1.0)
 
     async def _say_stopped(self, ownership: Ownership) -> None:
         try:
-            states = dict.fromkeys(self.streams, ("stopped", ""))
+            states = dict.fromkeys(self.watched, ("stopped", ""))
             await asyncio.to_thread(ownership.heartbeat, states)
         except psycopg2.Error as error:
-            log.warning("could not write the state: %s", one_line(error))
+            log.warning('state_not_written error="%s"', one_line(error))
 
     async def _watch(self) -> None:
         """Hold every silent stream against REST: is the market quiet, or is the stream dead?"""
         while True:
             await asyncio.sleep(1.0)
-            now = time.monotonic()
-            if not self._connected_at:
-                continue
-            for symbol, stream in self.streams.items():
-                silent = now - max(stream.last_data, self._connected_at)
-                if silent > SILENCE_S and now - stream.probed > stream.probe_every:
-                    stream.probed = now
-                    await self._probe(symbol, stream, silent)
+            for connection in self.streams:
+                if connection.connected_at:
+                    await self._check(connection)
 
-    async def _probe(self, symbol: str, stream: Stream, silent_s: float) -> None:
+    async def _check(self, connection: TradeStream) -> None:
+        now = time.monotonic()
+        due = []
+        for symbol in connection.symbols:
+            stream = self.watched[symbol]
+            silent = now - max(stream.last_data, connection.connected_at)
+            if silent > SILENCE_S and now - stream.probed > stream.probe_every:
+                stream.probed = now
+                due.append(self._probe(symbol, stream, silent))
+        if any(await asyncio.gather(*due)):
+            await connection.reconnect()
+
+    async def _probe(self, symbol: str, stream: Watched, silent_s: float) -> bool:
+        """True where the stream is dead. What it has missed is fetched at once."""
         heard = stream.last_data
         try:
             latest = await self.rest.latest_id(symbol)
             if stream.last_data != heard:
-                return
+                return False
             if latest is None or latest <= stream.high_id:
                 stream.state, stream.detail = "quiet", f"no trade for {silent_s:.0f} s"
                 stream.probe_every = min(60.0, stream.probe_every * 2)
-                return
+                return False
             stream.state = "stale"
             stream.detail = f"silent for {silent_s:.0f} s while the exchange has newer trades"
-            log.warning("%s: %s", symbol, stream.detail)
+            log.warning('stale symbol=%s detail="%s"', symbol, stream.detail)
             if stream.high_id >= 0:
                 stream.high_id = await self.repair.catch_up(symbol, stream.high_id)
-            if self._socket is not None:
-                await self._socket.close()
+            return True
         except (RestError, *DATABASE_ERRORS) as error:
             stream.state = "stale"
             stream.detail = f"silent for {silent_s:.0f} s; REST: {one_line(error)}"
+            return False
 
     async def _retention(self) -> None:
         days = self.settings.tick_retention_days
         while days is not None:
             try:
                 gone = await asyncio.to_thread(prune, self.store, days)
-                log.info("retention: %s", gone)
+                log.info("pruned partitions=%d trades=%d", gone["partitions"], gone["trades"])
             except DATABASE_ERRORS as error:
-                log.error("retention failed: %s", one_line(error))
+                log.error('prune_failed error="%s"', one_line(error))
             await asyncio.sleep(PRUNE_EVERY_S)
-
-
-def describe(error: Exception) -> str:
-    """A connection error in plain words."""
-    if isinstance(error, InvalidStatus):
-        code = error.response.status_code
-        meaning = {451: " (restricted location)", 403: " (firewall)", 429: " (too many requests)"}
-        return f"HTTP {code}{meaning.get(code, '')}"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return one_line(error)
 
 
 # -- the door
@@ -357,19 +383,23 @@ def describe(error: Exception) -> str:
 
 async def choose_feed(settings: Settings) -> Feed:
     """Binance, or the local exchange: by FEED, and for `auto` by one attempt."""
-    if settings.market != "spot":
-        raise SettingsError("MARKET='usdm' cannot be ingested yet: allowed is spot")
-    real = Feed(settings.exchange_venue, settings.binance_ws_url, settings.binance_rest_url)
+    protocol = PROTOCOLS[settings.market]
+    real = Feed(
+        settings.exchange_venue, settings.binance_ws_url, settings.binance_rest_url, protocol
+    )
+    # Under venue `local` both markets live side by side: perpetuals carry a suffix there.
+    simulated = replace(protocol, suffix=".P") if settings.market == "usdm" else protocol
     if settings.feed == "binance":
         return real
     if settings.feed == "local" and settings.own_addresses:
-        return replace(real, venue="local", note="FEED=local at the addresses given")
+        return replace(real, venue="local", protocol=simulated, note="FEED=local, own addresses")
     note = "FEED=local"
     if settings.feed == "auto":
         try:
-            async with asyncio.timeout(5), BinanceRest(real.rest_url) as rest:
-                await rest.get("/api/v3/ping")
-                async with connect(stream_url(real.ws_url, settings.symbols), open_timeout=4):
+            async with asyncio.timeout(5), BinanceRest(real.rest_url, protocol) as rest:
+                await rest.get("ping")
+                url = stream_url(real.ws_url, protocol, settings.symbols[:1])
+                async with connect(url, open_timeout=4):
                     log.info("Binance is reachable: venue %s", real.venue)
                     return real
         except (OSError, TimeoutError, WebSocketException, RestError) as error:
@@ -377,11 +407,11 @@ async def choose_feed(settings: Settings) -> Feed:
     local = LocalExchange(settings.symbols)
     await local.ensure()
     log.warning("%s: using the local exchange, SIMULATED data under venue local", note)
-    return Feed("local", local.ws_url, local.rest_url, note, local)
+    return Feed("local", local.ws_url, local.rest_url, simulated, note, local)
 
 
 async def serve(settings: Settings, database: Database) -> None:
-    """Run until SIGTERM or SIGINT; a lost database connection starts the daemon anew."""
+    """Run until SIGTERM or SIGINT; a lost database or ownership starts the daemon anew."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -392,9 +422,9 @@ async def serve(settings: Settings, database: Database) -> None:
         while not stop.is_set():
             try:
                 await Daemon(feed, store, settings, stop).run()
-            except (psycopg2.Error, SQLAlchemyError) as error:
+            except (*DATABASE_ERRORS, OwnershipLostError) as error:
                 wait = next(waits)
-                log.error("database: %s; starting anew in %.1f s", one_line(error), wait)
+                log.error('starting_anew error="%s" in_s=%.1f', one_line(error), wait)
                 await asyncio.sleep(wait)
     finally:
         if feed.local is not None:
@@ -418,12 +448,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         logging.getLogger("httpx").setLevel(logging.WARNING)
         logging.getLogger("websockets").setLevel(logging.WARNING)
+        if settings.metrics_port is not None:
+            metrics.serve(settings.metrics_port)
         database = open_database(settings)
         try:
             asyncio.run(serve(settings, database))
         finally:
             database.leave()
-    except (SettingsError, StoreError, LocalExchangeError) as error:
+    except (SettingsError, StoreError, LocalExchangeError, OSError) as error:
         print(f"ingest_websocket: {one_line(error)}", file=sys.stderr)
         return 2
     return 0

@@ -12,6 +12,7 @@ import random
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
+import metrics
 from feeds.backoff import backoff
 from feeds.binance import REST_PAGE
 from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
@@ -21,7 +22,7 @@ from storage.postgres import PostgresStore
 
 log = logging.getLogger("repair")
 DATABASE_ERRORS = (psycopg2.Error, SQLAlchemyError)
-PATIENCE = 40  # empty answers in a row, some 15 minutes, before a gap is given up
+PATIENCE = 40  # empty answers in a row, some 3 minutes, before a gap is given up
 
 
 class Repair:
@@ -51,25 +52,26 @@ class Repair:
             event.clear()
             try:
                 while gaps := await asyncio.to_thread(self._store.open_gaps, self._venue, symbol):
+                    metrics.GAPS_OPEN.labels(self._venue, symbol).set(len(gaps))
                     await self._repair(gaps[0])
                     waits = backoff(self._rng, 0.25)
+                metrics.GAPS_OPEN.labels(self._venue, symbol).set(0)
             except (RestError, *DATABASE_ERRORS) as error:
                 wait = max(next(waits), getattr(error, "retry_after_s", 0.0))
-                log.warning("repair of %s waits %.1f s: %s", symbol, wait, error)
+                log.warning('repair_waits symbol=%s seconds=%.1f reason="%s"', symbol, wait, error)
                 await asyncio.sleep(wait)
                 event.set()
 
     async def _repair(self, gap: Gap) -> None:
         """Ask for the gap page by page, until it is filled or a part of it is known to be lost."""
-        log.info("gap in %s: ids %d to %d", gap.symbol, gap.first_id, gap.last_id)
-        waits = backoff(self._rng, 0.25)
+        log.info("gap_open symbol=%s first_id=%d last_id=%d", *_key(gap))
+        waits = backoff(self._rng, 0.25, 10.0)
         empty = 0
         missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
         while missing is not None:
             try:
-                page = await self._rest.trades_from(
-                    gap.symbol, missing, min(REST_PAGE, gap.last_id - missing + 1)
-                )
+                # A whole page, however small the hole: what comes after it tells void from late.
+                page = await self._rest.trades_from(gap.symbol, missing)
             except InvalidSymbol as error:
                 await self._lose(gap, missing, gap.last_id, "unrecoverable", str(error))
                 return
@@ -93,7 +95,8 @@ class Repair:
             if missing > gap.last_id:
                 missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
         await asyncio.to_thread(self._store.close_gap, self._venue, gap)
-        log.info("gap in %s filled: ids %d to %d", gap.symbol, gap.first_id, gap.last_id)
+        metrics.GAPS_FILLED.labels(self._venue, gap.symbol).inc()
+        log.info("gap_filled symbol=%s first_id=%d last_id=%d", *_key(gap))
 
     async def _skip(self, gap: Gap, first: int, last: int) -> None:
         """The exchange begins later than asked: the ids never were trades, or are gone."""
@@ -106,7 +109,11 @@ class Repair:
             await self._lose(gap, first, last, "unrecoverable", why)
 
     async def _lose(self, gap: Gap, first: int, last: int, state: str, why: str) -> None:
-        log.error("%s ids %d to %d are %s: %s", gap.symbol, first, last, state, why)
+        metrics.GAPS_LOST.labels(self._venue, gap.symbol, state).inc()
+        log.error(
+            'gap_lost symbol=%s first_id=%d last_id=%d state=%s reason="%s"',
+            gap.symbol, first, last, state, why,
+        )  # fmt: skip
         await asyncio.to_thread(self._store.settle, self._venue, gap, first, last, state, why)
 
     async def catch_up(self, symbol: str, after: int) -> int:
@@ -118,6 +125,10 @@ class Repair:
             if len(page) < REST_PAGE:
                 break
         return after
+
+
+def _key(gap: Gap) -> tuple[str, int, int]:
+    return gap.symbol, gap.first_id, gap.last_id
 
 
 def _after(expected: int, ids: list[int]) -> int:

@@ -1,4 +1,4 @@
-"""A local exchange: speaks Binance's spot protocol on loopback, from a model or a recording.
+"""A local exchange: speaks Binance's protocols on loopback, from a model or a recording.
 
 It imports nothing of the rest of the project, so that it is an independent second reading of
 the protocol: a mistake of the ingestion cannot hide behind the same mistake here.

@@ -10,14 +10,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from exchange.faults import Faults
 from exchange.limits import Limits
+from exchange.protocol import SPOT, USDM
 from exchange.replay import ReplaySource
 from exchange.server import Exchange
 from exchange.source import Source
@@ -29,8 +30,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     out = argparse.ArgumentParser(
         prog="python -m exchange",
-        description="A local exchange that speaks Binance's spot protocol (WebSocket and REST on "
-        "one port), from a synthetic market or from recordings.",
+        description="A local exchange that speaks Binance's spot and USD-M protocols (WebSocket "
+        "and REST on one port), from a synthetic market or from recordings.",
     )
     out.add_argument("--host", default="127.0.0.1", help="address to listen on")
     out.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
@@ -44,15 +45,16 @@ def parser() -> argparse.ArgumentParser:
         "--fault",
         action="append",
         default=[],
-        metavar="NAME=VALUE",
-        help="start with a fault, such as drop=0.01; may be repeated",
+        metavar="[usdm:]NAME=VALUE",
+        help="start with a fault of spot, such as drop=0.01, or of usdm; may be repeated",
     )
     out.add_argument(
         "--limit",
         action="append",
         default=[],
-        metavar="NAME=VALUE",
-        help="change a limit: " + ", ".join(f"{f.name}={f.default:g}" for f in fields(Limits)),
+        metavar="[usdm:]NAME=VALUE",
+        help="change a limit, of usdm only or of both: "
+        + ", ".join(f"{f.name}={f.default:g}" for f in fields(Limits)),
     )
     _synthetic_options(out)
     _replay_options(out)
@@ -62,14 +64,29 @@ def parser() -> argparse.ArgumentParser:
 def _synthetic_options(out: argparse.ArgumentParser) -> None:
     synthetic = out.add_argument_group("synthetic market (the default)")
     synthetic.add_argument("--seed", type=int, default=1, help="which market; same seed, same tape")
-    synthetic.add_argument("--symbols", help="only these, such as BTCUSDT,ETHUSDT")
+    synthetic.add_argument("--symbols", help="only these, such as BTCUSDT,L0*")
     synthetic.add_argument("--rate", type=float, default=1.0, help="multiply the activity")
+    synthetic.add_argument(
+        "--flat", action="store_true", help="a constant mean rate: no hours of the day, no bursts"
+    )
+    synthetic.add_argument(
+        "--tps",
+        type=float,
+        metavar="N",
+        help="N trades/s over all listed symbols in each market, flat; instead of --rate",
+    )
     synthetic.add_argument(
         "--generated",
         metavar="COUNT[:RATE]",
         help="add COUNT generated symbols L000USDT … at RATE trades/s each (default 10)",
     )
     synthetic.add_argument("--at", metavar="ISO", help="start the exchange's clock at this moment")
+    synthetic.add_argument(
+        "--ahead",
+        type=float,
+        metavar="SECONDS",
+        help="run the exchange's clock that much ahead of the machine's, after a restart too",
+    )
     synthetic.add_argument(
         "--history-days", type=float, default=7.0, help="how far back klines go by themselves"
     )
@@ -96,18 +113,22 @@ def chosen_world(options: argparse.Namespace) -> World:
     if options.generated:
         count, _, rate = options.generated.partition(":")
         more = load_world(int(count), float(rate or 10))
-        world = World((*world.groups, *more.groups))
+        world = replace(world, groups=(*world.groups, *more.groups))
     if options.symbols:
         world = world.only([name.strip().upper() for name in options.symbols.split(",") if name])
-    return world.faster(options.rate)
+    if options.tps is not None:
+        return world.steady(options.tps)
+    return replace(world.faster(options.rate), flat=options.flat)
 
 
-def _clock(moment: str | None) -> Callable[[], int] | None:
-    if moment is None:
+def _clock(moment: str | None, ahead_s: float | None) -> Callable[[], int] | None:
+    if moment is None and ahead_s is None:
         return None
-    start = datetime.fromisoformat(moment)
-    start = start if start.tzinfo else start.replace(tzinfo=UTC)
-    ahead = int(start.timestamp() * 1e6) - time.time_ns() // 1000
+    ahead = int((ahead_s or 0) * 1e6)
+    if moment is not None:
+        start = datetime.fromisoformat(moment)
+        start = start if start.tzinfo else start.replace(tzinfo=UTC)
+        ahead += int(start.timestamp() * 1e6) - time.time_ns() // 1000
     return lambda: time.time_ns() // 1000 + ahead
 
 
@@ -124,30 +145,41 @@ def chosen_source(options: argparse.Namespace) -> Source:
     return SyntheticSource(
         chosen_world(options),
         seed=options.seed,
-        clock=_clock(options.at),
+        clock=_clock(options.at, options.ahead),
         history_days=options.history_days,
     )
 
 
-def chosen_faults(options: argparse.Namespace) -> Faults:
-    """The faults to start with."""
-    faults = Faults()
-    for text in options.fault:
+def _settings(texts: list[str]) -> Iterator[tuple[str, str, str]]:
+    """(market or nothing, name, value) of each `[market:]name=value`."""
+    for text in texts:
         name, _, value = text.partition("=")
-        faults.set(name, value)
+        market, _, name = name.rpartition(":")
+        if market not in ("", SPOT, USDM):
+            raise ValueError(f"unknown market {market!r}: allowed are {SPOT}, {USDM}")
+        yield market, name, value
+
+
+def chosen_faults(options: argparse.Namespace, market: str = SPOT) -> Faults:
+    """The faults of a market to start with."""
+    faults = Faults()
+    for asked, name, value in _settings(options.fault):
+        if (asked or SPOT) == market:
+            faults.set(name, value)
     return faults
 
 
-def chosen_limits(options: argparse.Namespace) -> Limits:
-    """The limits to keep."""
+def chosen_limits(options: argparse.Namespace, market: str = SPOT) -> Limits:
+    """The limits of a market to keep."""
     known: dict[str, type[Any]] = {f.name: type(f.default) for f in fields(Limits)}
     changed: dict[str, Any] = {}
-    for text in options.limit:
-        name, _, value = text.partition("=")
+    for asked, name, value in _settings(options.limit):
         if name not in known:
             raise ValueError(f"unknown limit {name!r}: allowed are {', '.join(known)}")
-        changed[name] = known[name](value)
-    return Limits(**changed)
+        if asked in ("", market):
+            changed[name] = known[name](value)
+    base = Limits() if market == SPOT else Limits().for_usdm()
+    return replace(base, **changed)
 
 
 def _end_with_parent(loop: asyncio.AbstractEventLoop, stop_event: asyncio.Event) -> None:
@@ -182,9 +214,11 @@ async def serve(options: argparse.Namespace) -> None:
     exchange = Exchange(
         chosen_source(options),
         faults=chosen_faults(options),
+        usdm_faults=chosen_faults(options, USDM),
         host=options.host,
         port=options.port,
         limits=chosen_limits(options),
+        usdm_limits=chosen_limits(options, USDM),
         control=options.control,
     )
     async with exchange:

@@ -40,6 +40,9 @@ class Client(ServerConnection):
         self.muted = False
         self.frozen = False
         self.sent = 0
+        self.number = 0
+        self._since = time.monotonic()
+        self._heard: dict[str, None] = {}
         self._limits = Limits()
         self._incoming = Window(self._limits.messages_per_s, 1.0)
         self._lingering: dict[str, None] = {}
@@ -53,17 +56,29 @@ class Client(ServerConnection):
         super().connection_lost(exc)
         self.opened.discard(self)
 
-    def begin(self, session: Session, limits: Limits, *, muted: bool) -> None:
-        """Take up the session asked for by the address."""
+    def begin(self, session: Session, limits: Limits, *, muted: bool, number: int) -> None:
+        """Take up the session asked for by the address; `number` counts from 1 per market."""
         self._limits = limits
         self._incoming = Window(limits.messages_per_s, 1.0)
         self.session = session
         self.muted = muted
+        self.number = number
+        self._since = time.monotonic()
+        self._listen()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was opened."""
+        return time.monotonic() - self._since
 
     @property
     def listens(self) -> list[str]:
-        """Streams to send: those subscribed, and those that a fault keeps alive."""
-        return list(self.session.streams | self._lingering)
+        """Streams to send: those subscribed that its path tells, and those a fault keeps alive."""
+        return list(self._heard)
+
+    def _listen(self) -> None:
+        streams = self.session.streams | self._lingering
+        self._heard = {name: None for name in streams if self.session.hears(name)}
 
     def process_event(self, event: Event) -> None:
         """Count incoming frames, pings and pongs included, before they are handled."""
@@ -81,6 +96,7 @@ class Client(ServerConnection):
             reply = error.reply(faults.wrapped_errors)
         if faults.ignore_unsubscribe:
             self._lingering |= before
+        self._listen()
         if faults.ack_delay_s:
             self.loop.call_later(faults.ack_delay_s, self.write, ws_frame(reply))
         else:
@@ -99,14 +115,14 @@ class Client(ServerConnection):
         """Send those messages of a batch that this client listens to; how many they were."""
         if self.muted or not batch:
             return 0
-        streams, form = self.session.streams, self.session.form
-        if self._lingering:
-            streams = streams | self._lingering
-        frames = [message.wire(form) for message in batch if message.stream in streams]
-        if frames:
-            self.write(b"".join(frames))
-            self.sent += len(frames)
-        return len(frames)
+        heard, form = self._heard, self.session.form
+        messages = [message for message in batch if message.stream in heard]
+        if not messages:
+            return 0
+        self.write(b"".join([message.wire(form) for message in messages]))
+        count = sum([message.count for message in messages])
+        self.sent += count
+        return count
 
     async def caught_up(self) -> None:
         """Wait until the client has taken what was sent, unless it is frozen or gone."""

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from exchange.protocol import SPOT
 from exchange.source import Source
 
 if TYPE_CHECKING:
@@ -37,21 +38,25 @@ def answer_control(exchange: Exchange, path: str, query: str) -> tuple[int, byte
     """HTTP status and JSON body.
 
     `/control?<fault>=<value>&do=<event>` sets faults and tells them all, `/control/stats`
-    counts, `/control/log?symbol=&from_id=&to_id=` dumps the tape.
+    counts, `/control/connections` lists the present ones, `/control/log?symbol=&from_id=&to_id=`
+    dumps the tape. `market=usdm` chooses the futures.
     """
     pairs = parse_qsl(query, keep_blank_values=True)
     try:
+        market = exchange.market(dict(pairs).get("market", SPOT))
         if path == "/control":
             for name, value in pairs:
                 if name == "do":
-                    exchange.faults.do(value)
-                else:
-                    exchange.faults.set(name, value)
-            return 200, msgspec.json.encode(exchange.faults.describe())
+                    market.faults.do(value)
+                elif name != "market":
+                    market.faults.set(name, value)
+            return 200, msgspec.json.encode(market.faults.describe())
+        if path == "/control/connections":
+            return 200, msgspec.json.encode(exchange.connections())
         if path == "/control/stats":
             return 200, msgspec.json.encode(dict(exchange.stats))
         if path == "/control/log":
-            return 200, _log(exchange.source, dict(pairs))
+            return 200, _log(market.source, dict(pairs))
     except ValueError as error:
         return 400, msgspec.json.encode({"error": str(error)})
     return 404, b""

@@ -67,6 +67,32 @@ def close_code(text: str) -> int:
     return code
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happens once: `name:value@which`."""
+
+    name: str
+    value: str
+    which: str
+
+
+def parsed_event(text: str) -> Event:
+    """An event from its text; ValueError where it cannot be carried out."""
+    head, _, which = text.partition("@")
+    name, _, value = head.partition(":")
+    if name == "close":
+        close_code(value or "1001")
+    elif name in ("shutdown", "skip"):
+        float(value or 0)
+    elif name == "inject":
+        injection(value)
+    elif name not in ("abort", "half_open", "stall"):
+        raise ValueError(f"unknown event {text!r}: see Faults.do")
+    if name != "skip" and which not in ("", "oldest", "newest") and not which.isdecimal():
+        raise ValueError(f"connection {which!r} is not usable: oldest, newest or 1, 2… is allowed")
+    return Event(name, value, which)
+
+
 def _ids() -> Ids:
     return Ids()
 
@@ -125,7 +151,7 @@ class Faults:
     weight_limit: int = 0
 
     def __post_init__(self) -> None:
-        self._events: deque[str] = deque()
+        self._events: deque[Event] = deque()
         self._held: list[list[Any]] = []
         self._skip: dict[str, int] = {}
 
@@ -153,25 +179,15 @@ class Faults:
 
         `close:1001`, `abort` (reset in the middle of a frame), `half_open`, `stall` (these
         connections only), `shutdown:<lead seconds>`, `skip:<frames>[@SYMBOL]` (the next trade
-        frames of each symbol are lost), `inject:<one of INJECTIONS, binary, huge>`.
+        frames of each symbol are lost), `inject:<one of INJECTIONS, binary, huge>`. All but
+        `skip` concern every open connection, or one: `close:1001@oldest`, `@newest`, `@3` (the
+        third that was opened).
         """
-        name, _, value = event.partition(":")
-        if name == "close":
-            close_code(value or "1001")
-        elif name in ("shutdown", "skip"):
-            float(value.partition("@")[0] or 0)
-        elif name == "inject":
-            injection(value)
-        elif name not in ("abort", "half_open", "stall"):
-            raise ValueError(f"unknown event {event!r}: see Faults.do")
-        self._events.append(event)
+        self._events.append(parsed_event(event))
 
-    def next_event(self) -> tuple[str, str] | None:
-        """Take the next one-off event as (name, value)."""
-        if not self._events:
-            return None
-        name, _, value = self._events.popleft().partition(":")
-        return name, value
+    def next_event(self) -> Event | None:
+        """Take the next one-off event."""
+        return self._events.popleft() if self._events else None
 
     def skip(self, value: str, symbols: list[str]) -> None:
         """Lose the next frames of one symbol, or of each."""
@@ -214,7 +230,8 @@ class Faults:
         out: list[Message] = []
         for message in batch:
             if message.stream not in self.silence:
-                self._pass(message, out)
+                for single in message.split():
+                    self._pass(single, out)
         return out
 
     def _pass(self, message: Message, out: list[Message]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from exchange.tape import AggregateRow, Symbol
 
-_FLAG = ("false", "true")
+FLAG = ("false", "true")
 
 
 def ws_frame(payload: bytes, opcode: int = 0x1) -> bytes:
@@ -37,6 +37,15 @@ class Message:
         self.symbol = symbol
         self.trade_id = trade_id
         self._wire: list[bytes | None] = [None, None, None, None]
+
+    @property
+    def count(self) -> int:
+        """How many frames it is."""
+        return 1
+
+    def split(self) -> list[Message]:
+        """The single messages it is made of."""
+        return [self]
 
     def payload(self, micro: bool) -> bytes:
         """The raw event as JSON."""
@@ -133,7 +142,7 @@ class TradeMessage(Message):
         return (
             f'{{"e":"trade","E":{self.event_us // unit},"s":"{info.name}","t":{self.trade_id},'
             f'"p":"{info.price(self.price)}","q":"{info.quantity(self.qty)}",'
-            f'"T":{self.t_us // unit},"m":{_FLAG[self.maker]},"M":true}}'
+            f'"T":{self.t_us // unit},"m":{FLAG[self.maker]},"M":true}}'
         ).encode()
 
 
@@ -155,7 +164,7 @@ class AggregateMessage(Message):
         return (
             f'{{"e":"aggTrade","E":{self.event_us // unit},"s":"{info.name}","a":{number},'
             f'"p":"{info.price(price)}","q":"{info.quantity(qty)}","f":{first},"l":{last},'
-            f'"T":{t_us // unit},"m":{_FLAG[maker]},"M":true}}'
+            f'"T":{t_us // unit},"m":{FLAG[maker]},"M":true}}'
         ).encode()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,20 @@ class Limits:
     pong_timeout_s: float = 60.0
     life_s: float = 86_400.0
     send_buffer: int = 64_000_000
+
+    def for_usdm(self) -> Limits:
+        """These limits with the USD-M defaults for whatever still has the spot default."""
+        spot = Limits()
+        same = {k: v for k, v in _USDM.items() if getattr(self, k) == getattr(spot, k)}
+        return replace(self, **same)
+
+
+_USDM: dict[str, Any] = {
+    "weight_per_minute": 2400,
+    "messages_per_s": 10,
+    "ping_interval_s": 180.0,
+    "pong_timeout_s": 600.0,
+}
 
 
 class Window:

@@ -99,26 +99,33 @@ def member_path(seed: int, member: Member, x: Floats, day: int) -> Floats:
     return np.maximum(y, 0.05 * member.listing.level)
 
 
-def trade_counts(seed: int, listing: Listing, mid: Floats, day: int) -> Ints:
+def trade_counts(seed: int, listing: Listing, mid: Floats, day: int, *, flat: bool = False) -> Ints:
     """Trades printed before each second mark of a day: 86,401 values from 0 to exactly N.
 
     N is `trades_per_day`. The intensity follows the hour, wanders, reacts to price moves and
-    jumps in bursts that die away within seconds.
+    jumps in bursts that die away within seconds; where `flat` it is constant.
     """
-    name = listing.symbol.name
-    wander = 0.45 * ornstein_uhlenbeck(seed, name, "busy-fast", day, 15.0)
-    wander += 0.35 * ornstein_uhlenbeck(seed, name, "busy-slow", day, 600.0)
-    rng = generator(seed, name, "counts", day)
-    jumps = np.where(rng.random(DAY_S) < 1 / 90, np.minimum(rng.pareto(1.6, DAY_S), 15.0), 0.0)
-    moves = np.abs(np.diff(mid))
-    busy = day_profile() * np.exp(wander[1:]) * (0.6 + 0.4 * moves / max(moves.mean(), 1e-300))
-    busy *= 1.0 + decay_sum(jumps, 0.5)
+    rng = generator(seed, listing.symbol.name, "counts", day)
+    busy = np.ones(DAY_S) if flat else _intensity(seed, listing, mid, day, rng)
     busy *= listing.trades_per_s / busy.mean()
     drawn = np.cumsum(rng.poisson(busy) + 1e-9)
     total = trades_per_day(listing)
     counts = np.concatenate(([0], np.floor(drawn * (total / drawn[-1])).astype(np.int64)))
     counts[-1] = total
     return counts
+
+
+def _intensity(
+    seed: int, listing: Listing, mid: Floats, day: int, rng: np.random.Generator
+) -> Floats:
+    """How busy each second is, on any scale."""
+    name = listing.symbol.name
+    wander = 0.45 * ornstein_uhlenbeck(seed, name, "busy-fast", day, 15.0)
+    wander += 0.35 * ornstein_uhlenbeck(seed, name, "busy-slow", day, 600.0)
+    jumps = np.where(rng.random(DAY_S) < 1 / 90, np.minimum(rng.pareto(1.6, DAY_S), 15.0), 0.0)
+    moves = np.abs(np.diff(mid))
+    busy = day_profile() * np.exp(wander[1:]) * (0.6 + 0.4 * moves / max(moves.mean(), 1e-300))
+    return np.asarray(busy * (1.0 + decay_sum(jumps, 0.5)))
 
 
 def trades_per_day(listing: Listing) -> int:

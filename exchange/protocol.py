@@ -10,6 +10,9 @@ import msgspec
 
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
+SPOT, USDM = "spot", "usdm"
+PUBLIC_KINDS = ("bookTicker", "depth")  # what USD-M serves on /public, and only there
+
 INVALID_TYPE, INVALID_REQUEST, INVALID_JSON, TOO_MANY = 1, 2, 3, 4
 
 
@@ -32,8 +35,10 @@ class ControlError(Exception):
 
 @dataclass
 class Session:
-    """What one connection has asked for."""
+    """What one connection has asked for; `route` is that of USD-M, `market` or `public`."""
 
+    market: str = SPOT
+    route: str = ""
     combined: bool = False
     micro: bool = False
     streams: dict[str, None] = field(default_factory=dict)
@@ -43,21 +48,32 @@ class Session:
         """The key of `Message.wire`."""
         return self.combined + 2 * self.micro
 
+    def hears(self, stream: str) -> bool:
+        """Whether a subscribed stream is told here; where not, it stays silent."""
+        public = stream.partition("@")[2].startswith(PUBLIC_KINDS)
+        return not self.route or public == (self.route == "public")
+
 
 def open_session(target: str) -> Session | None:
     """The session a request target asks for; None where it is no stream address.
 
-    `/ws`, `/ws/<a>/<b>`, `/stream`, `/stream?streams=<a>/<b>`, percent-encoded or not.
+    `/ws`, `/ws/<a>/<b>`, `/stream`, `/stream?streams=<a>/<b>`, percent-encoded or not; the same
+    behind `/market` or `/public` for USD-M, which knows milliseconds only.
     """
     parts = urlsplit(target)
     query = parse_qs(parts.query)
-    micro = query.get("timeUnit", [""])[-1].upper() == "MICROSECOND"
-    if parts.path == "/stream":
+    session, path = Session(), parts.path
+    for route in ("market", "public"):
+        if path.startswith(f"/{route}/"):
+            session = Session(market=USDM, route=route)
+            path = path[len(route) + 1 :]
+    asked_micro = query.get("timeUnit", [""])[-1].upper() == "MICROSECOND"
+    session.micro = asked_micro and session.market == SPOT
+    if path == "/stream":
         names = "/".join(query.get("streams", []))
-        session = Session(combined=True, micro=micro)
-    elif parts.path == "/ws" or parts.path.startswith("/ws/"):
-        names = unquote(parts.path[len("/ws") :])
-        session = Session(combined=False, micro=micro)
+        session.combined = True
+    elif path == "/ws" or path.startswith("/ws/"):
+        names = unquote(path[len("/ws") :])
     else:
         return None
     session.streams = dict.fromkeys(name for name in names.split("/") if name)

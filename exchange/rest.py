@@ -57,7 +57,7 @@ class View:
     """What REST may tell just now.
 
     `lag` trades less than the stream, nothing before `floor` (an id), none of `hidden` ids;
-    `unit` is 1 for µs, 1000 for ms.
+    `unit` is 1 for µs, 1000 for ms; `bars` is the most rows a klines page has.
     """
 
     source: Source
@@ -65,6 +65,7 @@ class View:
     lag: int = 0
     floor: int = 0
     hidden: Callable[[int], bool] | None = None
+    bars: int = 1000
 
     def last_id(self, symbol: str) -> int:
         return self.source.last_id(symbol) - self.lag
@@ -86,21 +87,33 @@ class View:
 class Endpoint:
     """An endpoint: its weight, the parameters it knows, its answer as plain data."""
 
-    weight: int
+    weight: int | Callable[[Mapping[str, str]], int]
     known: frozenset[str]
     answer: Callable[[View, Mapping[str, str]], Any]
 
 
-def respond(view: View, path: str, query: str) -> tuple[int, bytes]:
-    """HTTP status and JSON body of a request to a known path."""
+def parameters(query: str) -> dict[str, str]:
+    """The parameters of a query; the last of a name counts."""
+    return dict(parse_qsl(query, keep_blank_values=True))
+
+
+def weight_of(asked: Endpoint, query: str) -> int:
+    """What a request counts for."""
+    return asked.weight if isinstance(asked.weight, int) else asked.weight(parameters(query))
+
+
+def respond(
+    view: View, path: str, query: str, endpoints: Mapping[str, Endpoint] | None = None
+) -> tuple[int, bytes]:
+    """HTTP status and JSON body of a request to a known path, of spot if not said otherwise."""
     try:
-        endpoint = ENDPOINTS[path]
-        params = dict(parse_qsl(query, keep_blank_values=True))
-        unknown = set(params) - endpoint.known
+        asked = (endpoints or ENDPOINTS)[path]
+        params = parameters(query)
+        unknown = set(params) - asked.known
         if unknown:
-            message = f"Too many parameters; expected '{len(endpoint.known)}' and received '{{}}'."
-            raise RestError(-1101, message.format(len(endpoint.known) + len(unknown)))
-        return 200, msgspec.json.encode(endpoint.answer(view, params))
+            message = f"Too many parameters; expected '{len(asked.known)}' and received '{{}}'."
+            raise RestError(-1101, message.format(len(asked.known) + len(unknown)))
+        return 200, msgspec.json.encode(asked.answer(view, params))
     except RestError as error:
         return error.status, error.body
 
@@ -108,7 +121,7 @@ def respond(view: View, path: str, query: str) -> tuple[int, bytes]:
 # -- parameters
 
 
-def _symbol(view: View, params: Mapping[str, str]) -> str:
+def asked_symbol(view: View, params: Mapping[str, str]) -> str:
     name = params.get("symbol", "")
     if not name:
         raise RestError(-1102, _MISSING.format("symbol"))
@@ -119,7 +132,7 @@ def _symbol(view: View, params: Mapping[str, str]) -> str:
     return name
 
 
-def _integer(params: Mapping[str, str], name: str) -> int | None:
+def integer(params: Mapping[str, str], name: str) -> int | None:
     text = params.get(name)
     if text is None:
         return None
@@ -130,24 +143,24 @@ def _integer(params: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _limit(params: Mapping[str, str]) -> int:
-    limit = _integer(params, "limit")
+def asked_limit(params: Mapping[str, str], most: int = 1000) -> int:
+    limit = integer(params, "limit")
     if limit is None:
         return 500
     if limit < 1:
         raise RestError(-1130, "Data sent for parameter 'limit' is not valid.")
-    return min(limit, 1000)
+    return min(limit, most)
 
 
-def _start(params: Mapping[str, str]) -> int | None:
+def start_time(params: Mapping[str, str]) -> int | None:
     """startTime in µs: the exchange takes ms as well as µs."""
-    value = _integer(params, "startTime")
+    value = integer(params, "startTime")
     return value * 1000 if value is not None and value < MICRO_FROM else value
 
 
-def _end(params: Mapping[str, str]) -> int | None:
+def end_time(params: Mapping[str, str]) -> int | None:
     """endTime in µs, inclusive: one given in ms means all of that millisecond."""
-    value = _integer(params, "endTime")
+    value = integer(params, "endTime")
     return value * 1000 + 999 if value is not None and value < MICRO_FROM else value
 
 
@@ -172,17 +185,17 @@ def _trade_rows(view: View, info: Symbol, trades: Trades) -> list[dict[str, Any]
 
 
 def _trades(view: View, params: Mapping[str, str]) -> list[dict[str, Any]]:
-    symbol = _symbol(view, params)
-    limit = _limit(params)
-    first = _integer(params, "fromId")
+    symbol = asked_symbol(view, params)
+    limit = asked_limit(params)
+    first = integer(params, "fromId")
     if first is None:
         first = view.last_id(symbol) - limit + 1
     return _trade_rows(view, view.source.symbols[symbol], view.trades(symbol, first, limit))
 
 
 def _first_of_aggregates(view: View, symbol: str, params: Mapping[str, str], limit: int) -> int:
-    from_id = _integer(params, "fromId")
-    start, end = _start(params), _end(params)
+    from_id = integer(params, "fromId")
+    start, end = start_time(params), end_time(params)
     if from_id is not None:
         if start is not None or end is not None:
             raise RestError(-1128, "Combination of optional parameters invalid.")
@@ -205,11 +218,11 @@ def _first_of_aggregates(view: View, symbol: str, params: Mapping[str, str], lim
 
 
 def _aggregates(view: View, params: Mapping[str, str]) -> list[dict[str, Any]]:
-    symbol = _symbol(view, params)
+    symbol = asked_symbol(view, params)
     info = view.source.symbols[symbol]
-    limit = _limit(params)
+    limit = asked_limit(params)
     first = _first_of_aggregates(view, symbol, params, limit)
-    end = _end(params)
+    end = end_time(params)
     count = 2 * limit + 50
     while True:
         trades = view.trades(symbol, first, count)
@@ -246,8 +259,8 @@ def bars(view: View, symbol: str, step_s: int, first_open_us: int, last_open_us:
     return fill_bars(rows, opens, previous)
 
 
-def _klines(view: View, params: Mapping[str, str]) -> list[list[Any]]:
-    symbol = _symbol(view, params)
+def klines(view: View, params: Mapping[str, str]) -> list[list[Any]]:
+    symbol = asked_symbol(view, params)
     interval = params.get("interval", "")
     if not interval:
         raise RestError(-1102, _MISSING.format("interval"))
@@ -270,8 +283,8 @@ def kline_span(view: View, params: Mapping[str, str], step_s: int) -> tuple[int,
     """
     step = step_s * US
     now = view.source.now_us()
-    start, end = _start(params), _end(params)
-    limit = max(1, min(_limit(params), view.source.history_us // step))
+    start, end = start_time(params), end_time(params)
+    limit = max(1, min(asked_limit(params, view.bars), view.source.history_us // step))
     last = min(now, now if end is None else end) // step * step
     if start is None:
         first = max(last - (limit - 1) * step, (now - view.source.history_us) // step * step)
@@ -306,17 +319,17 @@ def kline_row(info: Symbol, row: tuple[int, ...], step_s: int, unit: int) -> lis
     ]
 
 
-def _ping(view: View, params: Mapping[str, str]) -> dict[str, Any]:
+def ping(view: View, params: Mapping[str, str]) -> dict[str, Any]:
     return {}
 
 
-def _time(view: View, params: Mapping[str, str]) -> dict[str, Any]:
+def time(view: View, params: Mapping[str, str]) -> dict[str, Any]:
     return {"serverTime": view.source.now_us() // view.unit}
 
 
 def _asked_symbols(view: View, params: Mapping[str, str]) -> list[str]:
     if "symbol" in params:
-        return [_symbol(view, params)]
+        return [asked_symbol(view, params)]
     if "symbols" not in params:
         return list(view.source.symbols)
     try:
@@ -325,15 +338,20 @@ def _asked_symbols(view: View, params: Mapping[str, str]) -> list[str]:
         raise RestError(-1100, _ILLEGAL.format("symbols", "a JSON list of symbols")) from None
     if not isinstance(names, list) or not names:
         raise RestError(-1102, _MISSING.format("symbols"))
-    return [_symbol(view, {"symbol": str(name)}) for name in names]
+    return [asked_symbol(view, {"symbol": str(name)}) for name in names]
+
+
+def rate_limits(weight: int) -> list[dict[str, Any]]:
+    """The limits as exchangeInfo states them."""
+    per = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1}
+    return [{**per, "limit": weight}]
 
 
 def _exchange_info(view: View, params: Mapping[str, str]) -> dict[str, Any]:
-    weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1}
     return {
         "timezone": "UTC",
         "serverTime": view.source.now_us() // view.unit,
-        "rateLimits": [{**weight, "limit": 6000}],
+        "rateLimits": rate_limits(6000),
         "exchangeFilters": [],
         "symbols": [_listing(view.source.symbols[n]) for n in _asked_symbols(view, params)],
     }
@@ -358,20 +376,23 @@ def _listing(info: Symbol) -> dict[str, Any]:
     }
 
 
-def _endpoint(
-    weight: int, answer: Callable[[View, Mapping[str, str]], Any], names: str
+def endpoint(
+    weight: int | Callable[[Mapping[str, str]], int],
+    answer: Callable[[View, Mapping[str, str]], Any],
+    names: str,
 ) -> Endpoint:
+    """An endpoint that knows the parameters `names`."""
     return Endpoint(weight, frozenset(names.split()), answer)
 
 
 ENDPOINTS: dict[str, Endpoint] = {
-    "/api/v3/ping": _endpoint(1, _ping, ""),
-    "/api/v3/time": _endpoint(1, _time, ""),
-    "/api/v3/exchangeInfo": _endpoint(
+    "/api/v3/ping": endpoint(1, ping, ""),
+    "/api/v3/time": endpoint(1, time, ""),
+    "/api/v3/exchangeInfo": endpoint(
         20, _exchange_info, "symbol symbols permissions showPermissionSets symbolStatus"
     ),
-    "/api/v3/trades": _endpoint(25, _trades, "symbol limit"),
-    "/api/v3/historicalTrades": _endpoint(25, _trades, "symbol limit fromId"),
-    "/api/v3/aggTrades": _endpoint(4, _aggregates, "symbol limit fromId startTime endTime"),
-    "/api/v3/klines": _endpoint(2, _klines, "symbol interval limit startTime endTime timeZone"),
+    "/api/v3/trades": endpoint(25, _trades, "symbol limit"),
+    "/api/v3/historicalTrades": endpoint(25, _trades, "symbol limit fromId"),
+    "/api/v3/aggTrades": endpoint(4, _aggregates, "symbol limit fromId startTime endTime"),
+    "/api/v3/klines": endpoint(2, klines, "symbol interval limit startTime endTime timeZone"),
 }

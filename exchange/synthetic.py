@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from exchange.blocks import BlockPlan, bid_ticks, make_block
+from exchange.bundles import LEAST, TradeBundle
 from exchange.cache import Cache
-from exchange.frames import AggregateMessage, Message, TradeMessage, book_ticker
+from exchange.frames import AggregateMessage, Message, book_ticker
 from exchange.paths import (
     DAY_S,
     factor_path,
@@ -55,8 +56,11 @@ class _Day:
     before: Ints
 
 
-class _Leg:
-    """One symbol of the market: its place in a group and its numbering."""
+class Leg:
+    """One symbol of the market: its place in a group and its numbering.
+
+    `parts` of five trades begin an aggregate; where a block could be almost empty, each does.
+    """
 
     def __init__(self, group: Group, member: Member | None) -> None:
         self.group = group
@@ -64,13 +68,18 @@ class _Leg:
         self.listing: Listing = group.x if member is None else member.listing
         self.info: Symbol = self.listing.symbol
         self.per_day = trades_per_day(self.listing)
-        self.block_s = 300 if self.listing.trades_per_s <= 100 else 60
-        # Three aggregates to five trades; where a block could be almost empty, one to one.
+        self.block_s = _block_s(self.listing.trades_per_s)
         self.parts = 3 if self.listing.trades_per_s * self.block_s >= 500 else 5
 
     def aggregates_before(self, trades: Ints | int) -> Ints | int:
         """How many aggregates the first `trades` trades of a day form."""
         return (self.parts * trades + 4) // 5
+
+
+def _block_s(trades_per_s: float) -> int:
+    """Seconds in a block, so that making one takes well under a second; divides a day."""
+    steps = ((100, 300), (2000, 60), (20_000, 10))
+    return next((span for most, span in steps if trades_per_s <= most), 2)
 
 
 class SyntheticSource:
@@ -93,10 +102,11 @@ class SyntheticSource:
     ) -> None:
         self.world = world or default_world()
         self.seed = seed
+        self.tape_seed = seed
         self.history_us = int(history_days * DAY_US)
         self._clock = clock or (lambda: time.time_ns() // 1000)
-        self._tick_s = tick_s
-        legs = [_Leg(g, m) for g in self.world.groups for m in (None, *g.members)]
+        self.tick_s = tick_s
+        legs = [Leg(g, m) for g in self.world.groups for m in (None, *g.members)]
         self._legs = {leg.info.name: leg for leg in legs}
         self.symbols = {name: leg.info for name, leg in self._legs.items()}
         self._factors: Cache[tuple[str, int], Floats] = Cache(
@@ -113,16 +123,21 @@ class SyntheticSource:
     def now_us(self) -> int:
         return self._clock()
 
-    def _day(self, leg: _Leg, day: int) -> _Day:
+    def _day(self, leg: Leg, day: int) -> _Day:
         def make() -> _Day:
             group = leg.group
             x = self._factors.get((group.name, day), lambda: factor_path(self.seed, group, day))
             mid = x if leg.member is None else member_path(self.seed, leg.member, x, day)
-            return _Day(mid, trade_counts(self.seed, leg.listing, mid, day))
+            mid, flat = self._priced(mid), self.world.flat
+            return _Day(mid, trade_counts(self.tape_seed, leg.listing, mid, day, flat=flat))
 
         return self._days.get((leg.info.name, day), make)
 
-    def _make_block(self, leg: _Leg, number: int) -> Trades:
+    def _priced(self, mid: Floats) -> Floats:
+        """The prices traded at, from those of the model at a day's second marks."""
+        return mid
+
+    def _make_block(self, leg: Leg, number: int) -> Trades:
         second = number * leg.block_s
         day, start = divmod(second, DAY_S)
         path = self._day(leg, day)
@@ -140,17 +155,17 @@ class SyntheticSource:
             first_agg=1 + aggregates + first_agg,
             aggregates=int(leg.aggregates_before(after)) - first_agg,
         )
-        return make_block(plan, generator(self.seed, leg.info.name, "block", number))
+        return make_block(plan, generator(self.tape_seed, leg.info.name, "block", number))
 
-    def _block(self, leg: _Leg, number: int) -> Trades:
+    def _block(self, leg: Leg, number: int) -> Trades:
         key = (leg.info.name, number)
         return self._blocks.get(key, lambda: self._make_block(leg, number))
 
-    def _block_bars(self, leg: _Leg, number: int) -> Bars:
+    def _block_bars(self, leg: Leg, number: int) -> Bars:
         key = (leg.info.name, number)
         return self._bars.get(key, lambda: bars_of(self._block(leg, number)))
 
-    def _block_at(self, leg: _Leg, t_us: int) -> int:
+    def _block_at(self, leg: Leg, t_us: int) -> int:
         return t_us // (leg.block_s * US)
 
     # -- looking things up
@@ -159,7 +174,11 @@ class SyntheticSource:
         return 1
 
     def last_id(self, symbol: str) -> int:
-        return self.id_at(symbol, self.now_us() + 1) - 1
+        return self.id_at(symbol, self._printed_us(self.now_us()) + 1) - 1
+
+    def _printed_us(self, now: int) -> int:
+        """The latest trade time told when the clock shows `now`."""
+        return now
 
     def id_at(self, symbol: str, t_us: int) -> int:
         leg = self._legs[symbol]
@@ -173,7 +192,7 @@ class SyntheticSource:
         first = 1 + (day - FIRST_DAY) * leg.per_day + done
         return first + int(np.searchsorted(block.t, t_us, "left"))
 
-    def _block_of_id(self, leg: _Leg, trade_id: int) -> int:
+    def _block_of_id(self, leg: Leg, trade_id: int) -> int:
         day, rest = divmod(trade_id - 1, leg.per_day)
         day += FIRST_DAY
         before = self._day(leg, day).before
@@ -220,7 +239,7 @@ class SyntheticSource:
         low, high = (int(i) for i in np.searchsorted(bars.t, (start_us, end_us)))
         return Bars(*(getattr(bars, name)[low:high] for name in Bars.__slots__))
 
-    def _bars_complete(self, leg: _Leg, end_us: int, last_id: int) -> bool:
+    def _bars_complete(self, leg: Leg, end_us: int, last_id: int) -> bool:
         """Whether every trade of the block that ends at `end_us` is known by `last_id`."""
         day, second = divmod(end_us // US - 1, DAY_S)
         ended = int(self._day(leg, day).before[second + 1])
@@ -237,7 +256,7 @@ class SyntheticSource:
         past = self.now_us()
         with ThreadPoolExecutor(1, "exchange-blocks") as pool:
             while True:
-                await asyncio.sleep(self._tick_s)
+                await asyncio.sleep(self.tick_s)
                 names = self._wanted_legs(wanted())
                 now = self.now_us()
                 for leg in names:
@@ -249,19 +268,19 @@ class SyntheticSource:
                         yield batch
                 past = now
 
-    def _wanted_legs(self, streams: Iterable[str]) -> dict[_Leg, set[str]]:
-        legs: dict[_Leg, set[str]] = {}
+    def _wanted_legs(self, streams: Iterable[str]) -> dict[Leg, set[str]]:
+        legs: dict[Leg, set[str]] = {}
         for stream in tuple(streams):
             if self.provides(stream):
                 name, _, kind = stream.partition("@")
                 legs.setdefault(self._legs[name.upper()], set()).add(kind)
         return legs
 
-    def _missing(self, leg: _Leg, past: int, now: int) -> list[int]:
+    def _missing(self, leg: Leg, past: int, now: int) -> list[int]:
         numbers = range(self._block_at(leg, past), self._block_at(leg, now) + 1)
         return [n for n in numbers if self._blocks.peek((leg.info.name, n)) is None]
 
-    def _prefetch(self, leg: _Leg, now: int, pool: ThreadPoolExecutor) -> None:
+    def _prefetch(self, leg: Leg, now: int, pool: ThreadPoolExecutor) -> None:
         """Half-way through a block, have the next one made."""
         number = self._block_at(leg, now + leg.block_s * US // 2)
         key = (leg.info.name, number)
@@ -269,13 +288,14 @@ class SyntheticSource:
             self._prefetched[leg.info.name] = number
             pool.submit(self._block, leg, number)
 
-    def _due(self, leg: _Leg, kinds: set[str], past: int, now: int) -> Iterator[list[Message]]:
+    def _due(self, leg: Leg, kinds: set[str], past: int, now: int) -> Iterator[list[Message]]:
         """What the leg prints in past < T ≤ now, as batches of messages."""
         if "bookTicker" in kinds:
             marks = range(past // _BOOK_US + 1, now // _BOOK_US + 1)
             yield [self._quote(leg, mark) for mark in marks[-10:]]
         if kinds == {"bookTicker"}:
             return
+        past, now = self._printed_us(past), self._printed_us(now)
         for number in range(self._block_at(leg, past), self._block_at(leg, now) + 1):
             block = self._block(leg, number)
             low, high = (int(i) for i in np.searchsorted(block.t, (past, now), "right"))
@@ -283,10 +303,14 @@ class SyntheticSource:
                 stop = min(low + BATCH, high)
                 # An aggregate is told whole: never cut a batch inside one.
                 stop = int(np.searchsorted(block.agg, block.agg[stop - 1], "right"))
-                yield _messages(leg.info, block.cut(low, stop), kinds, self.now_us())
+                yield self._frames(leg.info, block.cut(low, stop), kinds)
                 low = stop
 
-    def _quote(self, leg: _Leg, mark: int) -> Message:
+    def _frames(self, info: Symbol, trades: Trades, kinds: set[str]) -> list[Message]:
+        """Events of a slice of the tape that holds whole aggregates, sent now."""
+        return _messages(info, trades, kinds, self.now_us())
+
+    def _quote(self, leg: Leg, mark: int) -> Message:
         """The best bid and ask at a tenth of a second, as a function of time."""
         second, tenth = divmod(mark, US // _BOOK_US)
         day, start = divmod(second, DAY_S)
@@ -302,15 +326,8 @@ def _messages(info: Symbol, trades: Trades, kinds: set[str], event_us: int) -> l
     """Trade and aggregate events of a slice of the tape, all sent at `event_us`."""
     out: list[Message] = []
     if "trade" in kinds:
-        columns = zip(
-            trades.ids.tolist(),
-            trades.price.tolist(),
-            trades.qty.tolist(),
-            trades.t.tolist(),
-            trades.maker.tolist(),
-            strict=True,
-        )
-        out += [TradeMessage(info, *row, event_us) for row in columns]
+        bundle = TradeBundle(info, trades, event_us)
+        out += [bundle] if len(trades) >= LEAST else bundle.split()
     if "aggTrade" in kinds:
         rows = aggregate_rows(aggregates_of(trades))
         out += [AggregateMessage(info, row, event_us) for row in rows]

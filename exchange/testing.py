@@ -21,8 +21,8 @@ from exchange.synthetic import SyntheticSource
 class Running:
     """A running exchange seen from another thread.
 
-    `faults` may be changed at any time; `log` is the true tape; `stats` counts connections,
-    frames, requests and refusals.
+    `faults` and `usdm_faults` may be changed at any time; `log` is the true tape; `stats` counts
+    connections, frames, requests and refusals.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -31,6 +31,7 @@ class Running:
         self.rest_url = exchange.rest_url
         self.port = exchange.port
         self.faults = exchange.faults
+        self.usdm_faults = exchange.usdm_faults
         self.source = exchange.source
 
     @property
@@ -38,9 +39,13 @@ class Running:
         """A copy of the counters."""
         return dict(self.exchange.stats)
 
-    def log(self, symbol: str, from_id: int, to_id: int) -> list[TapeRow]:
+    def log(self, symbol: str, from_id: int, to_id: int, market: str = "spot") -> list[TapeRow]:
         """Trades printed so far: (id, price, quantity, time in µs, buyer is maker)."""
-        return self.exchange.log(symbol, from_id, to_id)
+        return self.exchange.log(symbol, from_id, to_id, market)
+
+    def connections(self) -> list[dict[str, Any]]:
+        """The present connections: market, number, age_s, streams."""
+        return self.exchange.connections()
 
 
 @contextmanager

@@ -8,7 +8,9 @@ made from the prices can be held against the truth.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -57,9 +59,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All groups; symbols are unique over them."""
+    """All groups; symbols are unique over them.
+
+    `flat`: trades come at a constant mean rate, without the hours of the day and without bursts.
+    """
 
     groups: tuple[Group, ...]
+    flat: bool = False
 
     def __post_init__(self) -> None:
         names = [listing.symbol.name for g in self.groups for listing in g.listings]
@@ -75,24 +81,43 @@ class World:
         """The same world with `rate` times as many trades."""
         if not rate > 0:
             raise ValueError(f"rate {rate!r} is not usable: a number above 0 is allowed")
-        return World(tuple(_faster(group, rate) for group in self.groups))
+        return replace(self, groups=tuple(_faster(group, rate) for group in self.groups))
+
+    def steady(self, trades_per_s: float) -> World:
+        """The same world, flat, with that many trades a second over all its symbols."""
+        return replace(self.faster(trades_per_s / self.trades_per_s), flat=True)
+
+    @property
+    def trades_per_s(self) -> float:
+        """Mean trades a second over all symbols."""
+        return sum(listing.trades_per_s for listing in self.listings.values())
 
     def only(self, symbols: list[str]) -> World:
-        """The groups cut down to `symbols`; a factor stays where one of its legs is kept."""
-        unknown = sorted(set(symbols) - set(self.listings))
+        """The groups cut down to `symbols`; a factor stays where one of its legs is kept.
+
+        A name with `*` stands for all that match it.
+        """
+        unknown = [name for name in symbols if not filter_names(self.listings, name)]
         if unknown:
             known = ", ".join(self.listings)
             raise ValueError(f"unknown symbols {', '.join(unknown)}: allowed are {known}")
+        symbols = [name for pattern in symbols for name in filter_names(self.listings, pattern)]
         kept = []
         for group in self.groups:
             members = tuple(m for m in group.members if m.listing.symbol.name in symbols)
             if members or group.x.symbol.name in symbols:
                 kept.append(replace(group, members=members))
-        return World(tuple(kept))
+        return replace(self, groups=tuple(kept))
 
     def describe(self) -> dict[str, Any]:
         """The truth as plain data, for JSON."""
-        return {"model": "y = alpha + beta * x + s", "groups": [_describe(g) for g in self.groups]}
+        groups = [_describe(g) for g in self.groups]
+        return {"model": "y = alpha + beta * x + s", "flat": self.flat, "groups": groups}
+
+
+def filter_names(names: Iterable[str], pattern: str) -> list[str]:
+    """The names that match a pattern with `*`."""
+    return [name for name in names if fnmatchcase(name, pattern)]
 
 
 def _faster(group: Group, rate: float) -> Group:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
+from urllib.parse import quote
 
 import msgspec
 
@@ -36,14 +37,40 @@ class Control:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What differs between the markets. The id of a USD-M trade is that of its aggregate: there
+    `@trade` is undocumented and carries placeholders. `suffix` is added to the symbols that are
+    stored, for a market that shares a venue with another."""
+
+    event: str
+    id_field: str
+    ws_path: str
+    rest_path: str
+    trades_by_id: str
+    weight_per_minute: int
+    kline_s: tuple[int, ...]
+    suffix: str = ""
+
+    def wire(self, symbol: str) -> str:
+        """The exchange's name of a stored symbol."""
+        return symbol.removesuffix(self.suffix)
+
+
+SPOT = Protocol("trade", "t", "", "/api/v3", "historicalTrades", 6000, (60, 1))
+USDM = Protocol("aggTrade", "a", "/market", "/fapi/v1", "aggTrades", 2400, (60,))
+PROTOCOLS = {"spot": SPOT, "usdm": USDM}
+
+
 class _Data(msgspec.Struct):
     e: str
     s: str
-    t: int
     p: str
     q: str
     T: int
     m: bool
+    t: int = -1
+    a: int = -1
 
 
 class _Combined(msgspec.Struct):
@@ -54,12 +81,17 @@ _combined = msgspec.json.Decoder(_Combined).decode
 _raw = msgspec.json.Decoder(_Data).decode
 
 
-def stream_url(base: str, symbols: Iterable[str]) -> str:
+def stream_url(base: str, protocol: Protocol, symbols: Iterable[str]) -> str:
     """The combined stream of the trades of `symbols`, below a bare base address."""
-    return f"{base}/stream?streams=" + "/".join(f"{s.lower()}@trade" for s in symbols)
+    names = (f"{protocol.wire(symbol).lower()}@{protocol.event}" for symbol in symbols)
+    return f"{base}{protocol.ws_path}/stream?streams=" + "/".join(
+        quote(name, safe="@") for name in names
+    )
 
 
-def parse(frame: str | bytes, received_us: int) -> Trade | Control | Rejected | None:
+def parse(
+    frame: str | bytes, received_us: int, protocol: Protocol = SPOT
+) -> Trade | Control | Rejected | None:
     """One frame, raw or combined, as what it means; None for streams that hold no trades."""
     try:
         message = _combined(frame).data
@@ -67,28 +99,26 @@ def parse(frame: str | bytes, received_us: int) -> Trade | Control | Rejected | 
         try:
             message = _raw(frame)
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
-            return _parse_other(frame, received_us)
-    if message.e != "trade":
+            return _parse_other(frame, received_us, protocol)
+    if message.e != protocol.event:
         return None
-    return _trade(frame, received_us, message)
-
-
-def _trade(frame: str | bytes, received_us: int, data: _Data) -> Trade | Rejected:
     try:
         return Trade(
-            data.s,
-            _trade_id(data.t),
-            _time_us(data.T),
-            exact(data.p, "price"),
-            exact(data.q, "size"),
-            data.m,
+            message.s + protocol.suffix,
+            _trade_id(message.t if protocol.id_field == "t" else message.a),
+            _time_us(message.T),
+            exact(message.p, "price"),
+            exact(message.q, "size"),
+            message.m,
             received_us,
         )
     except ValueError as error:
-        return Rejected(str(error), _shown(frame), data.s)
+        return Rejected(str(error), _shown(frame), message.s + protocol.suffix)
 
 
-def _parse_other(frame: str | bytes, received_us: int) -> Trade | Control | Rejected | None:
+def _parse_other(
+    frame: str | bytes, received_us: int, protocol: Protocol
+) -> Trade | Control | Rejected | None:
     """Everything that is not a trade in the usual form."""
     try:
         message = json.loads(frame, parse_float=Decimal)
@@ -99,8 +129,8 @@ def _parse_other(frame: str | bytes, received_us: int) -> Trade | Control | Reje
         if control is not None:
             return control
         data = message.get("data", message)
-        if isinstance(data, dict) and data.get("e") == "trade":
-            return _odd_trade(frame, received_us, data)
+        if isinstance(data, dict) and data.get("e") == protocol.event:
+            return _odd_trade(frame, received_us, data, protocol)
         if isinstance(data, dict) and not data.keys().isdisjoint(("e", "u", "lastUpdateId")):
             return None  # another stream: bookTicker has no "e", a partial book only its id
     return Rejected("not a message of this protocol", _shown(frame))
@@ -118,7 +148,9 @@ def _control(message: dict[str, Any]) -> Control | None:
     return None
 
 
-def _odd_trade(frame: str | bytes, received_us: int, data: dict[str, Any]) -> Trade | Rejected:
+def _odd_trade(
+    frame: str | bytes, received_us: int, data: dict[str, Any], protocol: Protocol
+) -> Trade | Rejected:
     """A trade whose fields have unusual types: JSON numbers are as exact as strings."""
     symbol = data.get("s")
     try:
@@ -126,12 +158,12 @@ def _odd_trade(frame: str | bytes, received_us: int, data: dict[str, Any]) -> Tr
             raise ValueError(f"symbol {symbol!r} is no text")
         if not isinstance(data.get("m"), bool):
             raise ValueError(f"buyer_is_maker {data.get('m')!r} is neither true nor false")
-        for field, what in (("t", "trade id"), ("T", "trade time")):
+        for field, what in ((protocol.id_field, "trade id"), ("T", "trade time")):
             if type(data.get(field)) is not int:
                 raise ValueError(f"{what} {data.get(field)!r} is no integer")
         return Trade(
-            symbol,
-            _trade_id(data["t"]),
+            symbol + protocol.suffix,
+            _trade_id(data[protocol.id_field]),
             _time_us(data["T"]),
             exact(data.get("p"), "price"),
             exact(data.get("q"), "size"),
@@ -173,18 +205,24 @@ def _shown(frame: str | bytes) -> str:
     return text[:10_000]
 
 
-def parse_rest_trades(symbol: str, rows: Any, received_us: int) -> list[Trade]:
-    """The rows of /api/v3/historicalTrades or /trades. ValueError where they are not that."""
+def parse_rest_trades(
+    symbol: str, rows: Any, received_us: int, protocol: Protocol = SPOT
+) -> list[Trade]:
+    """The rows of historicalTrades, trades or aggTrades. ValueError where they are not that."""
     if not isinstance(rows, list):
         raise ValueError(f"expected a list of trades, received {str(rows)[:200]}")
+    names = ("id", "time", "price", "qty", "isBuyerMaker")
+    if protocol.id_field == "a":
+        names = ("a", "T", "p", "q", "m")
+    number, when, price, size, maker = names
     return [
         Trade(
             symbol,
-            _trade_id(int(row["id"])),
-            _time_us(int(row["time"])),
-            exact(row["price"], "price"),
-            exact(row["qty"], "size"),
-            bool(row["isBuyerMaker"]),
+            _trade_id(int(row[number])),
+            _time_us(int(row[when])),
+            exact(row[price], "price"),
+            exact(row[size], "size"),
+            bool(row[maker]),
             received_us,
         )
         for row in rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import psycopg2
 from psycopg2.extras import execute_values
 
 from market import Venue
@@ -22,12 +23,16 @@ class Ownership:
     """A connection of its own that holds the locks and writes the heartbeat."""
 
     def __init__(self, connect: Callable[[], Connection], venue: Venue) -> None:
-        self._connection = connect()
-        self._connection.autocommit = True
+        self._connect = connect
+        self._connection: Connection | None = None
         self._venue = venue
 
     def claim(self, symbols: Sequence[str]) -> list[str]:
-        """Try to become the owner of `symbols`; those that another daemon owns."""
+        """Try to become the owner of `symbols`; those that another daemon owns, and then none
+        is claimed. Opens a new connection: to be called again after psycopg2.Error."""
+        self.close()
+        self._connection = self._connect()
+        self._connection.autocommit = True
         taken = []
         with self._connection.cursor() as cursor:
             for symbol in sorted(symbols):
@@ -37,13 +42,15 @@ class Ownership:
                 )
                 if not (cursor.fetchone() or (False,))[0]:
                     taken.append(symbol)
-            if taken:
-                cursor.execute("SELECT pg_advisory_unlock_all()")
+        if taken:
+            self.close()
         return taken
 
     def heartbeat(self, states: Mapping[str, tuple[str, str]]) -> None:
         """Write symbol → (state, detail) with the database's time. psycopg2.Error where the
         connection, and with it the ownership, is lost."""
+        if self._connection is None:
+            raise psycopg2.InterfaceError("these symbols are not owned")
         with self._connection.cursor() as cursor:
             execute_values(
                 cursor,
@@ -57,4 +64,6 @@ class Ownership:
 
     def close(self) -> None:
         """Let go of every lock."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

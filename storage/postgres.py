@@ -8,7 +8,7 @@ nothing, and bars are never recomputed from history.
 from __future__ import annotations
 
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +64,7 @@ class Written:
     duplicates: int
     conflicts: int
     gaps: tuple[Gap, ...]
+    by_symbol: dict[str, tuple[int, int]]  # stored, duplicates
 
 
 def at(ts_us: int) -> datetime:
@@ -161,7 +162,7 @@ class PostgresStore:
         """Store the trades not yet known, with their bars, cursor and gaps. Any order, any
         duplicates; calling it again with the same trades changes nothing."""
         if not trades:
-            return Written(0, 0, 0, ())
+            return Written(0, 0, 0, (), {})
         numbers = {s: self.instrument_id(venue, s) for s in {trade.symbol for trade in trades}}
         ids: dict[int, set[int]] = defaultdict(set)
         for trade in trades:
@@ -169,6 +170,9 @@ class PostgresStore:
         self._ensure_partitions(ids, trades)
         try:
             return self._write(venue, trades, numbers, ids)
+        except psycopg2.errors.UniqueViolation:
+            # Trades beyond the cursor, from a restored backup perhaps: look at each.
+            return self._write(venue, trades, numbers, ids, beyond=False)
         except psycopg2.errors.CheckViolation:
             # Retention, in another process, may have dropped a partition we believed in.
             self._partitions.clear()
@@ -181,6 +185,8 @@ class PostgresStore:
         trades: Sequence[Trade],
         numbers: dict[str, int],
         ids: dict[int, set[int]],
+        *,
+        beyond: bool = True,
     ) -> Written:
         with self.transaction() as cursor:
             cursor.execute(
@@ -190,9 +196,13 @@ class PostgresStore:
             )
             known = {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
             conflicts = 0
-            if sum(map(len, ids.values())) == len(trades) and all(
-                known[number][1] is None or min(received) > known[number][1]
-                for number, received in ids.items()
+            if (
+                beyond
+                and sum(map(len, ids.values())) == len(trades)
+                and all(
+                    known[number][1] is None or min(received) > known[number][1]
+                    for number, received in ids.items()
+                )
             ):
                 fresh = _insert_beyond(cursor, ids, trades, numbers)
             else:
@@ -200,12 +210,16 @@ class PostgresStore:
             stored = sum(fresh.values())
             gaps = self._record_gaps(cursor, ids, known)
             self._move_cursors(cursor, ids, known, fresh, trades, numbers)
+            cursor.execute("SELECT pg_notify('trades', %s)", (venue,))
         symbols = {number: symbol for symbol, number in numbers.items()}
+        offered = Counter(trade.symbol for trade in trades)
+        new = {symbol: fresh.get(number, 0) for symbol, number in numbers.items()}
         return Written(
             stored,
             len(trades) - stored,
             conflicts,
             tuple(Gap(symbols[number], first, last) for number, first, last in gaps),
+            {symbol: (new[symbol], offered[symbol] - new[symbol]) for symbol in numbers},
         )
 
     def _record_gaps(

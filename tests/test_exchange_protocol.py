@@ -36,7 +36,7 @@ def test_addresses(target: str, combined: bool, micro: bool, streams: list[str])
     assert list(session.streams) == streams
 
 
-@pytest.mark.parametrize("target", ["/", "/wss", "/market/ws/a", "/streams", "/api/v3/ws"])
+@pytest.mark.parametrize("target", ["/", "/wss", "/markets/ws/a", "/streams", "/api/v3/ws"])
 def test_other_addresses_are_none(target: str) -> None:
     assert open_session(target) is None
 

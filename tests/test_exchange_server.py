@@ -166,7 +166,7 @@ def test_midnight_is_crossed_without_a_seam() -> None:
 def test_addresses_that_do_not_exist() -> None:
     async def work(exchange: Exchange) -> None:
         with pytest.raises(InvalidStatus, match="404"):
-            await connect(exchange.ws_url + "/market/ws/btcusdt@trade")
+            await connect(exchange.ws_url + "/markets/ws/btcusdt@trade")
         async with httpx.AsyncClient(base_url=exchange.rest_url) as http:
             for path in ("/", "/api/v3/depth", "/control", "/ws"):
                 assert (await http.get(path)).status_code in (404, 426)

@@ -5,12 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 
 from feeds.backoff import backoff
-from feeds.binance import Control, exact, parse, parse_klines, parse_rest_trades, stream_url
+from feeds.binance import (
+    SPOT,
+    USDM,
+    Control,
+    exact,
+    parse,
+    parse_klines,
+    parse_rest_trades,
+    stream_url,
+)
 from market import Rejected, Trade
 from tests.conftest import shared
 
@@ -162,9 +172,29 @@ def test_rest_rows() -> None:
 
 
 def test_addresses() -> None:
-    assert stream_url("ws://h:1", ["BTCUSDT", "ETHUSDT"]) == (
+    assert stream_url("ws://h:1", SPOT, ["BTCUSDT", "ETHUSDT"]) == (
         "ws://h:1/stream?streams=btcusdt@trade/ethusdt@trade"
     )
+    simulated = replace(USDM, suffix=".P")
+    assert stream_url("ws://h:1", simulated, ["BTCUSDT.P"]) == (
+        "ws://h:1/market/stream?streams=btcusdt@aggTrade"
+    )
+
+
+def test_usdm_aggregates_and_placeholders() -> None:
+    data = {**GOOD, "e": "aggTrade", "a": 77, "f": 1, "l": 3, "nq": "0", "st": 1}
+    del data["t"], data["M"]
+    trade = parse(json.dumps({"stream": "btcusdt@aggTrade", "data": data}), 5, USDM)
+    assert isinstance(trade, Trade)
+    assert (trade.trade_id, trade.symbol) == (77, "BTCUSDT")
+    placed = parse(json.dumps(data), 5, replace(USDM, suffix=".P"))
+    assert isinstance(placed, Trade)
+    assert placed.symbol == "BTCUSDT.P"
+    placeholder = {**GOOD, "X": "NA", "p": "0", "q": "0"}
+    assert parse(json.dumps(placeholder), 5, USDM) is None
+    row = {"a": 9, "p": "1.5", "q": "2", "f": 1, "l": 2, "T": 1723161255342, "m": False}
+    rest = parse_rest_trades("BTCUSDT", [row], 5, USDM)[0]
+    assert (rest.trade_id, rest.price, rest.buyer_is_maker) == (9, 1.5, False)
 
 
 def test_backoff_grows_to_its_cap_and_never_to_nothing() -> None:

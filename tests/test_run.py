@@ -115,7 +115,7 @@ def test_start_kill_everything_start_again_and_stop(data_dir: Path) -> None:
     first = System(data_dir)
     try:
         first.wait_for("dashboard: http")
-        first.wait_for("connected to ws://127.0.0.1")
+        first.wait_for("connected url=ws://127.0.0.1")
         time.sleep(2)
         stored = first.query("SELECT count(*) FROM v_ticks")
         assert isinstance(stored, int)
@@ -134,7 +134,7 @@ def test_start_kill_everything_start_again_and_stop(data_dir: Path) -> None:
     second = System(data_dir)
     try:
         second.wait_for("dashboard: http")
-        second.wait_for("connected to ws://127.0.0.1")
+        second.wait_for("connected url=ws://127.0.0.1")
         time.sleep(2)
         now = second.query("SELECT count(*) FROM v_ticks")
         assert isinstance(now, int)

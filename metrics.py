@@ -1,0 +1,39 @@
+"""The daemon's figures for Prometheus, on loopback, where METRICS_PORT asks for them."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+_LABELS = ("venue", "symbol")
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+STORED = Counter("pairs_trades_stored_total", "Trades stored for the first time", _LABELS)
+DUPLICATES = Counter("pairs_trades_duplicate_total", "Trades that were stored already", _LABELS)
+CONFLICTS = Counter(
+    "pairs_trades_conflict_total", "Trades that differ from the stored one", ("venue",)
+)
+QUARANTINED = Counter(
+    "pairs_frames_quarantined_total", "Frames kept as no storable trade", ("venue",)
+)
+GAPS_OPENED = Counter("pairs_gaps_opened_total", "Holes found in the trade ids", _LABELS)
+GAPS_FILLED = Counter("pairs_gaps_filled_total", "Holes filled over REST", _LABELS)
+GAPS_LOST = Counter(
+    "pairs_gaps_lost_total", "Holes that are void or unrecoverable", (*_LABELS, "state")
+)
+GAPS_OPEN = Gauge("pairs_gaps_open", "Holes waiting for repair", _LABELS)
+RECONNECTS = Counter("pairs_reconnects_total", "Connections lost", ("venue",))
+QUEUE = Gauge("pairs_queue_frames", "Frames waiting to be written", ("venue",))
+QUEUE_BYTES = Gauge("pairs_queue_bytes", "Bytes of the frames waiting to be written", ("venue",))
+LIVE = Gauge("pairs_feed_live", "1 where a stream is live or its market quiet", _LABELS)
+LAG = Histogram(
+    "pairs_trade_to_commit_seconds",
+    "From the oldest live trade of a batch to its commit, by the two clocks",
+    ("venue",),
+    buckets=_SECONDS,
+)
+COMMIT = Histogram("pairs_commit_seconds", "One batch's transaction", ("venue",), buckets=_SECONDS)
+
+
+def serve(port: int) -> None:
+    """Answer http://127.0.0.1:PORT/metrics from a thread. OSError where the port is taken."""
+    start_http_server(port, addr="127.0.0.1")
