@@ -35,7 +35,9 @@ def empty_store() -> Iterator[PostgresStore]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def in_turn(ours: Callable[[], None], peer: Callable[[], None], runs: int) -> tuple[float, float]:
+def in_turn(
+    ours: Callable[[], object], peer: Callable[[], object], runs: int
+) -> tuple[float, float]:
     """Median seconds of both, run A B A B so that a drifting machine hits both alike."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(runs):

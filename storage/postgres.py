@@ -8,11 +8,9 @@ nothing, and bars are never recomputed from history.
 from __future__ import annotations
 
 import io
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,26 +20,25 @@ from psycopg2.extras import execute_values
 from sqlalchemy import create_engine
 
 from market import Kline, Rejected, Trade, Venue
-from storage.copying import copy_trades
-from storage.gaps import Gap, close_filled, first_missing, holes, one, settle
-from storage.statements import (
-    FOLD,
-    FOLD_UPLOAD,
-    FRESH_BY_KEY,
-    FRESH_BY_RANGE,
-    RECORD_CONFLICTS,
-    STAGE,
-    STAGE_UPLOAD,
-    UPSERT_KLINES,
+from storage.batch import (
+    Part,
+    at,
+    insert,
+    lock_feeds,
+    move_cursors,
+    partitions_of,
+    parts_of,
+    record_gaps,
 )
+from storage.gaps import Gap, close_filled, first_missing, one, settle
+from storage.partitions import SCHEMA_LOCK, make
+from storage.statements import FOLD_UPLOAD, STAGE_UPLOAD, UPSERT_KLINES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 SCHEMA = Path(__file__).with_name("schema.sql")
-TRADES_PER_PARTITION = 1_000_000
-SCHEMA_LOCK = 0x70616972  # any constant: serialises schema changes between processes
 
 
 UPLOAD_COLUMNS = ("open", "high", "low", "close", "volume")
@@ -65,12 +62,6 @@ class Written:
     conflicts: int
     gaps: tuple[Gap, ...]
     by_symbol: dict[str, tuple[int, int]]  # stored, duplicates
-
-
-def at(ts_us: int) -> datetime:
-    """Microseconds since 1970 as an aware datetime, exactly."""
-    seconds, micros = divmod(ts_us, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
 
 
 class PostgresStore:
@@ -163,122 +154,43 @@ class PostgresStore:
         duplicates; calling it again with the same trades changes nothing."""
         if not trades:
             return Written(0, 0, 0, (), {})
-        numbers = {s: self.instrument_id(venue, s) for s in {trade.symbol for trade in trades}}
-        ids: dict[int, set[int]] = defaultdict(set)
-        for trade in trades:
-            ids[numbers[trade.symbol]].add(trade.trade_id)
-        self._ensure_partitions(ids, trades)
+        parts = parts_of(trades, lambda symbol: self.instrument_id(venue, symbol))
+        self._ensure_partitions(parts)
         try:
-            return self._write(venue, trades, numbers, ids)
+            return self._write(venue, trades, parts)
         except psycopg2.errors.UniqueViolation:
             # Trades beyond the cursor, from a restored backup perhaps: look at each.
-            return self._write(venue, trades, numbers, ids, beyond=False)
+            return self._write(venue, trades, parts, beyond=False)
         except psycopg2.errors.CheckViolation:
             # Retention, in another process, may have dropped a partition we believed in.
             self._partitions.clear()
-            self._ensure_partitions(ids, trades)
-            return self._write(venue, trades, numbers, ids)
+            self._ensure_partitions(parts)
+            return self._write(venue, trades, parts)
 
     def _write(
-        self,
-        venue: Venue,
-        trades: Sequence[Trade],
-        numbers: dict[str, int],
-        ids: dict[int, set[int]],
-        *,
-        beyond: bool = True,
+        self, venue: Venue, trades: Sequence[Trade], parts: Sequence[Part], *, beyond: bool = True
     ) -> Written:
         with self.transaction() as cursor:
-            cursor.execute(
-                "SELECT instrument_id, first_id, high_id FROM feed"
-                " WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR UPDATE",
-                (sorted(ids),),
-            )
-            known = {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
-            conflicts = 0
-            if (
-                beyond
-                and sum(map(len, ids.values())) == len(trades)
-                and all(
-                    known[number][1] is None or min(received) > known[number][1]
-                    for number, received in ids.items()
-                )
-            ):
-                fresh = _insert_beyond(cursor, ids, trades, numbers)
-            else:
-                fresh, conflicts = _insert_among(cursor, trades, numbers)
-            stored = sum(fresh.values())
-            gaps = self._record_gaps(cursor, ids, known)
-            self._move_cursors(cursor, ids, known, fresh, trades, numbers)
-            cursor.execute("SELECT pg_notify('trades', %s)", (venue,))
-        symbols = {number: symbol for symbol, number in numbers.items()}
-        offered = Counter(trade.symbol for trade in trades)
-        new = {symbol: fresh.get(number, 0) for symbol, number in numbers.items()}
+            known = lock_feeds(cursor, venue, parts)
+            fresh, conflicts = insert(cursor, trades, parts, known, beyond=beyond)
+            opened = record_gaps(cursor, parts, known)
+            move_cursors(cursor, parts, known, fresh)
+        stored = sum(fresh.values())
+        new = {part.symbol: fresh.get(part.number, 0) for part in parts}
         return Written(
             stored,
             len(trades) - stored,
             conflicts,
-            tuple(Gap(symbols[number], first, last) for number, first, last in gaps),
-            {symbol: (new[symbol], offered[symbol] - new[symbol]) for symbol in numbers},
+            tuple(Gap(part.symbol, first, last) for part, first, last in opened),
+            {part.symbol: (new[part.symbol], part.offered - new[part.symbol]) for part in parts},
         )
 
-    def _record_gaps(
-        self,
-        cursor: Cursor,
-        ids: dict[int, set[int]],
-        known: dict[int, tuple[int | None, int | None]],
-    ) -> list[tuple[int, int, int]]:
-        """Open a gap for every hole this batch leaves, close those that it has filled."""
-        opened: list[tuple[int, int, int]] = []
-        for number, received in ids.items():
-            first, high = known[number]
-            opened += [(number, *hole) for hole in holes(received, first, high)]
-            if high is not None and min(received) <= high:
-                close_filled(cursor, number, min(received), max(received))
-        if opened:
-            execute_values(
-                cursor, "INSERT INTO gap (instrument_id, first_id, last_id) VALUES %s", opened
-            )
-        return opened
-
-    @staticmethod
-    def _move_cursors(
-        cursor: Cursor,
-        ids: dict[int, set[int]],
-        known: dict[int, tuple[int | None, int | None]],
-        fresh: dict[int, int],
-        trades: Sequence[Trade],
-        numbers: dict[str, int],
-    ) -> None:
-        newest: dict[int, tuple[int, int]] = {}
-        offered: dict[int, int] = defaultdict(int)
-        for trade in trades:
-            number = numbers[trade.symbol]
-            ts, received = newest.get(number, (0, 0))
-            newest[number] = (max(ts, trade.ts_us), max(received, trade.received_us))
-            offered[number] += 1
-        rows = []
-        for number, received_ids in ids.items():
-            high = known[number][1]
-            new = fresh.get(number, 0)
-            late = new > 0 and high is not None and min(received_ids) <= high
-            ts, received = newest[number]
-            rows.append(
-                (number, min(received_ids), max(received_ids), at(ts), at(received), int(late),
-                 new, offered[number] - new)
-            )  # fmt: skip
-        execute_values(
-            cursor,
-            "UPDATE feed SET first_id = least(feed.first_id, v.first_id),"
-            " high_id = greatest(feed.high_id, v.high_id),"
-            " last_trade = greatest(feed.last_trade, v.last_trade),"
-            " last_received = greatest(feed.last_received, v.last_received),"
-            " revision = feed.revision + v.late, stored = feed.stored + v.stored,"
-            " duplicates = feed.duplicates + v.duplicates"
-            " FROM (VALUES %s) AS v (instrument_id, first_id, high_id, last_trade, last_received,"
-            " late, stored, duplicates) WHERE feed.instrument_id = v.instrument_id",
-            rows,
-        )
+    def _ensure_partitions(self, parts: Sequence[Part]) -> None:
+        for wanted in partitions_of(parts):
+            if wanted.name not in self._partitions:
+                with self.transaction() as cursor:
+                    make(cursor, wanted)
+                self._partitions.add(wanted.name)
 
     # -- gaps
 
@@ -362,89 +274,3 @@ class PostgresStore:
                     for r in rejected
                 ],
             )
-
-    # -- partitions
-
-    def _ensure_partitions(self, ids: dict[int, set[int]], trades: Sequence[Trade]) -> None:
-        wanted: dict[str, tuple[str, str, str]] = {}
-        for number, received in ids.items():
-            lowest, highest = (
-                edge // TRADES_PER_PARTITION for edge in (min(received), max(received))
-            )
-            # A jump may span many partitions, of which only those that get a trade are made.
-            chunks = (
-                range(lowest, highest + 1)
-                if highest - lowest < 2
-                else {trade_id // TRADES_PER_PARTITION for trade_id in received}
-            )
-            for k in chunks:
-                low, high = k * TRADES_PER_PARTITION, (k + 1) * TRADES_PER_PARTITION
-                bounds = f"FROM ({low}) TO ({min(high, 2**63 - 1)})"
-                wanted[f"trade_{number}_{k}"] = (f"trade_{number}", bounds, str(number))
-        hours = {trade.ts_us // 3_600_000_000 for trade in trades}
-        for year, month in {at(hour * 3_600_000_000).timetuple()[:2] for hour in hours}:
-            after = (year + month // 12, month % 12 + 1)
-            bounds = f"FROM ('{year}-{month:02}-01 UTC') TO ('{after[0]}-{after[1]:02}-01 UTC')"
-            wanted[f"bar_{year}_{month:02}"] = ("bar", bounds, "")
-        for name in sorted(wanted.keys() - self._partitions):
-            self._make_partition(name, *wanted[name])
-            self._partitions.add(name)
-
-    def _make_partition(self, name: str, parent: str, bounds: str, instrument: str) -> None:
-        """Every name and bound here is made of numbers, none of it comes from outside.
-
-        ATTACH rather than CREATE … PARTITION OF: it does not lock readers out.
-        """
-        with self.transaction() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-            if instrument and not _exists(cursor, parent):
-                cursor.execute(
-                    f"CREATE TABLE {parent} (LIKE trade INCLUDING ALL)"
-                    " PARTITION BY RANGE (trade_id);"
-                    f"ALTER TABLE trade ATTACH PARTITION {parent} FOR VALUES IN ({instrument})"
-                )
-            if _exists(cursor, name):
-                return
-            # Bars of the current second are rewritten ten times a second: leave room for HOT.
-            storage = "" if instrument else " WITH (fillfactor = 70)"
-            cursor.execute(f"CREATE TABLE {name} (LIKE {parent} INCLUDING ALL){storage}")
-            if instrument:
-                cursor.execute(
-                    f"CREATE INDEX {name}_ts ON {name} USING brin (ts)"
-                    " WITH (pages_per_range = 32, autosummarize = on)"
-                )
-            cursor.execute(f"ALTER TABLE {parent} ATTACH PARTITION {name} FOR VALUES {bounds}")
-
-
-def _insert_beyond(
-    cursor: Cursor, ids: dict[int, set[int]], trades: Sequence[Trade], numbers: dict[str, int]
-) -> dict[int, int]:
-    """Trades that lie beyond everything known, none twice: the usual case, and the fast way.
-
-    The feeds' rows are locked, so nobody else adds trades meanwhile; if the rule were ever
-    broken, the primary key would refuse the COPY and the batch with it.
-    """
-    copy_trades(cursor, "trade", trades, numbers)
-    ranges = [(number, min(received), max(received)) for number, received in ids.items()]
-    columns = [list(column) for column in zip(*ranges, strict=True)]
-    cursor.execute(FOLD.format(fresh=FRESH_BY_RANGE), columns)
-    return dict(cursor.fetchall())
-
-
-def _insert_among(
-    cursor: Cursor, trades: Sequence[Trade], numbers: dict[str, int]
-) -> tuple[dict[int, int], int]:
-    """Trades of which any may be known: new ones by instrument, and the number of conflicts."""
-    cursor.execute(STAGE)
-    copy_trades(cursor, "incoming", trades, numbers)
-    cursor.execute(FOLD.format(fresh=FRESH_BY_KEY))
-    fresh: dict[int, int] = dict(cursor.fetchall())
-    if sum(fresh.values()) == len(trades):
-        return fresh, 0
-    cursor.execute(RECORD_CONFLICTS)
-    return fresh, cursor.rowcount
-
-
-def _exists(cursor: Cursor, table: str) -> bool:
-    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table,))
-    return bool(one(cursor)[0])

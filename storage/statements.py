@@ -112,3 +112,21 @@ WITH stored AS (
 )
 SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM stored
 """
+
+LOCK_FEEDS = """
+SELECT pg_notify('trades', %s);
+SELECT instrument_id, first_id, high_id FROM feed
+WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR UPDATE
+"""
+
+MOVE_CURSORS = """
+UPDATE feed SET
+    first_id = least(feed.first_id, v.first_id), high_id = greatest(feed.high_id, v.high_id),
+    last_trade = greatest(feed.last_trade, v.last_trade),
+    last_received = greatest(feed.last_received, v.last_received),
+    revision = feed.revision + v.late, stored = feed.stored + v.stored,
+    duplicates = feed.duplicates + v.duplicates
+FROM (VALUES %s) AS v (instrument_id, first_id, high_id, last_trade, last_received, late, stored,
+                       duplicates)
+WHERE feed.instrument_id = v.instrument_id
+"""

@@ -14,9 +14,11 @@ import pytest
 
 from feeds.binance import parse
 from market import Kline, Rejected, Trade
+from storage.batch import at
 from storage.gaps import Gap, holes
 from storage.maintenance import audit, health, prune
-from storage.postgres import TRADES_PER_PARTITION, PostgresStore, at
+from storage.partitions import TRADES_PER_PARTITION
+from storage.postgres import PostgresStore
 from storage.queries import newest_bar, read_bars, read_feeds, read_symbols, read_ticks
 from tests.conftest import shared
 
