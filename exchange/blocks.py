@@ -38,7 +38,7 @@ def make_block(plan: BlockPlan, rng: np.random.Generator) -> Trades:
         return no_trades()
     begins = _choose_starts(n, plan.aggregates, rng)
     agg = np.cumsum(begins) - 1
-    orders = _orders(begins, n, rng)
+    orders = _orders(begins, plan.counts, rng)
     order = np.cumsum(orders) - 1
     at = np.flatnonzero(orders)
     second = np.repeat(np.arange(len(plan.counts)), plan.counts)[at]
@@ -69,14 +69,19 @@ def _choose_starts(n: int, k: int, rng: np.random.Generator) -> Bools:
     return begins
 
 
-def _orders(begins: Bools, n: int, rng: np.random.Generator) -> Bools:
-    """Which aggregates begin a taker order: most do, and now and then one sweeps for long."""
+def _orders(begins: Bools, counts: Ints, rng: np.random.Generator) -> Bools:
+    """Which aggregates begin a taker order: most do, and now and then one sweeps for long.
+
+    A sweep ends with its second: what it swallowed of the following ones would leave them mute.
+    """
+    n = len(begins)
     orders = begins & (rng.random(n) < 0.85)
     sweeps = rng.poisson(n / 4000.0)
     if sweeps:
         first = rng.integers(0, n, sweeps)
         last = np.minimum(first + 10 + (rng.pareto(1.2, sweeps) * 15).astype(np.int64), n)
-        last = np.minimum(last, first + 800)
+        ends = np.cumsum(counts)
+        last = np.minimum(last, ends[np.searchsorted(ends, first, side="right")])
         edge = np.zeros(n + 1, np.int64)
         np.add.at(edge, first, 1)
         np.add.at(edge, last, -1)

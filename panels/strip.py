@@ -156,7 +156,8 @@ def cards_html(
         _card("Spread", significant(spread, 4), warming or "quote currency"),
         _card("z-score", number(z, 2), warming or word, tone, "z"),
         _card("Correlation", number(corr, 3), warming or f"{view.spec.window} returns"),
-        _card("ADF p", number(adf_p, 3), f"{adf_bars} bars, lag 1" if adf_bars else "warming up"),
+        _card("ADF p", "< 0.001" if adf_p < 0.001 else number(adf_p, 3),
+              f"{adf_bars} bars, lag 1" if adf_bars else "warming up"),
         _card("Last closed bar", clock(point.ts) if point else NONE,
               f"{have:,} bars of {snapshot.bar}"),
     ]  # fmt: skip
