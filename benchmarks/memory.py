@@ -56,7 +56,7 @@ def case(name: str, exchange: list[str], symbols: str, stall_s: float, seconds: 
             time.sleep(8)
             if stall_s:
                 with store.transaction() as cursor:
-                    cursor.execute("SELECT FROM feed FOR UPDATE")
+                    cursor.execute("SELECT FROM feed ORDER BY instrument_id FOR UPDATE")
                     time.sleep(stall_s)
             time.sleep(seconds)
             deadline = time.monotonic() + 120

@@ -54,10 +54,14 @@ class Ownership:
         with self._connection.cursor() as cursor:
             execute_values(
                 cursor,
-                "UPDATE feed SET state = v.state, detail = v.detail, heartbeat = now()"
+                # Rows are locked in the order that the writer locks them: no deadlock.
+                "WITH told AS (SELECT f.instrument_id, v.state, v.detail"
                 " FROM (VALUES %s) AS v (venue, symbol, state, detail)"
                 " JOIN instrument i ON i.venue = v.venue AND i.symbol = v.symbol"
-                " WHERE feed.instrument_id = i.instrument_id",
+                " JOIN feed f ON f.instrument_id = i.instrument_id"
+                " ORDER BY f.instrument_id FOR UPDATE OF f)"
+                " UPDATE feed SET state = told.state, detail = told.detail, heartbeat = now()"
+                " FROM told WHERE feed.instrument_id = told.instrument_id",
                 [(self._venue, symbol, *state) for symbol, state in states.items()],
                 page_size=1024,
             )

@@ -539,7 +539,7 @@ def test_a_stalled_database(store: PostgresStore, seconds: int) -> None:
     with desk(store, source=source, limits=limits) as d:
         d.flowing()
         with store.transaction() as cursor:
-            cursor.execute("SELECT FROM feed FOR UPDATE")
+            cursor.execute("SELECT FROM feed ORDER BY instrument_id FOR UPDATE")
             time.sleep(seconds)
             assert len(d.daemon._queue) < ingest_websocket.QUEUE_FRAMES
         assert d.daemon.streams[0].reconnects == 0
@@ -553,7 +553,7 @@ def test_a_full_queue_closes_the_socket_and_loses_nothing(
     with desk(store) as d:
         d.flowing()
         with store.transaction() as cursor:
-            cursor.execute("SELECT FROM feed FOR UPDATE")
+            cursor.execute("SELECT FROM feed ORDER BY instrument_id FOR UPDATE")
             eventually(lambda: d.daemon.streams[0].reconnects, "the socket is closed")
             assert len(d.daemon._queue) <= 1000
         d.flowing()
