@@ -18,6 +18,7 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from analytics import adf_test
+from compiled import warm_up
 from database_utils import StoreError, one_line, open_database, open_store
 from live import LivePair, Snapshot, base_bar_s, stored_bars
 from market import LIVE_BARS, bar_label, bar_seconds
@@ -72,10 +73,15 @@ def store_of(settings: Settings) -> PostgresStore:
     return open_store(open_database(settings))
 
 
-@st.cache_resource(show_spinner=False)
-def set_modules_apart() -> None:
-    """Streamlit searches all objects for garbage after every run, most of them those of the
-    imported modules. Frozen, they are left out: most of a refresh's processor time."""
+@st.cache_resource(show_spinner="Preparing the numerical kernels")
+def get_ready() -> None:
+    """Load the compiled kernels (`make install` has compiled them; else this takes half a
+    minute, once), then set the imported modules apart.
+
+    Streamlit searches all objects for garbage after every run, most of them those of the
+    imported modules. Frozen, they are left out: most of a refresh's processor time.
+    """
+    warm_up()
     gc.collect()
     gc.freeze()
 
@@ -131,7 +137,7 @@ def main() -> None:
         settings = load_settings()
         provide_script()
         store = store_of(settings)
-        set_modules_apart()
+        get_ready()
         symbols = symbols_of(store)
     except (SettingsError, StoreError, SQLAlchemyError, OSError) as error:
         st.error(f"The page cannot start: {one_line(error)}")

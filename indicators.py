@@ -1,158 +1,32 @@
-"""Indicators of one price series, and the rolling windows that all pair maths stands on.
-
-The windows are O(rows) and do not lose digits, whatever the price level or the length of the
-history. Rows are cut into blocks as long as the window, so that every window is the tail of one
-block and the head of the next (van Herk 1992, Gil and Werman 1993), and both are summed relative
-to an anchor: the head's first value, which *every* window across that seam contains. Therefore
-nothing outside a window ever enters its sums (a NaN or an outlier cannot leak), a window of equal
-values has deviation exactly 0, and the subtraction `Σd² - (Σd)²/n` magnifies rounding by n at the
-very most. The blocks start at row 0, so a longer history changes no earlier bit.
-"""
+"""Indicators of one instrument: averages, bands, volume-weighted prices, volatility, order flow."""
 
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import Day, Tick
 
-__all__ = ["bollinger_bands", "ema", "sma", "vwap"]
+from arguments import (
+    Array,
+    check_ddof,
+    check_number,
+    check_window,
+    frame_values,
+    series_values,
+    volume_values,
+)
+from windows import window_mean_deviation, window_sum, window_weighted_mean
 
-Array = npt.NDArray[np.float64]
+__all__ = [
+    "anchored_vwap", "bollinger_bands", "ema", "order_flow_imbalance",
+    "realised_volatility", "rolling_vwap", "sma", "vwap",
+]  # fmt: skip
+
 NS_PER_DAY = 86_400_000_000_000
-
-
-def check_window(name: str, window: object, least: int) -> int:
-    """`window` as int; ValueError where it is no integer or below `least`."""
-    if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < least:
-        raise ValueError(
-            f"{name}={window!r} is not usable: an integer of at least {least} is allowed"
-        )
-    return int(window)
-
-
-def check_number(name: str, value: object, low: float, high: float, *, open_low: bool) -> float:
-    """`value` as float; ValueError outside (low, high), or [low, high) unless `open_low`."""
-    number = float(value) if isinstance(value, int | float | np.number) else math.nan
-    if not (low < number < high or (number == low and not open_low)):
-        bracket = "(" if open_low else "["
-        raise ValueError(
-            f"{name}={value!r} is not usable: a number in {bracket}{low:g}, {high:g}) is allowed"
-        )
-    return number
-
-
-def check_ddof(ddof: object, count: int) -> int:
-    """`ddof` as int; ValueError unless 0 ≤ ddof < `count`, the number of values deviated over."""
-    if isinstance(ddof, bool) or not isinstance(ddof, int | np.integer) or not 0 <= ddof < count:
-        raise ValueError(
-            f"ddof={ddof!r} is not usable: an integer from 0 to {count - 1} is allowed"
-        )
-    return int(ddof)
-
-
-def series_values(name: str, series: object) -> Array:
-    """The numbers of a Series as a new float array, NaN where a value is missing or infinite.
-
-    Raises ValueError where `series` is no Series or not numeric.
-    """
-    if not isinstance(series, pd.Series):
-        raise ValueError(f"{name} is a {type(series).__name__}: a pandas Series is allowed")
-    kind = series.dtype.kind
-    try:
-        if kind not in "iufO":
-            raise TypeError
-        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} has dtype {series.dtype}: real numbers are allowed") from None
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def same_index(name_a: str, a: pd.Series[float], name_b: str, b: pd.Series[float]) -> None:
-    """ValueError unless both Series have the same index."""
-    if not a.index.equals(b.index):
-        raise ValueError(
-            f"{name_a} ({len(a)} rows) and {name_b} ({len(b)} rows) have different indexes: "
-            "equal ones are allowed, see resampling.align"
-        )
-
-
-def full_sample(name: str, series: object, least: int) -> Array:
-    """The values of a Series of at least `least` finite rows; ValueError otherwise."""
-    values = series_values(name, series)
-    if len(values) < least:
-        raise ValueError(f"{name} has {len(values)} rows: at least {least} are allowed")
-    bad = np.flatnonzero(np.isnan(values))
-    if bad.size and isinstance(series, pd.Series):
-        row = int(bad[0])
-        raise ValueError(
-            f"{name} is {series.iloc[row]} at row {row} ({series.index[row]}): "
-            "only finite numbers are allowed"
-        )
-    return values
-
-
-def frame_values(name: str, frame: object, column: str) -> Array:
-    """One column of a frame, as `series_values`; ValueError where the column is missing."""
-    if not isinstance(frame, pd.DataFrame):
-        raise ValueError(f"{name} is a {type(frame).__name__}: a pandas DataFrame is allowed")
-    if column not in frame.columns:
-        had = ", ".join(map(str, frame.columns)) or "none"
-        raise ValueError(f"{name} has no column {column!r}: its columns are {had}")
-    return series_values(f"{name}[{column!r}]", frame[column])
-
-
-class Moments:
-    """Mean and centred second moments of every window of `window` rows.
-
-    Arrays as long as `values`; NaN for the first window-1 rows and for exactly the rows whose
-    window holds a NaN. `mean`: of the window. `offset`: the row's own value minus that mean.
-    `squares`: Σ(v - mean)², exactly 0 where all values of the window are equal, else above 0.
-    """
-
-    def __init__(self, values: Array, window: int) -> None:
-        self.window, self.rows = window, len(values)
-        # A window longer than the series needs no room of its own: every row is warm-up.
-        self._length = min(window, max(self.rows, 1))
-        seams = -(-self.rows // self._length)
-        blocks = np.zeros((seams + 1, self._length))
-        blocks.reshape(-1)[self._length : self._length + self.rows] = values
-        with np.errstate(all="ignore"):
-            anchor = blocks[1:, :1]
-            self._tail, self._head = blocks[:-1] - anchor, blocks[1:] - anchor
-            self._sum = self._over_seam(self._tail, self._head)
-            mean_of_head = self._sum / window
-            anchors = np.repeat(anchor, self._length)[: self.rows]
-            self.mean = anchors + mean_of_head
-            self.offset = self._head.reshape(-1)[: self.rows] - mean_of_head
-
-    @cached_property
-    def squares(self) -> Array:
-        """Σ(v - mean)² of every window."""
-        return np.maximum(self.cross(self), 0.0)
-
-    def cross(self, other: Moments) -> Array:
-        """Σ(v - mean)(w - mean) over every window of the two series."""
-        with np.errstate(all="ignore"):
-            products = self._over_seam(self._tail * other._tail, self._head * other._head)
-            return products - self._sum * (other._sum / self.window)
-
-    def deviation(self, ddof: int) -> Array:
-        """Standard deviation of every window."""
-        return np.sqrt(self.squares / (self.window - ddof))
-
-    def _over_seam(self, tail: Array, head: Array) -> Array:
-        """Sums over the windows that end in `head`: its first rows plus the rest of `tail`."""
-        sums = np.cumsum(head, axis=1)
-        sums[:, :-1] += np.cumsum(tail[:, :0:-1], axis=1)[:, ::-1]
-        flat: Array = sums.reshape(-1)[: self.rows]
-        flat[: self.window - 1] = np.nan
-        return flat
 
 
 def sma(close: pd.Series[float], window: int) -> pd.Series[float]:
@@ -163,7 +37,7 @@ def sma(close: pd.Series[float], window: int) -> pd.Series[float]:
     Raises ValueError where `window` is no integer or below 1.
     """
     length = check_window("window", window, 1)
-    mean = Moments(series_values("close", close), length).mean
+    mean, _ = window_mean_deviation(series_values("close", close), length, 0)
     return pd.Series(mean, index=close.index, name=close.name)
 
 
@@ -210,9 +84,10 @@ def bollinger_bands(
     """
     length = check_window("window", window, 1)
     width = check_number("n_std", n_std, 0.0, math.inf, open_low=False)
-    moments = Moments(series_values("close", close), length)
-    reach = width * moments.deviation(check_ddof(ddof, length))
-    bands = {"middle": moments.mean, "upper": moments.mean + reach, "lower": moments.mean - reach}
+    values = series_values("close", close)
+    mean, deviation = window_mean_deviation(values, length, check_ddof(ddof, length))
+    reach = width * deviation
+    bands = {"middle": mean, "upper": mean + reach, "lower": mean - reach}
     return pd.DataFrame(bands, index=close.index)
 
 
@@ -227,22 +102,130 @@ def vwap(bars: pd.DataFrame, session: str | None = None) -> pd.Series[float]:
     Raises ValueError for a missing column, negative volume, a session that is no fixed length,
     or rows out of order.
     """
-    high, low, close, volume = (
-        frame_values("bars", bars, column) for column in ("high", "low", "close", "volume")
-    )
-    if (bad := np.flatnonzero(volume < 0)).size:
-        raise ValueError(
-            f"bars['volume'] is {volume[bad[0]]:g} at row {bad[0]}: 0 or more is allowed"
-        )
-    typical = (high + low + close) / 3.0
+    typical, volume = _typical(bars)
     result = np.empty(len(typical))
     for start, stop in pairwise([*_session_starts(bars.index, session), len(typical)]):
-        base = typical[start]  # relative to it, no digits are lost however long the session
-        weight = volume[start:stop]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drift = np.cumsum((typical[start:stop] - base) * weight) / np.cumsum(weight)
-        result[start:stop] = base + drift
+        result[start:stop] = _running_average(typical[start:stop], volume[start:stop])
     return pd.Series(result, index=bars.index, name="vwap")
+
+
+def rolling_vwap(bars: pd.DataFrame, window: int) -> pd.Series[float]:
+    """Volume-weighted average price of the last `window` rows.
+
+    `bars` as for `vwap`; Σ p·v / Σ v with the typical price p = (high + low + close)/3. A Series
+    "vwap" with the index of `bars`. NaN for the first window-1 rows, for exactly the rows whose
+    window holds a NaN or infinity, and where nothing has traded over the window.
+    Raises ValueError for a missing column, negative volume, a window that is no integer or
+    below 1.
+    """
+    length = check_window("window", window, 1)
+    typical, volume = _typical(bars)
+    average = window_weighted_mean(typical, volume, length)
+    return pd.Series(average, index=bars.index, name="vwap")
+
+
+def anchored_vwap(bars: pd.DataFrame, anchor: pd.Timestamp | str) -> pd.Series[float]:
+    """Volume-weighted average price since the first row at or after `anchor`.
+
+    `anchor`: a timestamp, taken as UTC where it has no zone. `bars` and result as for `vwap`;
+    NaN before the anchor, and throughout where no row has reached it yet.
+    Raises ValueError as `vwap`, and for an anchor that is no timestamp.
+    """
+    typical, volume = _typical(bars)
+    index = _ordered(bars.index, "an anchor")
+    try:
+        at = pd.Timestamp(anchor)
+    except (TypeError, ValueError):
+        raise ValueError(f"anchor={anchor!r} is not usable: a timestamp is allowed") from None
+    if pd.isna(at):
+        raise ValueError(f"anchor={anchor!r} is not usable: a timestamp is allowed")
+    at = at.tz_localize("UTC") if at.tz is None else at.tz_convert("UTC")
+    start = int((index < at).sum())
+    result = np.full(len(typical), np.nan)
+    result[start:] = _running_average(typical[start:], volume[start:])
+    return pd.Series(result, index=bars.index, name="vwap")
+
+
+def realised_volatility(
+    close: pd.Series[float], window: int, *, bars_per_year: float | None = None
+) -> pd.Series[float]:
+    """Realised volatility: the root of the summed squared log returns of the last `window` bars.
+
+    A fraction over the window; with `bars_per_year` (525,600 for minutes: crypto has no closing
+    bell) a year's: √(Σr²/window·bars_per_year). No mean is taken out: over a short window it is
+    known worse than that it is small. Index and name of `close`. The first value stands in row
+    `window`, as a return needs two closes; NaN for exactly the rows whose returns touch a NaN, an
+    infinity or a close that is not positive.
+    Raises ValueError where `window` is no integer or below 1, or bars_per_year is not positive.
+    Source: Andersen and Bollerslev (1998), Int. Economic Review 39, 885-905.
+    """
+    length = check_window("window", window, 1)
+    scale = 1.0
+    if bars_per_year is not None:
+        years = check_number("bars_per_year", bars_per_year, 0.0, math.inf, open_low=True)
+        scale = years / length
+    returns = log_returns(series_values("close", close))
+    result = np.full(len(returns), np.nan)
+    squares = returns[1:] * returns[1:]
+    result[1:] = np.sqrt(window_sum(squares, length) * scale)
+    return pd.Series(result, index=close.index, name=close.name)
+
+
+def order_flow_imbalance(bars: pd.DataFrame, window: int = 1) -> pd.Series[float]:
+    """Share of the volume that buyers took less the share that sellers took, in [-1, 1].
+
+    (2·Σ taker_buy_volume - Σ volume)/Σ volume over the last `window` bars. `bars`: columns
+    volume and taker_buy_volume, base units. A Series "order_flow_imbalance" with their index.
+    NaN for the first window-1 rows, for exactly the rows whose window holds a NaN or infinity,
+    and where nothing has traded over the window: no trade is not a balance.
+    Raises ValueError for a missing column, a negative volume, a taker_buy_volume above the
+    volume, a window that is no integer or below 1.
+    Source: Chordia, Roll and Subrahmanyam (2002), J. Financial Economics 65, 111-130, from
+    Binance's own aggressor flag instead of a guessed one.
+    """
+    length = check_window("window", window, 1)
+    volume, bought = volume_values(bars), volume_values(bars, "taker_buy_volume")
+    more = np.flatnonzero(bought > volume * (1 + 1e-9))
+    if more.size:
+        row = int(more[0])
+        raise ValueError(
+            f"bars['taker_buy_volume'] is {bought[row]:g} at row {row}, where volume is "
+            f"{volume[row]:g}: at most the volume is allowed"
+        )
+    known = np.where(np.isnan(bought), np.nan, volume)
+    whole = window_sum(known, length)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = 2.0 * window_sum(np.where(np.isnan(volume), np.nan, bought), length) / whole - 1.0
+    result = np.clip(np.where(whole > 0, share, np.nan), -1.0, 1.0)
+    return pd.Series(result, index=bars.index, name="order_flow_imbalance")
+
+
+def log_returns(close: Array) -> Array:
+    """Log returns, NaN in the first row and around a close that is missing or not positive."""
+    returns = np.full(len(close), np.nan)
+    returns[1:] = np.diff(np.log(np.where(close > 0, close, np.nan)))
+    return returns
+
+
+def _typical(bars: pd.DataFrame) -> tuple[Array, Array]:
+    """Typical price and volume."""
+    high, low, close = (frame_values("bars", bars, name) for name in ("high", "low", "close"))
+    return (high + low + close) / 3.0, volume_values(bars)
+
+
+def _running_average(typical: Array, volume: Array) -> Array:
+    if not len(typical):
+        return typical
+    base = typical[0]  # relative to it, no digits are lost however long the session
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(base + np.cumsum((typical - base) * volume) / np.cumsum(volume))
+
+
+def _ordered(index: pd.Index, what: str) -> pd.DatetimeIndex:
+    """The index in UTC; ValueError where it is not in order of time."""
+    if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
+        raise ValueError(f"bars need a DatetimeIndex in order of time where {what} is given")
+    return index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
 
 
 def _session_starts(index: pd.Index, session: object) -> list[int]:
@@ -252,9 +235,7 @@ def _session_starts(index: pd.Index, session: object) -> list[int]:
     if session is None:
         return [0]
     length = _session_ns(session)
-    if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
-        raise ValueError("bars need a DatetimeIndex in order of time where a session is given")
-    number = index.as_unit("ns").asi8 // length
+    number = _ordered(index, "a session").as_unit("ns").asi8 // length
     return [0, *(np.flatnonzero(number[1:] != number[:-1]) + 1).tolist()]
 
 

@@ -12,9 +12,12 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from analytics import correlation, kalman_path, ols_hedge_ratio, rolling_fit, rolling_score
-from indicators import Array, check_number, check_window, frame_values
+from arguments import Array, check_number, check_window, frame_values
+from hedge import ols_hedge_ratio
+from indicators import log_returns
+from kalman import kalman_path
 from resampling import align
+from windows import window_correlation, window_fit, window_score
 
 __all__ = ["COLUMNS", "PairPoint", "PairSpec", "PairView", "pair_view"]
 
@@ -141,8 +144,8 @@ def pair_view(bars_y: pd.DataFrame, bars_x: pd.DataFrame, spec: PairSpec) -> Pai
         "intercept": intercept,
         "beta_std": beta_std,
         "spread": spread,
-        "zscore": rolling_score(spread, spec.window),
-        "correlation": correlation(_log_returns(y), _log_returns(x), spec.window),
+        "zscore": window_score(spread, spec.window),
+        "correlation": window_correlation(log_returns(y), log_returns(x), spec.window),
     }
     frame = pd.DataFrame(columns, index=bars_y.index)
     return PairView(spec=spec, frame=frame, in_sample=spec.hedge == "ols")
@@ -154,7 +157,7 @@ def _hedged(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array, Array, Ar
         path = kalman_path(y, x, spec.delta, spec.observation_variance)
         return path["beta"], path["intercept"], path["beta_std"], path["innovation"]
     if spec.hedge == "rolling":
-        beta, intercept, error = rolling_fit(y, x, spec.fit_window)
+        beta, intercept, error = window_fit(y, x, spec.fit_window)
     else:
         figures = _full_fit(y, x) if spec.hedge == "ols" else (spec.beta, 0.0, math.nan)
         beta, intercept, error = (np.full(len(y), figure, dtype=np.float64) for figure in figures)
@@ -168,11 +171,3 @@ def _full_fit(y: Array, x: Array) -> tuple[float, float, float]:
         return math.nan, math.nan, math.nan
     fit = ols_hedge_ratio(pd.Series(y[known]), pd.Series(x[known]))
     return fit.beta, fit.intercept, fit.std_error
-
-
-def _log_returns(close: Array) -> Array:
-    """Log returns, NaN in the first row and around a close that is missing or not positive."""
-    returns = np.full(len(close), np.nan)
-    logs = np.log(np.where(close > 0, close, np.nan))
-    returns[1:] = np.diff(logs)
-    return returns

@@ -14,24 +14,23 @@ from hypothesis import strategies as st
 from pykalman import KalmanFilter
 from statsmodels.regression.linear_model import OLS
 from statsmodels.tools import add_constant
-from statsmodels.tsa.stattools import adfuller
-from statsmodels.tsa.vector_ar.vecm import coint_johansen
 
 from analytics import (
-    KALMAN_COLUMNS,
     adf_test,
     fit_kalman_noise,
     kalman_hedge_ratio,
-    kalman_path,
+    kalman_zscore,
     ols_hedge_ratio,
     rolling_correlation,
-    rolling_fit,
     rolling_hedge_ratio,
     spread,
     zscore,
 )
-from indicators import Array
+from arguments import Array
+from cointegration import johansen
+from kalman import KALMAN_COLUMNS, kalman_path
 from tests.reference import published, reference_csv, reference_json
+from windows import window_fit
 
 
 def floats(series: pd.Series[float]) -> Array:
@@ -106,8 +105,8 @@ class TestPublished:
 
     def test_chan_linear_mean_reversion(self) -> None:
         """Chan (2013), ex. 2.8: units = -z over 23 days of the first Johansen portfolio."""
-        prices = reference_csv("chan2_EWA_EWC_IGE.csv")[["EWC", "EWA", "IGE"]].to_numpy(float)
-        vector = coint_johansen(prices, 0, 1).evec[:, 0]
+        table = reference_csv("chan2_EWA_EWC_IGE.csv")[["EWC", "EWA", "IGE"]]
+        vector, prices = johansen(table).vectors[:, 0], table.to_numpy(float)
         units = -zscore(pd.Series(prices @ vector), 23).to_numpy()
         positions = np.nan_to_num(units)[:, None] * vector * prices
         apr, sharpe = performance(held_returns(positions, prices))
@@ -204,7 +203,7 @@ class TestRolling:
     def test_every_window_is_the_full_sample_fit_of_it(self, intercept: bool) -> None:
         y, x = walk(200, 3, 6e4)
         ours = rolling_hedge_ratio(y, x, 30, intercept=intercept)
-        error = rolling_fit(floats(y), floats(x), 30, intercept=intercept)[2]
+        error = window_fit(floats(y), floats(x), 30, intercept=intercept)[2]
         assert ours[:29].isna().all(axis=None)
         for row in range(29, 200):
             part = slice(row - 29, row + 1)
@@ -227,6 +226,22 @@ class TestRolling:
         scale = np.sqrt(syy / sxx)  # what an error of the slope is to be measured by
         assert np.abs((ours[-len(xs) :] - sxy / sxx) / scale).max() < 1e-11
         assert np.abs(together[-len(xs) :] - sxy / np.sqrt(sxx * syy)).max() < 1e-11
+
+    @pytest.mark.parametrize("unit", [1e-8, 1e9])
+    def test_dust_and_giants(self, unit: float) -> None:
+        """No threshold is absolute: slopes, scores and correlations do not know the unit."""
+        y, x = walk(300, 5)
+        base, moved = rolling_hedge_ratio(y, x, 20), rolling_hedge_ratio(unit * y, unit * x, 20)
+        np.testing.assert_allclose(moved["beta"], base["beta"], rtol=1e-9)
+        np.testing.assert_allclose(zscore(unit * y, 20), zscore(y, 20), atol=1e-8)
+        np.testing.assert_allclose(
+            rolling_correlation(unit * y, unit * x, 20), rolling_correlation(y, x, 20), atol=1e-9
+        )
+        states, scaled = (
+            kalman_hedge_ratio(k * y, k * x, observation_variance=k * k, intercept=False)
+            for k in (1.0, unit)
+        )
+        np.testing.assert_allclose(scaled["beta"], states["beta"], rtol=1e-9)
 
     def test_flat_and_missing_windows(self) -> None:
         x = pd.Series([5.0, 5.0, 5.0, 6.0, np.nan, 7.0, 8.0, 9.0])
@@ -376,6 +391,19 @@ class TestKalman:
         assert states.iloc[0].tolist() == [0.0, 0.0, 0.0, 0.0, y[0], 0.5]
         assert (states["beta_prior"][1:].to_numpy() == states["beta"][:-1].to_numpy()).all()
 
+    def test_score_of_the_innovation(self) -> None:
+        """Made with the noise it is told, the score is standard normal; told less, it is wide."""
+        rng = np.random.default_rng(16)
+        x = pd.Series(20 + rng.normal(0, 0.5, 4000).cumsum())
+        drift = math.sqrt(1e-6 / (1 - 1e-6))
+        beta, level = (rng.normal(0, drift, 4000).cumsum() for _ in range(2))
+        y = pd.Series(beta * x + level + rng.normal(0, 0.5, 4000))
+        score = kalman_zscore(y, x, delta=1e-6, observation_variance=0.25)
+        states = kalman_hedge_ratio(y, x, delta=1e-6, observation_variance=0.25)
+        assert score.tolist() == (states["innovation"] / states["innovation_std"]).tolist()
+        assert score.std() == pytest.approx(1, abs=0.05)
+        assert kalman_zscore(y, x, delta=1e-6, observation_variance=0.01).std() > 2
+
     def test_a_missing_row_is_nan_and_the_state_waits(self) -> None:
         y, x = walk(50, 9)
         holed = y.copy()
@@ -438,43 +466,3 @@ class TestKalmanNoise:
             fit_kalman_noise(y, x, iterations=0)
         with pytest.raises(ValueError, match="x is nan at row 3"):
             fit_kalman_noise(y, x.where(x.index != 3))
-
-
-class TestAdf:
-    def test_aic_as_statsmodels(self) -> None:
-        y, x = walk(400, 14)
-        found = adf_test(y - 0.7 * x, trend="ct")
-        peer = adfuller(y - 0.7 * x, regression="ct", autolag="AIC", result_object=True)
-        assert found.statistic == peer.statistic
-        assert found.p_value == peer.pvalue
-        assert (found.lags, found.nobs) == (peer.lags, peer.nobs)
-        assert list(found.critical_values) == ["1%", "5%", "10%"]
-
-    def test_refusals(self) -> None:
-        series = walk(50, 15)[0]
-        cases: list[tuple[Any, dict[str, Any], str]] = [
-            (pd.Series([5.0] * 50), {}, "series is 5 in every row"),
-            (series.where(series.index != 7), {}, "series is nan at row 7"),
-            (series.replace(series[3], -np.inf), {}, "series is -inf at row 3"),
-            (series[:3], {}, "series has 3 rows"),
-            (series, {"lags": 24}, "at least 52"),
-            (series, {"lags": -1}, "lags=-1"),
-            (series, {"lags": 1.5}, "lags=1.5"),
-            (series, {"trend": "ctt"}, "trend='ctt'"),
-            (series.to_numpy(), {}, "series is a ndarray"),
-        ]
-        for given_, options, message in cases:
-            with pytest.raises(ValueError, match=message):
-                adf_test(given_, **options)
-
-    @pytest.mark.parametrize("trend", ["n", "c", "ct"])
-    @pytest.mark.parametrize("rows", range(4, 14))
-    def test_short_series_give_a_figure_or_a_sentence(self, trend: str, rows: int) -> None:
-        series = pd.Series(np.random.default_rng(rows).normal(size=rows))
-        for lags in (None, 0, 1, 2, 3):
-            message = ""
-            try:
-                assert math.isfinite(adf_test(series, lags=lags, trend=trend).statistic)
-            except ValueError as error:
-                message = str(error)
-            assert not message or message.startswith("series ")

@@ -24,15 +24,41 @@ from analytics import (
     adf_test,
     fit_kalman_noise,
     kalman_hedge_ratio,
+    kalman_zscore,
     ols_hedge_ratio,
     rolling_correlation,
     rolling_hedge_ratio,
     spread,
     zscore,
 )
-from indicators import bollinger_bands, ema, sma, vwap
+from arguments import Array
+from baskets import correlation_matrix, pca_factors
+from cointegration import engle_granger, engle_granger_both, half_life, hurst_exponent, johansen
+from features import feature_table
+from indicators import (
+    anchored_vwap,
+    bollinger_bands,
+    ema,
+    order_flow_imbalance,
+    realised_volatility,
+    rolling_vwap,
+    sma,
+    vwap,
+)
 from pair import PairSpec, pair_view
 from resampling import align, resample_bars, ticks_to_bars
+from robust import huber_hedge_ratio, theil_sen_hedge_ratio, tls_hedge_ratio
+from scan import benjamini_hochberg, scan_pairs
+from stationarity import kpss_test, variance_ratio_test
+from tests.test_structure import FLOORS
+from windows import (
+    window_correlation,
+    window_fit,
+    window_mean_deviation,
+    window_score,
+    window_sum,
+    window_weighted_mean,
+)
 
 Frame = pd.DataFrame
 Study = Callable[[Frame], Any]
@@ -44,6 +70,10 @@ CAUSAL: dict[str, Study] = {
     "bollinger_bands": lambda f: bollinger_bands(f["y"], 4),
     "vwap": lambda f: vwap(bars(f, "y")),
     "vwap by session": lambda f: vwap(bars(f, "y"), "5min"),
+    "rolling_vwap": lambda f: rolling_vwap(bars(f, "y"), 4),
+    "anchored_vwap": lambda f: anchored_vwap(bars(f, "y"), "2024-01-01 23:55"),
+    "realised_volatility": lambda f: realised_volatility(f["y"], 4),
+    "order_flow_imbalance": lambda f: order_flow_imbalance(bars(f, "y"), 3),
     "spread": lambda f: spread(f["y"], f["x"], 0.5, f["x"]),
     "zscore": lambda f: zscore(f["y"], 4),
     "rolling_correlation": lambda f: rolling_correlation(f["y"], f["x"], 4),
@@ -53,6 +83,20 @@ CAUSAL: dict[str, Study] = {
     ),
     "kalman_hedge_ratio": lambda f: kalman_hedge_ratio(f["y"], f["x"]),
     "kalman_hedge_ratio through 0": lambda f: kalman_hedge_ratio(f["y"], f["x"], intercept=False),
+    "kalman_zscore": lambda f: kalman_zscore(f["y"], f["x"]),
+    "feature_table": lambda f: feature_table(bars(f, "y"), bars(f, "x"), PairSpec(window=4)),
+    "feature_table kalman": lambda f: feature_table(
+        bars(f, "y"), bars(f, "x"), PairSpec("kalman", 3)
+    ),
+    "feature_table beside labels": lambda f: feature_table(
+        bars(f, "y"), bars(f, "x"), PairSpec("fixed", 3, beta=0.5), horizon=2
+    ).filter(regex="^(?!label_)"),
+    "window_sum": lambda f: window_sum(known(f, "y"), 4),
+    "window_mean_deviation": lambda f: columns(window_mean_deviation(known(f, "y"), 4, 1)),
+    "window_score": lambda f: window_score(known(f, "y"), 4),
+    "window_fit": lambda f: columns(window_fit(known(f, "y"), known(f, "x"), 4)),
+    "window_correlation": lambda f: window_correlation(known(f, "y"), known(f, "x"), 4),
+    "window_weighted_mean": lambda f: window_weighted_mean(known(f, "y"), known(f, "v"), 4),
     "pair_view rolling": lambda f: view(f, PairSpec("rolling", 4, 6)),
     "pair_view kalman": lambda f: view(f, PairSpec("kalman", 4)),
     "pair_view fixed": lambda f: view(f, PairSpec("fixed", 4, beta=0.5)),
@@ -63,22 +107,52 @@ FULL_SAMPLE: dict[str, Study] = {
     "fit_kalman_noise": lambda f: fit_kalman_noise(f["y"], f["x"], iterations=1).delta,
     "zscore full-sample": lambda f: zscore(f["y"]),
     "pair_view ols": lambda f: view(f, PairSpec("ols", 4)),
+    "engle_granger": lambda f: engle_granger(f["y"], f["x"]).statistic,
+    "engle_granger_both": lambda f: engle_granger_both(f["y"], f["x"]).x_on_y.statistic,
+    "johansen": lambda f: johansen(f).trace,
+    "half_life": lambda f: half_life(f["y"]),
+    "hurst_exponent": lambda f: hurst_exponent(f["y"], max_lag=20),
+    "hurst_exponent by rescaled range": lambda f: hurst_exponent(f["y"], max_lag=31, method="rs"),
+    "kpss_test": lambda f: kpss_test(f["y"]).statistic,
+    "variance_ratio_test": lambda f: variance_ratio_test(f["y"]).ratio,
+    "huber_hedge_ratio": lambda f: huber_hedge_ratio(f["y"], f["x"]).beta,
+    "theil_sen_hedge_ratio": lambda f: theil_sen_hedge_ratio(f["y"], f["x"]).beta,
+    "tls_hedge_ratio": lambda f: tls_hedge_ratio(f["y"], f["x"]).beta,
+    "correlation_matrix": lambda f: np.asarray(correlation_matrix(f)).ravel(),
+    "pca_factors": lambda f: np.asarray(pca_factors(f).explained),
+    "scan_pairs": lambda f: np.asarray(scan_pairs(f, min_rows=10)["p_value"]),
+    "benjamini_hochberg": lambda f: benjamini_hochberg(f["y"] / 1e3),
 }
 # A bar or a join is not a row of its input; their own tests hold them to what they promise.
 OF_BARS = {"ticks_to_bars", "resample_bars", "align", "bar_ns"}
 # Shared by the modules, not part of what may be imported from outside.
 HELPERS = {
-    "check_ddof", "check_number", "check_window", "correlation", "frame_values", "full_sample",
-    "kalman_path", "rolling_fit", "rolling_score", "same_index", "series_values",
+    "adf_statistic", "cointegrating_fit", "kalman_path", "least_rows", "log_returns",
+    "mackinnon_critical", "reversion",
 }  # fmt: skip
-MODULES = ("analytics", "indicators", "pair", "resampling")
+MODULES = (
+    "analytics", "baskets", "cointegration", "features", "hedge", "indicators", "kalman", "pair",
+    "resampling", "robust", "scan", "stationarity", "unitroot", "windows",
+)  # fmt: skip
+# Modules of the same floor that compute nothing from a series.
+WITHOUT_STUDIES = {"alerts", "arguments", "bars_csv", "compiled", "feeds", "storage"}
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 
 
 def bars(frame: Frame, leg: str) -> Frame:
     close = frame[leg]
-    columns = {"open": close, "high": close, "low": close, "close": close}
-    return pd.DataFrame({**columns, "volume": frame["v"]}, index=frame.index)
+    prices = {"open": close, "high": close, "low": close, "close": close}
+    flow = {"volume": frame["v"], "taker_buy_volume": frame["v"] / 3}
+    return pd.DataFrame({**prices, **flow}, index=frame.index)
+
+
+def known(frame: Frame, leg: str) -> Array:
+    values = frame[leg].to_numpy()
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def columns(parts: tuple[Array, ...]) -> Array:
+    return np.column_stack(parts)
 
 
 def view(frame: Frame, spec: PairSpec) -> Frame:
@@ -145,6 +219,16 @@ def test_full_sample_means_it(name: str) -> None:
     assert not same(whole[:40] if isinstance(whole, pd.Series | Frame) else whole, part)
 
 
+@pytest.mark.parametrize("name", FULL_SAMPLE)
+def test_full_sample_changes_no_argument_either(name: str) -> None:
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame(rng.normal(0, 1, (60, 3)).cumsum(axis=0) + 50, columns=list("yxv"))
+    frame.index = pd.date_range("2024-01-01", periods=60, freq="1min", tz="UTC")
+    before = frame.copy()
+    FULL_SAMPLE[name](frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
 def test_a_view_that_looks_ahead_says_so() -> None:
     frame = frame_of([(1.0 + n % 3, 2.0 + n % 5, 1.0) for n in range(30)])
     legs = bars(frame, "y"), bars(frame, "x")
@@ -160,6 +244,10 @@ def functions(module: str) -> dict[str, Callable[..., Any]]:
         for name, member in inspect.getmembers(found, inspect.isfunction)
         if member.__module__ == module and not name.startswith("_")
     }
+
+
+def test_every_module_with_studies_is_looked_through() -> None:
+    assert set(MODULES) == FLOORS[1] - WITHOUT_STUDIES
 
 
 @pytest.mark.parametrize("module", MODULES)

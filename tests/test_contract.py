@@ -20,6 +20,15 @@ NAMES = {
         "adf_test": "(series, *, lags=None, trend='c')",
         "rolling_correlation": "(a, b, window)",
     },
+    "cointegration": {
+        "engle_granger": "(y, x, *, lags=None, trend='c')",
+        "johansen": "(frame, *, trend=0, lags=1)",
+        "half_life": "(spread)",
+        "hurst_exponent": "(series, *, max_lag=99, method='std')",
+    },
+    "features": {
+        "feature_table": "(bars_y, bars_x, spec=None, *, horizon=None)",
+    },
     "indicators": {
         "sma": "(close, window)",
         "ema": "(close, span)",

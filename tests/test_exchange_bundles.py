@@ -1,6 +1,5 @@
 """Bundled frames are, byte for byte, the single ones; load at a constant rate."""
 
-
 import numpy as np
 import pytest
 

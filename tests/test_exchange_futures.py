@@ -295,18 +295,18 @@ def test_faults_concern_one_market() -> None:
     async def work(exchange: Exchange) -> None:
         async with connect(exchange, AGG) as ws, connect(exchange, "/ws/btcusdt@trade") as spot:
             first = (await receive(ws, 1))[0]["a"]
-            exchange.usdm_faults.void_ids = Ids(f"{first + 40}-{first + 49}")
-            ids = [e["a"] for e in await receive(ws, 90)]
-            assert set(range(first + 1, first + 101)) - set(ids) == set(
-                range(first + 40, first + 50)
+            exchange.usdm_faults.void_ids = Ids(f"{first + 200}-{first + 209}")
+            ids = [e["a"] for e in await receive(ws, 240)]
+            assert set(range(first + 1, first + 241)) - set(ids) == set(
+                range(first + 200, first + 210)
             )
-            query = {"symbol": "BTCUSDT", "fromId": first + 35, "limit": 20}
+            query = {"symbol": "BTCUSDT", "fromId": first + 195, "limit": 20}
             async with httpx.AsyncClient(base_url=exchange.rest_url) as http:
                 rows = (await http.get("/fapi/v1/aggTrades", params=query)).json()
-                assert [r["a"] - first for r in rows] == [*range(35, 40), *range(50, 55)]
-                exchange.usdm_faults.retention_floor = first + 60
+                assert [r["a"] - first for r in rows] == [*range(195, 200), *range(210, 215)]
+                exchange.usdm_faults.retention_floor = first + 220
                 rows = (await http.get("/fapi/v1/aggTrades", params=query)).json()
-                assert rows[0]["a"] == first + 60
+                assert rows[0]["a"] == first + 220
                 told = (await http.get("/control?market=usdm&drop=1")).json()
                 assert (told["drop"], exchange.faults.drop) == (1.0, 0.0)
                 assert (await http.get("/control?market=nope")).status_code == 400

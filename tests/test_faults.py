@@ -35,6 +35,7 @@ from tests.test_ingest import eventually
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+DAMAGE = ("drop", "duplicate", "reorder", "mangle", "conflict")
 chaos = pytest.mark.chaos
 
 
@@ -144,9 +145,11 @@ def desk(
         active = Desk(store, exchange, **options)
         try:
             yield active
-            for name in ("drop", "duplicate", "reorder", "mangle", "conflict"):
+            troubled = [n for n in DAMAGE if getattr(exchange.faults, n)]
+            for name in troubled:
                 setattr(exchange.faults, name, 0.0)
-            time.sleep(0.3)
+            if troubled:
+                active.flowing()  # a frame lost just now shows with the next one
             active.settled()
         finally:
             active.stop()
@@ -330,9 +333,9 @@ def test_damaged_frames(store: PostgresStore, kind: str) -> None:
     """The connection survives, what cannot be read is kept aside, and the hole is repaired."""
     with desk(store, Faults(mangle=0.03, mangle_as=kind, seed=SEED)) as d:
         d.flowing(400)
-        assert d.daemon.streams[0].reconnects == 0
         if kind not in ("number", "binary", "unknown", "missing_m"):
-            assert d.count("SELECT count(*) FROM quarantine") > 0
+            eventually(lambda: d.count("SELECT count(*) FROM quarantine"), "kept aside")
+        assert d.daemon.streams[0].reconnects == 0
 
 
 def test_odd_messages(store: PostgresStore) -> None:
@@ -342,8 +345,8 @@ def test_odd_messages(store: PostgresStore) -> None:
                      "error_wrapped", "other_symbol", "binary", "huge"):  # fmt: skip
             d.exchange.faults.do(f"inject:{kind}")
         d.flowing(300)
+        eventually(lambda: d.count("SELECT count(*) FROM quarantine") >= 6, "kept aside")
         assert d.daemon.streams[0].reconnects == 0
-        assert d.count("SELECT count(*) FROM quarantine") >= 6
 
 
 def test_ids_that_never_were_end_as_void(store: PostgresStore) -> None:
@@ -424,8 +427,8 @@ def test_hours_of_silence_are_no_gap(store: PostgresStore) -> None:
         d.daemon.streams[0].renew()
         time.sleep(5)
         assert {f.state for f in read_feeds(store.engine, "binance")} == {"quiet"}
-        if d.count() == 0:
-            pytest.skip("no trade fell into this minute: nothing to compare")
+        if not all(store.known_ids("binance", symbol) for symbol in SYMBOLS):
+            pytest.skip("no trade of a symbol fell into this minute: nothing to compare")
 
 
 # -- repair
@@ -574,6 +577,7 @@ def test_usdm_beside_spot(store: PostgresStore) -> None:
                 "aggregates",
             )
             spot.exchange.usdm_faults.do("abort")
+            spot.exchange.usdm_faults.drop = 0.0
             spot.flowing(300)
             futures.settled()
         finally:

@@ -11,8 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indicators import Array, Moments, bollinger_bands, ema, sma, vwap
+from arguments import Array
+from indicators import (
+    anchored_vwap,
+    bollinger_bands,
+    ema,
+    order_flow_imbalance,
+    realised_volatility,
+    rolling_vwap,
+    sma,
+    vwap,
+)
 from tests.reference import published, reference_csv, reference_json
+from windows import window_mean_deviation, window_score
 
 
 def exact_windows(values: Array, window: int) -> npt.NDArray[np.longdouble]:
@@ -63,6 +74,10 @@ class TestPublished:
         ours = [vwap(bars.iloc[max(0, end - 14) : end]).iloc[-1] for end in range(1, len(bars) + 1)]
         error = np.abs(np.array(ours) - sheet["vwap"].to_numpy()).max()
         assert error == published("stockcharts_bollinger_vwap14", "vwap14_maxerr")
+        full = rolling_vwap(bars, 14)
+        assert full.isna().tolist() == [row < 13 for row in range(len(bars))]
+        error = (full - sheet["vwap"]).abs().max()
+        assert error == published("stockcharts_bollinger_vwap14", "vwap14_maxerr")
 
 
 class TestWindows:
@@ -71,26 +86,24 @@ class TestWindows:
         """Two-pass long double: deviation within 1e-12 relative, mean within an ulp of price."""
         steps = np.random.default_rng(window).normal(0, 0.01, 1_000_000)
         values = 1e5 + steps.cumsum()
-        moments = Moments(values, window)
+        means, deviations = window_mean_deviation(values, window, 1)
         tail = exact_windows(values[-20_000:], window)
         count = len(tail)
-        deviation = moments.deviation(1)[-count:]
         mean = tail.mean(axis=1)
-        np.testing.assert_allclose(deviation, tail.std(axis=1, ddof=1), rtol=1e-12)
-        np.testing.assert_allclose(moments.mean[-count:], mean.astype(float), rtol=3e-16)
+        np.testing.assert_allclose(deviations[-count:], tail.std(axis=1, ddof=1), rtol=1e-12)
+        np.testing.assert_allclose(means[-count:], mean.astype(float), rtol=3e-16)
         score = (tail[:, -1] - mean) / tail.std(axis=1, ddof=1)
-        np.testing.assert_allclose(moments.offset[-count:] / deviation, score, rtol=0, atol=1e-11)
+        ours = window_score(values, window)[-count:]
+        np.testing.assert_allclose(ours, score, rtol=0, atol=1e-11)
 
     def test_an_outlier_leaves_no_trace(self) -> None:
         values = np.random.default_rng(5).normal(0, 1e-3, 500) + 100.0
         marred = values.copy()
         marred[250] = 1e15
-        clean, dirty = Moments(values, 20), Moments(marred, 20)
+        clean, dirty = (window_mean_deviation(v, 20, 1) for v in (values, marred))
         outside = np.r_[19:250, 270:500]
-        np.testing.assert_allclose(
-            dirty.deviation(1)[outside], clean.deviation(1)[outside], rtol=1e-12
-        )
-        assert np.array_equal(dirty.mean[outside], clean.mean[outside])
+        np.testing.assert_allclose(dirty[1][outside], clean[1][outside], rtol=1e-12)
+        assert np.array_equal(dirty[0][outside], clean[0][outside])
 
     @given(
         st.lists(st.sampled_from([0.1, 0.2, 61837.63, np.nan, np.inf]), max_size=60),
@@ -230,3 +243,125 @@ class TestVwap:
             vwap(bars.drop(columns="volume"))
         with pytest.raises(ValueError, match="in order of time"):
             vwap(self.bars("2024-01-01", [9.0, 8.0], [1.0, 1.0])[::-1], "1D")
+
+
+def traded(rows: int = 120, seed: int = 0) -> pd.DataFrame:
+    """Minute bars with volumes of both sides, some without a trade."""
+    rng = np.random.default_rng(seed)
+    close = 6e4 + rng.normal(0, 5, rows).cumsum()
+    volume = rng.exponential(3, rows) * (rng.random(rows) > 0.1)
+    bars = {
+        "high": close + 2,
+        "low": close - 2,
+        "close": close,
+        "volume": volume,
+        "taker_buy_volume": volume * rng.random(rows),
+    }
+    index = pd.date_range("2024-01-01 23:00", periods=rows, freq="1min", tz="UTC", name="ts")
+    return pd.DataFrame(bars, index=index)
+
+
+class TestRollingVwap:
+    def test_every_window_by_itself(self) -> None:
+        bars = traded()
+        bars.iloc[40, 1] = np.nan
+        ours = rolling_vwap(bars, 9)
+        for row in range(len(bars)):
+            part = bars[max(0, row - 8) : row + 1]
+            if row < 8 or part.isna().any(axis=None):
+                assert np.isnan(ours.iloc[row])
+            else:
+                expected = np.average(part["close"], weights=part["volume"])
+                assert ours.iloc[row] == pytest.approx(expected, rel=1e-14)
+        assert ours.name == "vwap"
+
+    def test_no_trade_no_price(self) -> None:
+        bars = traded(10).assign(volume=[0, 0, 0, 1, 0, 0, 0, 0, 2, 0])
+        assert rolling_vwap(bars, 3).isna().tolist() == [
+            *[True] * 3, *[False] * 3, *[True] * 2, *[False] * 2,
+        ]  # fmt: skip
+
+    def test_refusals(self) -> None:
+        with pytest.raises(ValueError, match="window=0"):
+            rolling_vwap(traded(), 0)
+        with pytest.raises(ValueError, match=r"volume.* -1 at row 0"):
+            rolling_vwap(traded().assign(volume=-1.0), 3)
+
+
+class TestAnchoredVwap:
+    def test_begins_at_the_anchor(self) -> None:
+        bars = traded()
+        for anchor in ("2024-01-01 23:30", pd.Timestamp("2024-01-01 23:29:30", tz="UTC"),
+                       pd.Timestamp("2024-01-02 08:30", tz="Asia/Tokyo")):  # fmt: skip
+            ours = anchored_vwap(bars, anchor)
+            assert ours[:30].isna().all()
+            pd.testing.assert_series_equal(ours[30:], vwap(bars[30:]), check_freq=False)
+
+    def test_before_and_behind_the_bars(self) -> None:
+        bars = traded()
+        pd.testing.assert_series_equal(anchored_vwap(bars, "2020-01-01"), vwap(bars))
+        assert anchored_vwap(bars, "2030-01-01").isna().all()
+
+    @pytest.mark.parametrize("anchor", ["soon", None, pd.NaT])
+    def test_refusals(self, anchor: Any) -> None:
+        with pytest.raises(ValueError, match="anchor="):
+            anchored_vwap(traded(), anchor)
+        with pytest.raises(ValueError, match="in order of time"):
+            anchored_vwap(traded()[::-1], "2024-01-01")
+
+
+class TestRealisedVolatility:
+    def test_by_its_definition(self) -> None:
+        close = traded()["close"]
+        ours = realised_volatility(close, 10)
+        returns = np.log(close).diff()
+        expected = returns.pow(2).rolling(10).sum().pow(0.5)
+        assert ours.isna().tolist() == expected.isna().tolist() == [k < 10 for k in range(120)]
+        np.testing.assert_allclose(ours, expected, rtol=1e-8)
+        year = realised_volatility(close, 10, bars_per_year=525_600)
+        np.testing.assert_allclose(year, ours * (52_560**0.5), rtol=1e-12)
+        assert ours.name == "close"
+
+    def test_holes_and_flat_prices(self) -> None:
+        close = pd.Series([5.0, 5.0, 5.0, np.nan, 5.0, 5.0, -1.0, 6.0, 7.0, 8.0])
+        ours = realised_volatility(close, 2)
+        assert ours.isna().tolist() == [True, True, False, *[True] * 6, False]
+        assert ours[2] == 0.0
+        assert realised_volatility(close[:1], 2).isna().all()
+        assert realised_volatility(close[:0], 2).empty
+
+    def test_refusals(self) -> None:
+        close = traded()["close"]
+        with pytest.raises(ValueError, match="window=0"):
+            realised_volatility(close, 0)
+        for years in (0, -1, np.inf, "1"):
+            with pytest.raises(ValueError, match="bars_per_year="):
+                realised_volatility(close, 2, bars_per_year=years)  # type: ignore[arg-type]
+
+
+class TestOrderFlow:
+    def test_by_its_definition(self) -> None:
+        bars = traded()
+        ours = order_flow_imbalance(bars, 7)
+        sums = bars[["volume", "taker_buy_volume"]].rolling(7).sum()
+        sold = sums["volume"] - sums["taker_buy_volume"]
+        np.testing.assert_allclose(
+            ours, (sums["taker_buy_volume"] - sold) / sums["volume"], atol=1e-9
+        )
+        assert ours.abs().max() <= 1
+
+    def test_one_sided_and_silent_bars(self) -> None:
+        bars = pd.DataFrame(
+            {"volume": [2.0, 2.0, 0.0, np.nan, 1.0], "taker_buy_volume": [2.0, 0.0, 0.0, 1.0, 0.5]}
+        )
+        ours = order_flow_imbalance(bars)
+        assert ours[[0, 1, 4]].tolist() == [1.0, -1.0, 0.0]
+        assert ours[[2, 3]].isna().all()
+        assert order_flow_imbalance(bars, 2).isna().tolist() == [True, False, False, True, True]
+
+    def test_refusals(self) -> None:
+        bars = traded()
+        with pytest.raises(ValueError, match="at most the volume"):
+            order_flow_imbalance(bars.assign(taker_buy_volume=bars["volume"] + 1))
+        with pytest.raises(ValueError, match="no column 'taker_buy_volume'"):
+            order_flow_imbalance(bars.drop(columns="taker_buy_volume"))

@@ -154,6 +154,9 @@ class TestTicks:
         [
             ({"price": [1.0, np.nan]}, r"price.* nan at row 1 \(2024-01-01 00:00:01"),
             ({"price": [np.inf, 1.0]}, r"price.* inf at row 0"),
+            ({"price": [np.inf, 1.0], "size": [0.0, 1.0]}, r"price.* inf at row 0"),
+            ({"price": [np.nan, 1.0], "size": [0.0, 1.0]}, r"price.* nan at row 0"),
+            ({"size": [1.0, np.inf]}, r"size.* inf at row 1"),
             ({"price": [1.0, 0.0]}, r"price.* 0 at row 1"),
             ({"price": [1.0, -2.0]}, r"price.* -2 at row 1.* above 0"),
             ({"size": [1.0, -1.0]}, r"size.* -1 at row 1.* 0 or more"),

@@ -64,6 +64,8 @@ def main(requirements: str) -> None:
     else:
         step(f"installing {requirements} (a minute or two)",
              [python, "-m", "pip", "install", "--quiet", "-r", requirements])  # fmt: skip
+    step("compiling the numerical kernels (once, half a minute)",
+         [python, "-c", "from compiled import warm_up; warm_up()"])  # fmt: skip
 
 
 if __name__ == "__main__":

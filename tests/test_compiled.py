@@ -1,0 +1,87 @@
+"""Kernels are compiled once, for read-only and writable arrays alike, with or without a cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import compiled
+from compiled import INT, VECTOR, warm_up
+from windows import window_score
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = """
+import numpy as np, windows, compiled
+compiled.warm_up()
+print(windows.window_sum(np.arange(5.0), 2)[-1])
+"""
+
+
+def test_everything_is_compiled_before_the_first_figure() -> None:
+    assert warm_up() >= 12
+    start = time.perf_counter()
+    assert warm_up() >= 12
+    assert time.perf_counter() - start < 0.01
+
+
+def test_every_module_with_kernels_is_warmed_up() -> None:
+    found = {path.stem for path in ROOT.glob("*.py") if "\n@compiled(" in path.read_text()}
+    assert found == set(compiled._WITH_KERNELS)
+
+
+def test_read_only_arrays_need_no_code_of_their_own() -> None:
+    values = np.random.default_rng(0).normal(size=100)
+    frozen = values.copy()
+    frozen.setflags(write=False)
+    start = time.perf_counter()
+    assert np.array_equal(window_score(values, 5), window_score(frozen, 5), equal_nan=True)
+    assert time.perf_counter() - start < 0.2
+
+
+def test_other_types_are_refused_not_compiled() -> None:
+    with pytest.raises(TypeError):
+        window_score(np.arange(10), 5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no locator"), OSError("disk full")])
+def test_a_cache_that_cannot_be_written_is_done_without(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = compiled.njit, []
+
+    def njit(**options: object) -> object:
+        asked.append(options["cache"])
+        if options["cache"]:
+            raise error
+        return real(**options)
+
+    monkeypatch.setattr(compiled, "njit", njit)
+    monkeypatch.setattr(compiled, "_KERNELS", [])
+    kernel = compiled.compiled(VECTOR, INT)(lambda values, times: values.sum() * times)
+    assert kernel(np.ones(4), 2) == 8.0
+    assert asked == [True, False]
+
+
+def test_the_cache_is_where_it_is_asked_for(tmp_path: Path) -> None:
+    """A second process finds the machine code of the first."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        assert done.stdout.strip() == "7.0"
+        made = sorted(tmp_path.rglob("*.nbc"))
+        assert made
+    assert len(made) == len({path.name for path in made})

@@ -1,0 +1,175 @@
+"""The market scan: each row is what the functions for one pair give, and chance is paid for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+
+from analytics import ols_hedge_ratio, spread
+from baskets import correlation_matrix
+from cointegration import engle_granger, half_life
+from scan import SCAN_COLUMNS, benjamini_hochberg, scan_pairs
+
+
+def universe(rows: int = 300, symbols: int = 5, seed: int = 0) -> pd.DataFrame:
+    """A market factor; S0 and S1 are bound to each other, the others wander."""
+    rng = np.random.default_rng(seed)
+    logs = np.outer(rng.normal(0, 1e-3, rows).cumsum(), np.ones(symbols))
+    logs = logs + rng.normal(0, 1e-3, (rows, symbols)).cumsum(axis=0)
+    logs[:, 1] = logs[:, 0] + rng.normal(0, 1e-3, rows)
+    index = pd.date_range("2024-01-01", periods=rows, freq="1min", tz="UTC", name="ts")
+    prices = np.exp(logs) * 10.0 ** np.arange(-2, symbols - 2)
+    return pd.DataFrame(prices, index=index, columns=[f"S{k}" for k in range(symbols)])
+
+
+class TestScan:
+    @pytest.mark.parametrize("trend", ["n", "c", "ct"])
+    @pytest.mark.parametrize("lags", [None, 2])
+    def test_every_row_is_what_the_pair_functions_give(self, trend: str, lags: int | None) -> None:
+        table = universe()
+        found = scan_pairs(table, lags=lags, trend=trend)
+        assert tuple(found.columns) == SCAN_COLUMNS
+        assert len(found) == 5 * 4
+        returns = correlation_matrix(table)
+        for row in found.to_dict("records"):
+            y, x = table[row["y"]], table[row["x"]]
+            test = engle_granger(y, x, lags=lags, trend=trend)
+            assert row["statistic"] == test.statistic
+            assert row["p_value"] == test.p_value
+            assert (row["beta"], row["intercept"]) == (test.beta, test.intercept)
+            assert (row["lags"], row["rows"], row["reason"]) == (test.lags, 300, "")
+            assert row["correlation"] == pytest.approx(returns.loc[row["y"], row["x"]], abs=1e-12)
+            if trend == "c":
+                fit = ols_hedge_ratio(y, x)
+                assert row["beta"] == pytest.approx(fit.beta, rel=1e-12)
+                assert row["r_squared"] == pytest.approx(fit.r_squared, rel=1e-9)
+                error = spread(y, x, test.beta, test.intercept)
+                assert row["half_life"] == pytest.approx(half_life(error), rel=1e-6)
+
+    def test_the_bound_pair_is_found_first(self) -> None:
+        found = scan_pairs(universe(1000), prices="log")
+        assert {found["y"][0], found["x"][0]} == {"S0", "S1"}
+        assert found["beta"][0] == pytest.approx(1, abs=0.1)
+        assert found["p_adjusted"][0] < 1e-6
+        assert found["p_value"].is_monotonic_increasing
+        expected = multipletests(found["p_value"], method="fdr_bh")[1]
+        np.testing.assert_allclose(found["p_adjusted"], expected, rtol=1e-12)
+
+    def test_symbols_with_holes_use_their_common_rows(self) -> None:
+        table = universe()
+        table.iloc[:40, 0] = np.nan  # listed later
+        table.iloc[250:, 1] = np.nan  # delisted
+        table.iloc[100, 2] = np.inf
+        before = table.copy()
+        found = scan_pairs(table).set_index(["y", "x"])
+        pd.testing.assert_frame_equal(table, before)
+        both = table[["S0", "S1"]].dropna()
+        row = found.loc[("S0", "S1")]
+        assert row["rows"] == len(both) == 210
+        assert row["statistic"] == engle_granger(both["S0"], both["S1"]).statistic
+        assert found.loc[("S3", "S2"), "rows"] == 299
+        assert found.loc[("S3", "S4"), "rows"] == 300
+
+    def test_what_cannot_be_tested_says_why(self) -> None:
+        table = universe().assign(flat=3.0, double=lambda t: 2 * t["S3"], new=np.nan)
+        table.loc[table.index[-20:], "new"] = table["S4"][-20:] + 1
+        found = scan_pairs(table).set_index(["y", "x"])
+        assert found.loc[("flat", "S0"), "reason"] == "y never changes"
+        assert found.loc[("S0", "flat"), "reason"] == "x never changes"
+        assert found.loc[("new", "S0"), "reason"] == "20 common rows, 100 needed"
+        assert "since y is a function of x" in found.loc[("S3", "double"), "reason"]
+        untested = found[found["reason"] != ""]
+        assert untested[["beta", "statistic", "p_value", "p_adjusted"]].isna().all(axis=None)
+        good = found[found["reason"] == ""]
+        assert good[["statistic", "p_adjusted"]].notna().all(axis=None)
+        alone = scan_pairs(universe()).set_index(["y", "x"])
+        assert found.loc[("S0", "S1"), "p_value"] == alone.loc[("S0", "S1"), "p_value"]
+
+    def test_chance_is_paid_for(self) -> None:
+        """40 unrelated walks: raw p-values find some 5 % of 1,560 tests, corrected ones none."""
+        walks = np.random.default_rng(3).normal(0, 1e-3, (400, 40)).cumsum(axis=0)
+        found = scan_pairs(pd.DataFrame(np.exp(walks)), lags=0)
+        assert (found["p_value"] < 0.05).sum() > 30
+        assert (found["p_adjusted"] < 0.05).sum() == 0
+
+    def test_progress_is_told_and_may_stop_it(self) -> None:
+        told: list[tuple[int, int]] = []
+        scan_pairs(universe(120), progress=lambda done, pairs: told.append((done, pairs)))
+        assert told == [(k, 10) for k in range(1, 11)]
+
+        class Stop(Exception):  # noqa: N818
+            pass
+
+        def stop(done: int, pairs: int) -> None:
+            if done == 3:
+                raise Stop
+
+        with pytest.raises(Stop):
+            scan_pairs(universe(120), progress=stop)
+
+    def test_a_market_within_its_time(self) -> None:
+        """20 symbols × 10,000 bars; 100 symbols are 26 times as many pairs, 30 s the limit."""
+        table = universe(10_000, 20)
+        scan_pairs(table.iloc[:200, :3])
+        start = time.perf_counter()
+        found = scan_pairs(table)
+        assert len(found) == 380
+        assert time.perf_counter() - start < 30 / 26 * 3  # three times over, for a busy machine
+
+    def test_refusals(self) -> None:
+        table = universe(120)
+        below = table.copy()
+        below.iloc[5, 2] = 0.0
+        cases: list[tuple[Any, dict[str, Any], str]] = [
+            (table[["S0"]], {}, "closes has 1 columns"),
+            (table[::-1], {}, "out of order"),
+            (pd.concat([table, table[-1:]]), {}, "row Timestamp.* more than once"),
+            (pd.concat([table, table[["S0"]]], axis=1), {}, "column 'S0' more than once"),
+            (below, {}, r"closes\['S2'\] is 0 at row 5"),
+            (table.assign(S0="a"), {}, r"closes\['S0'\] has dtype"),
+            (table, {"trend": "ctt"}, "trend="),
+            (table, {"prices": "returns"}, "prices="),
+            (table, {"lags": -1}, "lags=-1"),
+            (table, {"min_rows": 5}, "min_rows=5"),
+            ([1], {}, "closes is a list"),
+        ]
+        for frame, options, message in cases:
+            with pytest.raises(ValueError, match=message):
+                scan_pairs(frame, **options)
+
+
+class TestBenjaminiHochberg:
+    def test_the_published_example(self) -> None:
+        """Benjamini and Hochberg (1995), section 3.2: 15 p-values, 4 pass at 0.05."""
+        values = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459,
+                  0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]  # fmt: skip
+        found = benjamini_hochberg(pd.Series(values))
+        assert (found <= 0.05).sum() == 4
+        assert found[3] == pytest.approx(0.0095 * 15 / 4)
+
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+    @settings(max_examples=60, deadline=None)
+    def test_statsmodels_agrees(self, values: list[float]) -> None:
+        ours = benjamini_hochberg(pd.Series(values))
+        theirs = multipletests(values, method="fdr_bh")[1]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-300)
+
+    def test_a_missing_value_is_no_test(self) -> None:
+        found = benjamini_hochberg(pd.Series([0.01, np.nan, 0.02], name="p"))
+        assert found.isna().tolist() == [False, True, False]
+        assert found[0] == pytest.approx(0.02)
+        assert found.name == "p"
+        assert benjamini_hochberg(pd.Series([], dtype=float)).empty
+
+    def test_refusals(self) -> None:
+        with pytest.raises(ValueError, match=r"p_values is 1\.5 at row 1"):
+            benjamini_hochberg(pd.Series([0.5, 1.5]))
+        with pytest.raises(ValueError, match="p_values is a list"):
+            benjamini_hochberg([0.5])  # type: ignore[arg-type]
