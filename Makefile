@@ -12,11 +12,11 @@ help:  ## what can be made
 
 install: $(VENV)/.installed  ## make .venv and install the application
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt constraints.txt
 	@$(PYTHON) tools/install.py requirements.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements.txt requirements-dev.txt
+$(VENV)/.installed-dev: requirements.txt constraints.txt requirements-dev.txt
 	@$(PYTHON) tools/install.py requirements-dev.txt
 	@touch $@ $(VENV)/.installed
 
@@ -48,4 +48,5 @@ bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
 	@$(BIN)/python -m benchmarks.market_scan
 
 chaos: $(VENV)/.installed-dev  ## every fault scenario and 100 random kills; repeat with CHAOS_SEED=
-	@$(BIN)/python -m pytest -m "chaos or not chaos" tests/test_faults.py tests/test_kills.py
+	@$(BIN)/python -m pytest -m "chaos or not chaos" \
+		tests/test_faults.py tests/test_kills.py tests/test_ingest.py

@@ -257,6 +257,17 @@ def test_a_connection_that_is_cut_every_few_frames(store: PostgresStore) -> None
 
 
 @chaos
+def test_the_exchanges_limit_of_attempts_is_never_met(store: PostgresStore) -> None:
+    """300 attempts in 5 minutes, scaled to 10 in 10 s, on a connection that is cut at once."""
+    limits = Limits(attempts=10, attempts_window_s=10.0)
+    with desk(store, Faults(close_every_frames=50), limits=limits) as d:
+        time.sleep(15)
+        assert not any("429" in f.detail for f in read_feeds(store.engine, "binance"))
+        d.exchange.faults.close_every_frames = 0
+        d.flowing()
+
+
+@chaos
 def test_a_name_that_does_not_resolve_and_then_does(store: PostgresStore) -> None:
     with desk(store) as d:
         d.flowing()

@@ -202,6 +202,24 @@ def test_killed_at_random_and_restarted_it_misses_nothing(
     assert audit(store)["ok"]
 
 
+@pytest.mark.chaos
+def test_the_real_capture_through_a_line_that_keeps_breaking(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    """Cut every 700 frames, within the 735 trades of one millisecond too; pages of REST end there
+    as well. By id, nothing of it matters."""
+    options = ("--replay", *captures(), "--speed", "100", "--start-on-subscribe",
+               "--fault", "close_every_frames=700")  # fmt: skip
+    with exchange(*options) as addresses, daemon(database_url, addresses, tmp_path / "log"):
+        eventually(lambda: count(store) >= 34_419, "all trades", 180)
+        eventually(
+            lambda: count(store, "SELECT count(*) FROM v_gaps WHERE state = 'open'") == 0,
+            "no open gap",
+        )
+    assert_ground_truth(store)
+    assert audit(store)["ok"]
+
+
 def test_first_start_gives_history_and_whole_bars(
     store: PostgresStore, database_url: str, tmp_path: Path
 ) -> None:
