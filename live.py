@@ -1,8 +1,8 @@
-"""Live bars of a pair for the page: a bounded tape, a cursor, a lock. No Streamlit in it.
+"""Live bars of some instruments for the page: a bounded tape, a cursor, a lock. No Streamlit in it.
 
-All sessions that look at the same pair share one `LivePair`. It asks the database at most once
-per interval, however many tabs are open, and only for what is new. When the database is away it
-keeps what it has and says since when.
+All sessions that look at the same instruments share one `LiveBars`. It asks the database at most
+once per interval, however many tabs are open, and only for what is new. When the database is away
+it keeps what it has and says since when.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import pandas as pd
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from market import bar_seconds
+from market import Instrument, bar_seconds
 from resampling import resample_bars
 from storage.queries import FeedStatus, newest_bar, read_bars, read_feeds
 
-KEEP_BARS = 3600  # of the length shown, per leg
+KEEP_BARS = 9000  # of the length shown, per leg: 30 days of 5 min, 2.5 h of 1 s
 KEEP_STORED = 60_000  # of the stored length they are made from
 GRACE_S = 1.5  # a bar without a later trade counts as closed this long after its end
 DATABASE_ERRORS = (SQLAlchemyError, OSError)
@@ -29,12 +29,16 @@ DATABASE_ERRORS = (SQLAlchemyError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One symbol's bars: the closed ones, and the one still forming (None between bars)."""
+    """One instrument's bars: the closed ones, and the one still forming (None between bars)."""
 
-    symbol: str
+    instrument: Instrument
     closed: pd.DataFrame
     forming: pd.Series[float] | None
     feed: FeedStatus | None
+
+    @property
+    def symbol(self) -> str:
+        return self.instrument.symbol
 
     @property
     def last_price(self) -> float:
@@ -43,18 +47,42 @@ class Leg:
             return float(self.forming["close"])
         return float(self.closed["close"].iloc[-1]) if len(self.closed) else float("nan")
 
+    @property
+    def version(self) -> tuple[object, ...]:
+        """Changes when, and only when, a closed bar is new or another one."""
+        newest = self.closed.index[-1] if len(self.closed) else None
+        return (self.instrument, len(self.closed), newest, self.feed.revision if self.feed else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is known at one moment. `error` is None, or why the database does not answer;
     `polled_at` is the monotonic time of the last good answer, 0 before the first."""
 
-    y: Leg
-    x: Leg
-    venue: str
+    legs: tuple[Leg, ...]
     bar: str
     polled_at: float
     error: str | None = None
+
+    @property
+    def y(self) -> Leg:
+        """The leg explained: the first."""
+        return self.legs[0]
+
+    @property
+    def x(self) -> Leg:
+        """The leg that explains: the second."""
+        return self.legs[1]
+
+    @property
+    def venues(self) -> tuple[str, ...]:
+        """The venues of the legs, each once, in their order."""
+        return tuple(dict.fromkeys(leg.instrument.venue for leg in self.legs))
+
+    @property
+    def live(self) -> bool:
+        """Whether these are bars of a market that goes on, rather than of a file."""
+        return "upload" not in self.venues
 
     @property
     def age_s(self) -> float:
@@ -63,19 +91,16 @@ class Snapshot:
 
     @property
     def closed_until(self) -> tuple[object, ...]:
-        """Changes when, and only when, a closed bar of either leg is new or another one."""
-        return tuple(
-            (len(leg.closed), leg.closed.index[-1] if len(leg.closed) else None,
-             leg.feed.revision if leg.feed else 0)
-            for leg in (self.y, self.x)
-        )  # fmt: skip
+        """Changes when, and only when, a closed bar of a leg is new or another one."""
+        return tuple(leg.version for leg in self.legs)
 
 
 @dataclass(slots=True)
 class _Tape:
-    """Stored bars of one symbol, newest last, and the feed's revision they were read at."""
+    """Stored bars of one instrument, newest last, and the feed's revision they were read at."""
 
-    symbol: str
+    instrument: Instrument
+    base_s: int
     bars: pd.DataFrame
     revision: int = -1
 
@@ -90,25 +115,35 @@ def base_bar_s(bar: str, stored: list[int] | None = None) -> int:
 
 
 @dataclass
-class LivePair:
-    """The bars of two symbols of one venue at one length, kept up to date by `poll`."""
+class LiveBars:
+    """The bars of some instruments at one length, kept up to date by `poll`.
+
+    `bases`: the stored length, in seconds, that each one's bars are made from. A file beside a
+    live market is history: all legs then end with the first of them to end, and none is polled
+    for more than that.
+    """
 
     engine: Engine
-    venue: str
-    symbols: tuple[str, str]
+    instruments: tuple[Instrument, ...]
     bar: str
-    base_s: int
+    bases: tuple[int, ...]
+    clock: Callable[[], float] = time.monotonic
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _snapshot: Snapshot | None = None
     _tried_at: float = float("-inf")
-    clock: Callable[[], float] = time.monotonic
+    _until: datetime | None = None
 
     def __post_init__(self) -> None:
         empty = pd.DataFrame(columns=["open", "high", "low", "close", "volume"], dtype=float)
         empty.index = pd.DatetimeIndex([], tz="UTC", name="ts")
-        self._tapes = [_Tape(symbol, empty) for symbol in self.symbols]
-        legs = [Leg(symbol, empty, None, None) for symbol in self.symbols]
-        self._empty = Snapshot(legs[0], legs[1], self.venue, self.bar, 0.0)
+        self._tapes = [
+            _Tape(instrument, base, empty)
+            for instrument, base in zip(self.instruments, self.bases, strict=True)
+        ]
+        legs = tuple(Leg(instrument, empty, None, None) for instrument in self.instruments)
+        self._empty = Snapshot(legs, self.bar, 0.0)
+        files = [instrument.venue == "upload" for instrument in self.instruments]
+        self._mixed = any(files) and not all(files)
 
     def poll(self, min_interval_s: float) -> Snapshot:
         """The newest state, asked for at most once per `min_interval_s` over all callers.
@@ -128,62 +163,88 @@ class LivePair:
             return self._snapshot
 
     def _read(self) -> Snapshot:
-        feeds = {feed.symbol: feed for feed in read_feeds(self.engine, self.venue)}
-        legs = [self._leg(tape, feeds.get(tape.symbol)) for tape in self._tapes]
-        return Snapshot(legs[0], legs[1], self.venue, self.bar, self.clock())
+        if self._mixed:
+            self._end_together()
+        feeds = {
+            Instrument(venue, feed.symbol): feed
+            for venue in dict.fromkeys(i.venue for i in self.instruments)
+            if venue != "upload"
+            for feed in read_feeds(self.engine, venue)
+        }
+        legs = tuple(self._leg(tape, feeds.get(tape.instrument)) for tape in self._tapes)
+        return Snapshot(legs, self.bar, self.clock())
+
+    def _end_together(self) -> None:
+        """Let every tape end where the first instrument to end does."""
+        ends = [
+            newest + timedelta(seconds=tape.base_s)
+            for tape in self._tapes
+            if (newest := newest_bar(self.engine, *tape.instrument, tape.base_s)) is not None
+        ]
+        until = min(ends) if ends else None
+        if until != self._until:
+            self._until = until
+            for tape in self._tapes:
+                tape.revision = -1
 
     def _leg(self, tape: _Tape, feed: FeedStatus | None) -> Leg:
         self._advance(tape, feed)
         bars = tape.bars
         if bars.empty:
-            return Leg(tape.symbol, bars, None, feed)
-        if bar_seconds(self.bar) != self.base_s:
+            return Leg(tape.instrument, bars, None, feed)
+        if bar_seconds(self.bar) != tape.base_s:
             bars = resample_bars(bars, self.bar)
             # The oldest one may lack its beginning: the tape was cut at a stored bar.
             bars = bars.iloc[1:] if len(bars) > 1 else bars
         bars = bars.tail(KEEP_BARS)
         if is_closed(bars.index[-1], bar_seconds(self.bar), feed):
-            return Leg(tape.symbol, bars, None, feed)
-        return Leg(tape.symbol, bars.iloc[:-1], bars.iloc[-1], feed)
+            return Leg(tape.instrument, bars, None, feed)
+        return Leg(tape.instrument, bars.iloc[:-1], bars.iloc[-1], feed)
 
     def _advance(self, tape: _Tape, feed: FeedStatus | None) -> None:
         """Read the bars from the newest known one on; all of them after a change behind it."""
         revision = feed.revision if feed else 0
+        span = self._span_s(tape)
         if tape.bars.empty or revision != tape.revision:
-            newest = newest_bar(self.engine, self.venue, tape.symbol, self.base_s)
-            if newest is None:
-                return
-            start = newest - timedelta(seconds=self._span_s())
-            tape.bars = read_bars(self.engine, self.venue, tape.symbol, self.base_s, start)
-        else:
+            end = self._until
+            if end is None:
+                newest = newest_bar(self.engine, *tape.instrument, tape.base_s)
+                if newest is None:
+                    return
+                start = newest - timedelta(seconds=span)
+            else:
+                start = end - timedelta(seconds=span)
+            tape.bars = read_bars(self.engine, *tape.instrument, tape.base_s, start, end)
+        elif self._until is None:
             last: datetime = tape.bars.index[-1]
-            new = read_bars(self.engine, self.venue, tape.symbol, self.base_s, last)
+            new = read_bars(self.engine, *tape.instrument, tape.base_s, last)
             tape.bars = pd.concat([tape.bars.iloc[:-1], new])
-        tape.bars = tape.bars.tail(self._span_s() // self.base_s)
+        tape.bars = tape.bars.tail(span // tape.base_s)
         tape.revision = revision
 
-    def _span_s(self) -> int:
-        return min(KEEP_BARS * bar_seconds(self.bar), KEEP_STORED * self.base_s)
+    def _span_s(self, tape: _Tape) -> int:
+        return min(KEEP_BARS * bar_seconds(self.bar), KEEP_STORED * tape.base_s)
 
 
 def stored_bars(
-    engine: Engine, venue: str, symbol: str, bar: str, base_s: int, span_s: float | None
+    engine: Engine, instrument: Instrument, bar: str, base_s: int, span_s: float | None
 ) -> pd.DataFrame:
     """Closed bars of the last `span_s` seconds before the newest one, None: all that are stored.
 
     For exports: read anew from the database, however long. Raises as the database does.
     """
-    newest = newest_bar(engine, venue, symbol, base_s)
+    newest = newest_bar(engine, *instrument, base_s)
     start = None
     if newest is not None and span_s is not None:
         start = newest - timedelta(seconds=span_s)
-    bars = read_bars(engine, venue, symbol, base_s, start)
+    bars = read_bars(engine, *instrument, base_s, start)
     if bars.empty:
         return bars
     if bar_seconds(bar) != base_s:
         bars = resample_bars(bars, bar)
         bars = bars.iloc[1:] if start is not None else bars
-    feed = next((f for f in read_feeds(engine, venue) if f.symbol == symbol), None)
+    feeds = [] if instrument.venue == "upload" else read_feeds(engine, instrument.venue)
+    feed = next((f for f in feeds if f.symbol == instrument.symbol), None)
     return bars if is_closed(bars.index[-1], bar_seconds(bar), feed) else bars.iloc[:-1]
 
 

@@ -21,6 +21,17 @@ LIVE_BARS = ("1s", "1min", "5min", "1h")
 _SYMBOL = re.compile(r"\w[\w.-]{0,39}")
 
 
+class Instrument(NamedTuple):
+    """What is traded, and where: a leg of a pair. Bars of two venues may make a pair (spot against
+    perpetual, a file against the market), but never simulated with real ones."""
+
+    venue: str
+    symbol: str
+
+    def __str__(self) -> str:
+        return f"{self.venue}:{self.symbol}"
+
+
 class Trade(NamedTuple):
     """One trade as the exchange printed it. Its identity is (venue, symbol, trade_id).
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +11,9 @@ import streamlit as st
 
 from bars_csv import CsvError, bar_seconds, frame_csv, read_bars_csv, write_bars_csv
 from live import Leg, Snapshot
-from market import bar_label, check_symbol
-from pair import PairSpec, PairView, pair_view
+from market import Instrument, bar_label, check_symbol
+from pair import PairView, pair_view
+from panels.desk import Desk, forget
 from panels.theme import decimals_of
 from storage.postgres import PostgresStore
 
@@ -25,66 +24,55 @@ SPANS: dict[str, float | None] = {
 PAIR_COLUMNS = ["close_y", "close_x", "beta", "intercept", "spread", "zscore", "correlation"]
 
 
-@dataclass(frozen=True, slots=True)
-class Exports:
-    """Where the downloads come from: the present state, and the stored bars of a leg (0: y,
-    1: x) over a span in seconds (None: everything)."""
-
-    live: Callable[[], tuple[Snapshot, PairView]]
-    stored: Callable[[int, float | None], pd.DataFrame]
-
-
-def draw(
-    store: PostgresStore, exports: Exports, changed: Callable[[], None], refresh_s: float | None
-) -> None:
+def draw(desk: Desk) -> None:
     """Downloads on the left, upload on the right, the newest bars below."""
     left, right = st.columns(2, gap="large")
     with right:
-        upload(store, changed)
+        upload(desk.store)
     with left:
-        downloads(exports)
+        downloads(desk)
     st.subheader("Newest bars", anchor=False)
-    st.fragment(table, run_every=refresh_s)(exports.live)
+    desk.live("Newest bars", table)
 
 
-def downloads(exports: Exports) -> None:
+def downloads(desk: Desk) -> None:
     """One button per file, made from the database at the click. Not refreshed by itself: a
     button must not change under the mouse."""
     st.subheader("Download", anchor=False)
-    snapshot, view = exports.live()
+    choice = desk.choice
     span = st.segmented_control(
         "Bars of the last", list(SPANS), required=True, key="span", bind="query-params",
-        default="Everything" if snapshot.venue == "upload" else "1 day",
+        default="Everything" if choice.y.venue == "upload" else "1 day",
     )  # fmt: skip
     seconds = SPANS[str(span)]
-    for k, leg in enumerate((snapshot.y, snapshot.x)):
+    for side, leg in (("y", choice.y), ("x", choice.x)):
         st.download_button(
-            f"{leg.symbol} bars of {snapshot.bar}", partial(leg_csv, exports, k, seconds),
-            f"{leg.symbol}_{snapshot.bar}.csv", "text/csv",
-            on_click="ignore", width="stretch", key=f"download-{'yx'[k]}",
+            f"{leg.symbol} bars of {choice.bar}", partial(leg_csv, desk, leg, seconds),
+            f"{leg.symbol}_{choice.bar}.csv", "text/csv",
+            on_click="ignore", width="stretch", key=f"download-{side}",
         )  # fmt: skip
     st.download_button(
-        "Spread, z-score, β, correlation", partial(pair_csv, exports, view.spec, seconds),
-        f"{snapshot.y.symbol}-{snapshot.x.symbol}_{snapshot.bar}_pair.csv", "text/csv",
+        "Spread, z-score, β, correlation", partial(pair_csv, desk, seconds),
+        f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}_pair.csv", "text/csv",
         on_click="ignore", width="stretch", key="download-pair",
     )  # fmt: skip
     st.caption("Closed bars as of the click, times in UTC.")
 
 
-def leg_csv(exports: Exports, k: int, seconds: float | None) -> bytes:
-    """The bars of leg y (0) or x (1)."""
-    return write_bars_csv(exports.stored(k, seconds)).encode()
+def leg_csv(desk: Desk, leg: Instrument, seconds: float | None) -> bytes:
+    """The bars of one leg."""
+    return write_bars_csv(desk.stored(leg, seconds)).encode()
 
 
-def pair_csv(exports: Exports, spec: PairSpec, seconds: float | None) -> bytes:
+def pair_csv(desk: Desk, seconds: float | None) -> bytes:
     """The pair's figures, warm-up rows included and empty."""
-    view = pair_view(exports.stored(0, seconds), exports.stored(1, seconds), spec)
-    return frame_csv(view.frame[PAIR_COLUMNS]).encode()
+    y, x = (desk.stored(leg, seconds) for leg in desk.choice.pair)
+    return frame_csv(pair_view(y, x, desk.choice.spec).frame[PAIR_COLUMNS]).encode()
 
 
-def table(live: Callable[[], tuple[Snapshot, PairView]]) -> None:
+def table(desk: Desk) -> None:
     """The pair's newest closed bars."""
-    snapshot, view = live()
+    snapshot, view = desk.now()
     st.caption(f"The last {SHOWN} closed bars of the pair, newest first.")
     st.dataframe(
         newest(snapshot, view), height=320, width="stretch",
@@ -111,7 +99,7 @@ def newest(snapshot: Snapshot, view: PairView) -> pd.DataFrame:
     return rows.rename(columns={"close_y": snapshot.y.symbol, "close_x": snapshot.x.symbol})
 
 
-def upload(store: PostgresStore, changed: Callable[[], None]) -> None:
+def upload(store: PostgresStore) -> None:
     """Take a CSV of bars, say what is in it, store it under a name the user may change."""
     st.subheader("Upload", anchor=False)
     message = st.session_state.pop("uploaded", None)
@@ -145,7 +133,7 @@ def upload(store: PostgresStore, changed: Callable[[], None]) -> None:
         return
     with st.spinner("Storing"):
         done = store.write_upload(symbol, length, bars)
-    changed()
+    forget()
     st.session_state["uploads"] += 1
     st.session_state["uploaded"] = (
         f"{symbol}: {done.new:,} bars stored, {done.replaced:,} replaced, "

@@ -5,12 +5,36 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import streamlit as st
 
 from live import Leg
+from panels.desk import Desk
 from panels.figures import axis, milliseconds, stacked
 from panels.theme import BAD, GOOD, LEG_X, LEG_Y, decimals_of
 
 CANDLES = 240
+HEIGHT = "calc(100vh - 14.6rem)"
+
+
+def draw(desk: Desk) -> None:
+    """The view on the page."""
+    desk.live("Market", _board)
+
+
+def _board(desk: Desk) -> None:
+    snapshot = desk.snapshot()
+    if any(leg.closed.empty for leg in snapshot.legs):
+        st.info("No closed bar is stored yet. Another bar length may have some.")
+        return
+    forming = tuple(
+        None if leg.forming is None else (leg.forming.name, *leg.forming.iloc[:5])
+        for leg in snapshot.legs
+    )
+    identity = "/".join(map(str, ("market", *desk.choice.pair, desk.choice.bar)))
+    desk.chart(
+        lambda: figure((snapshot.y, snapshot.x), identity), (*desk.key(snapshot), forming),
+        name="Market", height=HEIGHT,
+    )  # fmt: skip
 
 
 def figure(legs: tuple[Leg, Leg], uirevision: str) -> go.Figure:

@@ -8,15 +8,41 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
+import streamlit as st
 
 from market import bar_seconds
 from pair import PairView
+from panels.desk import Desk
 from panels.figures import axis, milliseconds, stacked, with_breaks
 from panels.theme import BAD, GOOD, LEG_X, LEG_Y, MUTED, SCORE, SPREAD, decimals_of
 
 POINTS = 600
+HEIGHT = "calc(100vh - 14.6rem)"
+NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
 
 Floats = npt.NDArray[np.float64]
+
+
+def draw(desk: Desk) -> None:
+    """The view on the page."""
+    desk.live("Pair", _board)
+
+
+def _board(desk: Desk) -> None:
+    choice = desk.choice
+    snapshot, view = desk.now()
+    if view.frame.empty:
+        st.info(NOTHING)
+        return
+    raw = bool(st.session_state.get("raw", False))
+    identity = "/".join(map(str, ("pair", *choice.pair, choice.bar)))
+    desk.chart(
+        lambda: figure(
+            view, (choice.y.symbol, choice.x.symbol), choice.bar, entry_z=choice.entry_z,
+            exit_z=choice.exit_z, stop_z=choice.stop_z, raw=raw, uirevision=identity,
+        ),
+        (*desk.key(snapshot), choice, raw), name="Pair", height=HEIGHT,
+    )  # fmt: skip
 
 
 def figure(

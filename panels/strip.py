@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from html import escape
 
 import pandas as pd
+import streamlit as st
 
+from analytics import adf_test
 from live import Leg, Snapshot
 from pair import PairView
+from panels.desk import Desk, once
 from panels.theme import (
     NONE,
     clock,
@@ -24,6 +27,7 @@ from panels.theme import (
 )
 
 STALE_S = 10.0
+ADF_BARS = 600
 BADGES = {
     "local": ("SIMULATED · local exchange", "warn"),
     "binance": ("BINANCE · spot", "real"),
@@ -58,6 +62,27 @@ header[data-testid="stHeader"] { height: 0; min-height: 0; background: transpare
 """  # noqa: E501
 
 
+def draw(desk: Desk) -> None:
+    """The strip of numbers, at every refresh."""
+    snapshot, view = desk.now()
+    adf_p, adf_bars = once(lambda: adf_of(view), ("adf", *desk.key(snapshot), desk.choice.spec))
+    st.html(
+        header_html(snapshot, pd.Timestamp.now("UTC"))
+        + cards_html(
+            snapshot, view, entry_z=desk.choice.entry_z, exit_z=desk.choice.exit_z,
+            adf_p=adf_p, adf_bars=adf_bars,
+        )
+    )  # fmt: skip
+
+
+def adf_of(view: PairView) -> tuple[float, int]:
+    """p-value of the spread's last ADF_BARS bars at one fixed lag, and their number."""
+    spread = view.frame["spread"].dropna().tail(ADF_BARS)
+    if len(spread) < 30 or spread.min() == spread.max():
+        return float("nan"), 0
+    return adf_test(spread, lags=1).p_value, len(spread)
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """The feed of a pair in one word, with the reason; `level` picks the colour."""
@@ -74,7 +99,7 @@ def judge(snapshot: Snapshot, age_s: float | None) -> Health:
             "database unreachable", "bad", f"since {duration(snapshot.age_s)}: trying again"
         )
     feeds = [leg.feed for leg in (snapshot.y, snapshot.x)]
-    if snapshot.venue == "upload":
+    if not snapshot.live:
         return Health("history", "info", "a file, not a live market")
     known = [feed for feed in feeds if feed is not None]
     if len(known) < 2 or all(feed.last_received is None for feed in known):
@@ -97,6 +122,8 @@ def judge(snapshot: Snapshot, age_s: float | None) -> Health:
 
 def data_age_s(snapshot: Snapshot) -> float | None:
     """Seconds since the older leg's newest trade was received; None for files."""
+    if not snapshot.live:
+        return None
     ages = [leg.feed.received_age_s for leg in (snapshot.y, snapshot.x) if leg.feed is not None]
     known = [age for age in ages if age is not None]
     return max(known) + snapshot.age_s if known else None
@@ -106,9 +133,8 @@ def header_html(snapshot: Snapshot, now: pd.Timestamp) -> str:
     """Title, venue badge, feed state, data age, gaps, the clock."""
     age = data_age_s(snapshot)
     health = judge(snapshot, age)
-    badge, level = BADGES[snapshot.venue]
     sign = {"real": "●", "warn": "▲", "bad": "✕", "info": "■", "quiet": "○"}[health.level]
-    feeds = [leg.feed for leg in (snapshot.y, snapshot.x) if leg.feed is not None]
+    feeds = [leg.feed for leg in snapshot.legs if leg.feed is not None and snapshot.live]
     facts = [health.detail] if health.detail else []
     if feeds:
         gaps, missing = sum(f.open_gaps for f in feeds), sum(f.missing for f in feeds)
@@ -117,10 +143,14 @@ def header_html(snapshot: Snapshot, now: pd.Timestamp) -> str:
         facts.append(f"{sum(f.stored for f in feeds):,} trades stored")
     facts.append(f"{now:%H:%M:%S} UTC")
     title = f"{escape(snapshot.y.symbol)} / {escape(snapshot.x.symbol)}"
+    badges = "".join(
+        f'<span class="pw-chip pw-{level}" data-testid="venue">{escape(badge)}</span>'
+        for badge, level in (BADGES[venue] for venue in snapshot.venues)
+    )
     spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
     return (
         f'<div class="pw pw-head"><h1>{title}</h1>'
-        f'<span class="pw-chip pw-{level}" data-testid="venue">{escape(badge)}</span>'
+        f"{badges}"
         f'<span class="pw-chip pw-{health.level}" role="status" data-testid="feed">'
         f"{sign} {escape(health.word)}</span>"
         f'<span class="pw-facts" data-testid="facts">{spans}</span></div>'

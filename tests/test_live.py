@@ -11,13 +11,15 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 import live
-from live import LivePair, base_bar_s, is_closed
+from live import LiveBars, base_bar_s, is_closed, stored_bars
+from market import Instrument
 from resampling import resample_bars
 from storage.postgres import PostgresStore
 from storage.queries import FeedStatus
 from tests.test_store import T0, trade
 
 S = 1_000_000
+LEGS = (Instrument("binance", "ETHUSDT"), Instrument("binance", "BTCUSDT"))
 
 
 def both(store: PostgresStore, ids: range, step_us: int = S, start: int = T0) -> None:
@@ -29,8 +31,8 @@ def both(store: PostgresStore, ids: range, step_us: int = S, start: int = T0) ->
         )
 
 
-def pair(store: PostgresStore, bar: str = "1s", **more: Any) -> LivePair:
-    return LivePair(store.engine, "binance", ("ETHUSDT", "BTCUSDT"), bar, base_bar_s(bar), **more)
+def pair(store: PostgresStore, bar: str = "1s", **more: Any) -> LiveBars:
+    return LiveBars(store.engine, LEGS, bar, (base_bar_s(bar),) * 2, **more)
 
 
 def feed(last_trade_s: float, received_age_s: float) -> FeedStatus:
@@ -146,3 +148,17 @@ def test_uploads_of_other_lengths() -> None:
     assert base_bar_s("1h", [60, 900]) == 900
     with pytest.raises(ValueError, match="cannot be made"):
         base_bar_s("1min", [900])
+
+
+def test_a_file_beside_a_live_market_ends_where_it_ends(store: PostgresStore) -> None:
+    both(store, range(100))
+    bars = stored_bars(store.engine, LEGS[0], "1s", 1, None)
+    store.write_upload("MINE", 1, bars.iloc[:60])
+    legs = (Instrument("upload", "MINE"), LEGS[1])
+    live_bars = LiveBars(store.engine, legs, "1s", (1, 1))
+    snapshot = live_bars.poll(0)
+    assert not snapshot.live
+    assert [len(leg.closed) for leg in snapshot.legs] == [60, 60]
+    assert snapshot.y.closed.index[-1] == snapshot.x.closed.index[-1]
+    store.write_upload("MINE", 1, bars.iloc[:80])
+    assert [len(leg.closed) for leg in live_bars.poll(0).legs] == [80, 80]

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from live import Leg, Snapshot
+from market import Instrument
 from pair import PairSpec, pair_view
 from panels import market as market_panel
 from panels import pair as pair_panel
@@ -43,8 +44,9 @@ def snapshot(venue: str = "local", error: str | None = None, **changes: object) 
     y, x = bars(1, 2500.0), bars(2, 80_000.0)
     leg = status(**changes) if venue != "upload" else None
     return Snapshot(
-        Leg("ETHUSDT", y.iloc[:-1], y.iloc[-1], leg), Leg("BTCUSDT", x.iloc[:-1], x.iloc[-1], leg),
-        venue, "1s", 0.0, error,
+        (Leg(Instrument(venue, "ETHUSDT"), y.iloc[:-1], y.iloc[-1], leg),
+         Leg(Instrument(venue, "BTCUSDT"), x.iloc[:-1], x.iloc[-1], leg)),
+        "1s", 0.0, error,
     )  # fmt: skip
 
 
@@ -113,7 +115,8 @@ def test_the_feed_is_told_truly(
 
 def test_the_header_escapes_and_names_the_venue() -> None:
     made = snapshot("upload")
-    made = replace(made, y=replace(made.y, symbol="<script>"))
+    odd = replace(made.y, instrument=Instrument("upload", "<script>"))
+    made = replace(made, legs=(odd, made.x))
     html = header_html(made, pd.Timestamp("2026-01-01 12:00", tz="UTC"))
     assert "<script>" not in html
     assert "UPLOADED FILE" in html

@@ -1,0 +1,101 @@
+"""Work that takes longer than a refresh, done beside the page: one worker, progress, results kept.
+
+No Streamlit in it. The compiled kernels let go of Python's lock, so that a market scan or a grid
+of backtests does not hold up the live numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+log = logging.getLogger("jobs")
+
+KEPT = 16  # finished jobs whose results are kept
+Progress = Callable[[int, int], None]
+
+
+class Cancelled(Exception):  # noqa: N818 - it is no error
+    """Raised inside a job by its progress callback once nobody wants its result."""
+
+
+@dataclass
+class Job:
+    """One piece of work. `done` of `total` steps; `result` or `error` once `finished`."""
+
+    title: str
+    done: int = 0
+    total: int = 0
+    result: Any = None
+    error: str | None = None
+    finished: bool = False
+    took_s: float = 0.0
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def share(self) -> float:
+        """How much is done, 0 to 1."""
+        return self.done / self.total if self.total else 0.0
+
+    def cancel(self) -> None:
+        """Ask the job to end at its next step."""
+        self._cancelled.set()
+
+    def progress(self, done: int, total: int) -> None:
+        """To be called by the work after each step."""
+        if self._cancelled.is_set():
+            raise Cancelled
+        self.done, self.total = done, total
+
+
+class Jobs:
+    """Runs jobs one after the other; keeps the results of the last KEPT."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "jobs")
+        self._lock = threading.Lock()
+        self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
+
+    def submit(self, key: Hashable, title: str, work: Callable[[Progress], Any]) -> Job:
+        """The job of this key: the one there is unless it failed or was cancelled, else a new one
+        that calls `work(progress)`."""
+        with self._lock:
+            job = self._jobs.get(key)
+            if job is not None and job.error is None:
+                self._jobs.move_to_end(key)
+                return job
+            job = self._jobs[key] = Job(title)
+            self._jobs.move_to_end(key)
+            self._forget_old()
+        self._pool.submit(_run, job, work)
+        return job
+
+    def get(self, key: Hashable) -> Job | None:
+        """The job of this key, None where there is none (any more)."""
+        with self._lock:
+            return self._jobs.get(key)
+
+    def _forget_old(self) -> None:
+        finished = [key for key, job in self._jobs.items() if job.finished]
+        for key in finished[: max(0, len(self._jobs) - KEPT)]:
+            del self._jobs[key]
+
+
+def _run(job: Job, work: Callable[[Progress], Any]) -> None:
+    start = time.monotonic()
+    try:
+        job.progress(0, 0)
+        job.result = work(job.progress)
+    except Cancelled:
+        job.error = "cancelled"
+    except Exception as error:
+        log.exception("%s failed", job.title)
+        job.error = f"{error}" or type(error).__name__
+    job.took_s = time.monotonic() - start
+    job.finished = True

@@ -1,0 +1,192 @@
+"""The sidebar: pair → signal → live, in the order one thinks. Choices live in the address too."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import streamlit as st
+
+from market import LIVE_BARS, Instrument, bar_label, bar_seconds
+from pair import PairSpec
+from panels.desk import Choice, sizes_of
+from settings import Settings
+from storage.postgres import PostgresStore
+from storage.queries import read_feeds
+
+VENUE_NAMES = {
+    "local": "Simulated", "binance": "Binance", "binance-usdm": "USD-M", "upload": "Uploads",
+}  # fmt: skip
+# Venues whose bars may stand beside those of a venue: simulated never beside real ones.
+BESIDE = {
+    "local": ("upload",),
+    "binance": ("binance-usdm", "upload"),
+    "binance-usdm": ("binance", "upload"),
+    "upload": (),
+}
+HEDGES = {"rolling": "Rolling OLS", "kalman": "Kalman filter", "fixed": "Fixed β",
+          "ols": "OLS, whole sample (in-sample)"}  # fmt: skip
+# z-score and hedge windows that a pair of that bar length starts with
+WINDOWS = {"1s": (120, 900), "1min": (120, 480), "5min": (48, 144), "1h": (24, 48)}
+PREFERRED = ("ETHUSDT", "BTCUSDT")
+Hedge = Literal["ols", "rolling", "kalman", "fixed"]
+
+
+def sidebar(
+    store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
+) -> Choice | None:
+    """The controls; None where the legs chosen have no bar length in common."""
+    with st.sidebar:
+        st.subheader("Pair", anchor=False)
+        venue = _venue(store, symbols)
+        y, x = _legs(venue, symbols)
+        bars = bars_offered(store, (y, x))
+        if not bars:
+            st.warning(
+                f"{y.symbol} and {x.symbol} have no bar length in common. "
+                "Choose two of equal length."
+            )
+            return None
+        bar = st.segmented_control(
+            "Bar", bars, default=bars[0], required=True, key="bar", bind="query-params",
+            width="stretch",
+        )  # fmt: skip
+        bar = bar if bar in bars else bars[0]
+        spec = _hedge(bar)
+        entry, exit_, stop = _thresholds()
+        st.subheader("Live", anchor=False)
+        refresh_s = settings.streamlit_refresh_ms / 1000
+        live = st.toggle(f"Refresh every {refresh_s:g} s", value=True, key="live",
+                         bind="query-params")  # fmt: skip
+        st.caption("β, spread, z and correlation use closed bars only. All times are UTC.")
+    return Choice(y, x, bar, spec, entry, exit_, stop, refresh_s if live else None)
+
+
+def open_pair(y: Instrument, x: Instrument, view: str | None = None) -> None:
+    """Choose a pair from elsewhere on the page; for callbacks, which run before the controls."""
+    st.session_state["venue"] = y.venue
+    st.session_state["y"] = y.symbol
+    st.session_state["x"] = x.symbol if x.venue == y.venue else str(x)
+    if view is not None:
+        st.session_state["view"] = view
+
+
+def _venue(store: PostgresStore, symbols: dict[str, list[str]]) -> str:
+    venues = [venue for venue in VENUE_NAMES if len(legs_offered(venue, symbols)) >= 2]
+    chosen = st.segmented_control(
+        "Venue", venues, default=_running(store, tuple(venues)), required=True,
+        format_func=lambda name: VENUE_NAMES[name], key="venue", bind="query-params",
+        width="stretch",
+    )  # fmt: skip
+    return str(chosen) if chosen in venues else venues[0]
+
+
+@st.cache_data(ttl=30, show_spinner=False)
+def _running(_store: PostgresStore, venues: tuple[str, ...]) -> str:
+    """The venue whose daemon runs; else the first."""
+    for venue in venues:
+        if any(feed.state != "stopped" for feed in read_feeds(_store.engine, venue)):
+            return venue
+    return venues[0]
+
+
+def legs_offered(venue: str, symbols: dict[str, list[str]]) -> list[Instrument]:
+    """The instruments that may be a leg under a venue: its own first."""
+    if not symbols.get(venue):
+        return []
+    return [
+        Instrument(name, symbol)
+        for name in (venue, *BESIDE[venue])
+        for symbol in symbols.get(name, ())
+    ]
+
+
+def _legs(venue: str, symbols: dict[str, list[str]]) -> tuple[Instrument, Instrument]:
+    """Two different instruments. A venue's own go by their symbol alone."""
+    offered = {
+        (leg.symbol if leg.venue == venue else str(leg)): leg
+        for leg in legs_offered(venue, symbols)
+    }
+
+    def label(name: str) -> str:
+        leg = offered.get(name)
+        if leg is None or leg.venue == venue:
+            return name
+        return f"{leg.symbol} ({VENUE_NAMES[leg.venue]})"
+
+    names = list(offered)
+    own = [name for name in names if offered[name].venue == venue]
+    first = PREFERRED[0] if PREFERRED[0] in own else own[0]
+    left, right = st.columns(2)
+    y = str(left.selectbox("y (explained)", names, index=names.index(first), key="y",
+                           format_func=label, bind="query-params"))  # fmt: skip
+    others = [name for name in names if name != y]
+    second = PREFERRED[1] if PREFERRED[1] in others else others[0]
+    x = str(right.selectbox("x (explains)", others, index=others.index(second), key="x",
+                            format_func=label, bind="query-params"))  # fmt: skip
+    return offered[y], offered[x]
+
+
+def bars_offered(store: PostgresStore, legs: tuple[Instrument, ...]) -> list[str]:
+    """Bar lengths that can be made of what is stored of every leg, shortest first."""
+    stored = [sizes_of(store, leg) for leg in legs]
+    wanted = set(LIVE_BARS)
+    if any(leg.venue == "upload" for leg in legs):
+        wanted |= {"1d", *(bar_label(size) for sizes in stored for size in sizes)}
+    fitting = [
+        bar
+        for bar in wanted
+        if all(any(bar_seconds(bar) % size == 0 for size in sizes) for sizes in stored)
+    ]
+    return sorted(fitting, key=bar_seconds)
+
+
+def _hedge(bar: str) -> PairSpec:
+    """Hedge ratio method and windows; the windows are remembered per bar length."""
+    score_bars, fit_bars = WINDOWS.get(bar, (60, 240))
+    hedge = cast(
+        Hedge,
+        st.selectbox("Hedge ratio", list(HEDGES), format_func=lambda name: HEDGES[name],
+                     key="hedge", bind="query-params"),
+    )  # fmt: skip
+    left, right = st.columns(2)
+    window = left.number_input(
+        "Window, bars", 2, 1000, score_bars, key=f"window_{bar}", bind="query-params",
+        help="Of z-score and correlation",
+    )  # fmt: skip
+    fields: dict[str, Any] = {}
+    if hedge == "rolling":
+        fields["hedge_window"] = int(
+            right.number_input("Hedge window", 2, 2000, fit_bars, key=f"fit_{bar}",
+                               bind="query-params", help="Bars of the rolling regression")
+        )  # fmt: skip
+    elif hedge == "fixed":
+        fields["beta"] = float(
+            right.number_input("β", value=1.0, format="%.6f", key="beta", bind="query-params")
+        )
+    elif hedge == "kalman":
+        fields["delta"] = 10.0 ** right.number_input(
+            "log₁₀ δ", -10.0, -1.0, -6.0, 0.5, key="delta", bind="query-params",
+            help="How fast the hedge ratio may move: state covariance δ/(1−δ)",
+        )  # fmt: skip
+        fields["observation_variance"] = 10.0 ** st.number_input(
+            "log₁₀ observation variance", -9.0, 9.0, 0.0, 0.5, key="noise", bind="query-params",
+            help="Variance of the spread around its mean, in squared price units",
+        )  # fmt: skip
+    return PairSpec(hedge=hedge, window=int(window), **fields)
+
+
+def _thresholds() -> tuple[float, float, float | None]:
+    """Entry, exit and stop of the z-score."""
+    st.subheader("Signal", anchor=False)
+    columns = st.columns(3)
+    entry = columns[0].number_input("Entry z", 0.1, 10.0, 2.0, 0.1, "%.1f", key="entry",
+                                    bind="query-params")  # fmt: skip
+    exit_ = columns[1].number_input("Exit z", 0.0, 10.0, 0.0, 0.1, "%.1f", key="exit",
+                                    bind="query-params")  # fmt: skip
+    stop = columns[2].number_input("Stop z", 0.0, 20.0, 4.0, 0.1, "%.1f", key="stop",
+                                   bind="query-params", help="0: none")  # fmt: skip
+    if exit_ >= entry:
+        st.warning("Exit z is not below entry z: a position would close as it opens.")
+    if 0 < stop <= entry:
+        st.warning("Stop z is not above entry z: a position would stop as it opens.")
+    return float(entry), float(exit_), float(stop) or None

@@ -1,0 +1,166 @@
+"""What every view of the page is given: the choices made, the store, and the live bars.
+
+A view is a file of this folder with `draw(desk)`; its figures are pure functions beside it. What
+several sessions would compute alike is computed once for all of them, here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from database_utils import one_line
+from jobs import Jobs
+from live import LiveBars, Snapshot, base_bar_s, stored_bars
+from market import Instrument
+from pair import PairSpec, PairView, pair_view
+from panels.chart import draw_chart
+from panels.figures import pack
+from settings import Settings
+from storage.postgres import PostgresStore
+from storage.queries import read_bar_sizes, read_symbols
+
+log = logging.getLogger("dashboard")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the sidebar asks for."""
+
+    y: Instrument
+    x: Instrument
+    bar: str
+    spec: PairSpec
+    entry_z: float
+    exit_z: float
+    stop_z: float | None
+    refresh_s: float | None
+
+    @property
+    def pair(self) -> tuple[Instrument, Instrument]:
+        return self.y, self.x
+
+    @property
+    def name(self) -> str:
+        return f"{self.y.symbol} / {self.x.symbol}"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The store, the settings and the choices of one run of the page."""
+
+    store: PostgresStore
+    settings: Settings
+    choice: Choice
+
+    def snapshot(self) -> Snapshot:
+        """The pair's bars as of now, asked for at most once per refresh by all sessions."""
+        return self.bars_of(self.choice.pair)
+
+    def bars_of(self, instruments: tuple[Instrument, ...]) -> Snapshot:
+        """Likewise of other instruments, at the bar length chosen."""
+        bases = tuple(base_of(self.store, i, self.choice.bar) for i in instruments)
+        bars = live_bars(self.store, instruments, self.choice.bar, bases)
+        return bars.poll((self.choice.refresh_s or 1.0) * 0.8)
+
+    def now(self) -> tuple[Snapshot, PairView]:
+        """The pair's bars and what is known of it, from one and the same moment."""
+        snapshot, spec = self.snapshot(), self.choice.spec
+        view: PairView = once(
+            lambda: pair_view(snapshot.y.closed, snapshot.x.closed, spec),
+            ("view", *self.key(snapshot), spec),
+        )
+        return snapshot, view
+
+    def key(self, snapshot: Snapshot) -> tuple[Any, ...]:
+        """What a result depends on beside the controls: the bars closed so far."""
+        return (self.choice.bar, *snapshot.closed_until)
+
+    def stored(self, instrument: Instrument, span_s: float | None) -> pd.DataFrame:
+        """Closed bars of a span from the database, None: all; however many."""
+        base = base_of(self.store, instrument, self.choice.bar)
+        return stored_bars(self.store.engine, instrument, self.choice.bar, base, span_s)
+
+    def live(self, name: str, draw: Callable[[Desk], None]) -> None:
+        """Draw a board now and at every refresh, behind a boundary of its own."""
+        st.fragment(_board, run_every=self.choice.refresh_s)(self, name, draw)
+
+    def chart(
+        self, figure: Callable[[], Any], key: tuple[Any, ...], *, name: str, height: str
+    ) -> None:
+        """Show a figure, made once per `key` for all sessions; the node of `name` is kept."""
+        payload = once(lambda: pack(figure()), ("chart", name, *key))
+        version = hashlib.sha256(repr((name, *key)).encode()).hexdigest()[:16]
+        draw_chart(
+            {**payload, "version": version}, key=f"chart-{name}", height=height,
+            label=f"{name}: {self.choice.name}, bars of {self.choice.bar}",
+        )  # fmt: skip
+
+
+def _board(desk: Desk, name: str, draw: Callable[[Desk], None]) -> None:
+    with boundary(name):
+        draw(desk)
+
+
+@contextmanager
+def boundary(name: str) -> Iterator[None]:
+    """One board's failure stays in that board, is told in one sentence, and is logged."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith("streamlit.runtime"):
+            raise  # Streamlit's own control flow: rerun and stop
+        log.exception("%s failed", name)
+        st.error(f"{name} cannot be shown: {one_line(error)[:300]}")
+
+
+# -- shared by every session
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def live_bars(
+    _store: PostgresStore, instruments: tuple[Instrument, ...], bar: str, bases: tuple[int, ...]
+) -> LiveBars:
+    return LiveBars(_store.engine, instruments, bar, bases)
+
+
+@st.cache_resource(show_spinner=False)
+def jobs() -> Jobs:
+    """What takes longer than a refresh runs here, one after the other."""
+    return Jobs()
+
+
+@st.cache_data(ttl=3, show_spinner=False)
+def symbols_of(_store: PostgresStore) -> dict[str, list[str]]:
+    return read_symbols(_store.engine)
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def sizes_of(_store: PostgresStore, instrument: Instrument) -> list[int]:
+    """The bar lengths an instrument is stored at, in seconds."""
+    if instrument.venue != "upload":
+        return [1, 60]
+    return read_bar_sizes(_store.engine, *instrument)
+
+
+def base_of(store: PostgresStore, instrument: Instrument, bar: str) -> int:
+    return base_bar_s(bar, sizes_of(store, instrument))
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def once(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
+    """What `_make` gives, made once per key for all sessions. Not to be changed by its users."""
+    return _make()
+
+
+def forget() -> None:
+    """Let the page notice new symbols and new bars of a file at once."""
+    for cache in (symbols_of, sizes_of, live_bars, once):
+        cache.clear()
