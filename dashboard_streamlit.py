@@ -17,6 +17,7 @@ from panels import data, market, pair, strip
 from panels.chart import provide_script
 from panels.controls import legs_offered, sidebar
 from panels.desk import Desk, boundary, symbols_of
+from panels.style import CSS
 from settings import Settings, SettingsError, load_settings
 from storage.postgres import PostgresStore
 from storage.queries import read_symbols
@@ -27,6 +28,9 @@ VIEWS: dict[str, Callable[[Desk], None]] = {
     "Pair": pair.draw,
     "Data": data.draw,
 }
+
+
+ABOUT = "Pairs: statistical arbitrage in crypto pairs, live. All times are UTC."
 
 
 @st.cache_resource(show_spinner="Connecting to the database")
@@ -48,8 +52,8 @@ def get_ready() -> None:
 
 
 def main() -> None:
-    st.set_page_config("Pairs", layout="wide")
-    st.html(strip.CSS)
+    st.set_page_config("Pairs", layout="wide", menu_items={"About": ABOUT})
+    st.html(CSS)
     try:
         settings = load_settings()
         provide_script()

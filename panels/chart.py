@@ -7,6 +7,7 @@ the installed plotly package through Streamlit's static files, never from anothe
 
 from __future__ import annotations
 
+import json
 import shutil
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from typing import Any
 
 import streamlit as st
 
+from panels.theme import LIGHT
 from settings import ROOT
 
 SCRIPT = "plotly.min.js"
@@ -39,28 +41,30 @@ function load() {
   return window.pairsPlotly;
 }
 
-function unpack(part, arrays) {
-  if (Array.isArray(part)) return part.map((value) => unpack(value, arrays));
+const LIGHT = COLOURS;
+
+function unpack(part, arrays, light) {
+  if (Array.isArray(part)) return part.map((value) => unpack(value, arrays, light));
+  if (light && typeof part === 'string') return LIGHT[part] || part;
   if (part === null || typeof part !== 'object') return part;
   const copy = {};
   for (const [key, value] of Object.entries(part)) {
-    copy[key] = key === 'bdata' ? arrays[value] : unpack(value, arrays);
+    copy[key] = key === 'bdata' ? arrays[value] : unpack(value, arrays, light);
   }
   return copy;
 }
 
-export default function (component) {
-  const { data, parentElement } = component;
-  const node = parentElement.querySelector('.pairs-chart');
-  if (!node || node.dataset.version === data.version) return;
-  node.dataset.version = data.version;
+function draw(node) {
+  const data = node.pairsData;
+  const light = getComputedStyle(node).colorScheme === 'light';
+  const version = data.version + (light ? ' light' : '');
+  if (node.dataset.version === version) return;
+  node.dataset.version = version;
   node.style.height = data.height;
   node.setAttribute('aria-label', data.label);
   load().then((Plotly) => {
-    if (node.dataset.version !== data.version) return;
-    const figure = unpack(data.figure, data.arrays);
-    const colour = getComputedStyle(node).getPropertyValue('--st-text-color').trim();
-    if (colour) figure.layout.font = { ...figure.layout.font, color: colour };
+    if (node.dataset.version !== version) return;
+    const figure = unpack(data.figure, data.arrays, light);
     const config = { responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: false,
                      doubleClick: 'reset' };
     Plotly.react(node, figure.data, figure.layout, config);
@@ -75,7 +79,20 @@ export default function (component) {
     node.textContent = 'The chart cannot be drawn: ' + error.message;
   });
 }
-""".replace("VERSION", version("plotly"))
+
+export default function (component) {
+  const { data, parentElement } = component;
+  const node = parentElement.querySelector('.pairs-chart');
+  if (!node) return;
+  node.pairsData = data;
+  draw(node);
+  if (!node.pairsTheme) {  // the theme may change while the figure does not
+    node.pairsTheme = setInterval(() => {
+      if (node.isConnected) draw(node); else clearInterval(node.pairsTheme);
+    }, 500);
+  }
+}
+""".replace("VERSION", version("plotly")).replace("COLOURS", json.dumps(LIGHT))
 
 _component = st.components.v2.component(
     "pairs_chart",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from panels.theme import FONT, GRID, MUTED
+from panels.theme import BACKGROUND, FONT, GRID, MUTED, TEXT
 
 GAP = 0.035  # between rows, as a share of the height
 
@@ -43,10 +43,12 @@ def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
     layout.update(
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="x unified",
         hoversubplots="axis", uirevision=uirevision, showlegend=True, autosize=True,
-        margin={"l": 8, "r": 72, "t": 30, "b": 28}, font={"family": FONT, "size": 12},
+        margin={"l": 8, "r": 72, "t": 30, "b": 28},
+        font={"family": FONT, "size": 12, "color": TEXT},
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "xanchor": "left",
                 "font": {"size": 12}, "traceorder": "normal"},
-        hoverlabel={"font": {"family": FONT, "size": 12}}, dragmode="zoom",
+        hoverlabel={"font": {"family": FONT, "size": 12}, "bgcolor": BACKGROUND,
+                    "bordercolor": MUTED}, dragmode="zoom",
     )  # fmt: skip
     return go.Figure(layout=layout)
 

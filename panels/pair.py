@@ -14,7 +14,18 @@ from market import bar_seconds
 from pair import PairView
 from panels.desk import Desk
 from panels.figures import axis, milliseconds, stacked, with_breaks
-from panels.theme import BAD, GOOD, LEG_X, LEG_Y, MUTED, SCORE, SPREAD, decimals_of
+from panels.theme import (
+    BAD,
+    CORRELATION,
+    GOOD,
+    LEG_X,
+    LEG_Y,
+    MUTED,
+    SCORE,
+    SPREAD,
+    TEXT,
+    decimals_of,
+)
 
 POINTS = 600
 HEIGHT = "calc(100vh - 14.6rem)"
@@ -68,7 +79,7 @@ def figure(
     _line(made, time, frame["zscore"], 2, "z", SCORE, ".2f")
     _thresholds(made, time, frame["zscore"].to_numpy(), entry_z, exit_z, stop_z)
     _band(made, time, frame)
-    _line(made, time, frame["correlation"], 4, "correlation", "#79C0FF", ".3f")
+    _line(made, time, frame["correlation"], 4, "correlation", CORRELATION, ".3f")
     return made
 
 
@@ -163,4 +174,4 @@ def _band(made: go.Figure, time: Floats, frame: pd.DataFrame) -> None:
             yaxis=axis(3), fill="toself", fillcolor="rgba(76,154,255,0.16)", mode="lines",
             line={"width": 0}, name="β ± 2 s.e.", hoverinfo="skip", showlegend=False,
         )  # fmt: skip
-    _line(made, time, frame["beta"], 3, "β", "#E6EDF3", ".6~g")
+    _line(made, time, frame["beta"], 3, "β", TEXT, ".6~g")

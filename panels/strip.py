@@ -34,32 +34,6 @@ BADGES = {
     "binance-usdm": ("BINANCE · USD-M futures", "real"),
     "upload": ("UPLOADED FILE", "info"),
 }
-CSS = """
-<style>
-.stMainBlockContainer, .block-container { padding: 1.1rem 1.6rem 0.5rem !important; }
-div[data-testid="stSidebarHeader"] { height: 2.2rem; padding-bottom: 0; margin-bottom: 0; }
-div[data-testid="stSidebarUserContent"] { padding-top: 0.4rem; }
-header[data-testid="stHeader"] { height: 0; min-height: 0; background: transparent; }
-.pw { font-variant-numeric: tabular-nums; }
-.pw-head { display: flex; align-items: center; gap: .75rem; flex-wrap: wrap; min-height: 2rem; }
-.pw-head h1 { font-size: 1.35rem; font-weight: 600; margin: 0; padding: 0; white-space: nowrap; }
-.pw-chip { border-radius: 999px; padding: .12rem .7rem; font-size: .82rem; font-weight: 600; white-space: nowrap; border: 1px solid transparent; }
-.pw-warn { background: #F5A524; color: #14171c; }
-.pw-real { border-color: #2EBD85; color: #2EBD85; }
-.pw-info { border-color: #4C9AFF; color: #4C9AFF; }
-.pw-bad { background: #F6465D; color: #14171c; }
-.pw-quiet { border-color: #8B949E; color: inherit; }
-.pw-facts { color: #8B949E; font-size: .84rem; display: flex; gap: 1rem; flex-wrap: wrap; }
-.pw-cards { display: grid; grid-template-columns: repeat(8, minmax(0, 1fr)); gap: .6rem; margin-top: .55rem; }
-.pw-card { border: 1px solid #30363D; border-radius: 6px; padding: .5rem .7rem .45rem; min-height: 5.1rem; overflow: hidden; }
-.pw-card .k { color: #8B949E; font-size: .8rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-.pw-card .v { font-size: 1.22rem; line-height: 1.75rem; white-space: nowrap; }
-.pw-card .s { font-size: .8rem; color: #8B949E; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-.pw-card .good { color: #2EBD85; } .pw-card .bad { color: #F6465D; } .pw-card .warn { color: #F5A524; }
-.pw-y { border-top: 2px solid #4C9AFF; } .pw-x { border-top: 2px solid #F5A524; } .pw-z { border-top: 2px solid #C792EA; }
-@media (max-width: 1250px) { .pw-cards { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
-</style>
-"""  # noqa: E501
 
 
 def draw(desk: Desk) -> None:
