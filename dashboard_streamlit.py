@@ -70,12 +70,17 @@ def main() -> None:
     choice = sidebar(store, settings, symbols)
     if choice is None:
         return
-    desk = Desk(store, settings, choice)
-    desk.live("Numbers", strip.draw)
-    view = st.segmented_control(
+    numbers, row = st.container(), st.container(horizontal=True, vertical_alignment="center")
+    view = row.segmented_control(
         "View", list(VIEWS), default="Pair", required=True, key="view", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
+    options = row.container(
+        horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"
+    )
+    desk = Desk(store, settings, choice, options)
+    with numbers:
+        desk.live("Numbers", strip.draw)
     with boundary(str(view)):
         VIEWS[str(view)](desk)
 

@@ -97,7 +97,7 @@ export default function (component) {
 _component = st.components.v2.component(
     "pairs_chart",
     html='<div class="pairs-chart" role="img"></div>',
-    css=".pairs-chart { width: 100%; min-height: 380px; }",
+    css=".pairs-chart { width: 100%; min-height: 200px; }",
     js=JS,
     isolate_styles=False,
 )

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from database_utils import one_line
 from jobs import Jobs
@@ -54,11 +55,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The store, the settings and the choices of one run of the page."""
+    """The store, the settings and the choices of one run of the page; `options` is the place
+    beside the names of the views where a view puts its own controls."""
 
     store: PostgresStore
     settings: Settings
     choice: Choice
+    options: DeltaGenerator
 
     def snapshot(self) -> Snapshot:
         """The pair's bars as of now, asked for at most once per refresh by all sessions."""

@@ -14,6 +14,13 @@ import plotly.graph_objects as go
 from panels.theme import BACKGROUND, FONT, GRID, MUTED, TEXT
 
 GAP = 0.035  # between rows, as a share of the height
+POINTS = 600  # of one line; the browser, not Python, is what takes long
+MIN, HOUR, DAY = 60, 3600, 86_400
+SPANS = (
+    5 * MIN, 10 * MIN, 30 * MIN, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 4 * DAY,
+    7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY, 180 * DAY, 365 * DAY, 730 * DAY, 1825 * DAY,
+)  # fmt: skip
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
@@ -58,7 +65,57 @@ def axis(row: int) -> str:
     return "y" if row == 0 else f"y{row + 1}"
 
 
-def milliseconds(index: pd.DatetimeIndex) -> np.ndarray[Any, np.dtype[np.float64]]:
+def show_all(made: go.Figure, time: Floats) -> None:
+    """Let the time axis run from the first to the last row, with room for the newest value."""
+    if len(time):
+        room = (time[-1] - time[0]) * 0.012
+        made.layout.xaxis.range = [time[0] - room / 3, time[-1] + room]
+
+
+def spans(bar_s: int, most: int) -> dict[str, int]:
+    """Stretches of time to look at, label → bars: from some 250 bars to `most`."""
+    found = {}
+    for seconds in SPANS:
+        bars = seconds // bar_s
+        if 250 <= bars <= most:
+            unit, length = next(u for u in (("d", DAY), ("h", HOUR), ("min", MIN))
+                                if seconds % u[1] == 0)  # fmt: skip
+            found[f"{seconds // length} {unit}"] = bars
+    return found or {"all": most}
+
+
+def floats(values: pd.Series[float]) -> Floats:
+    """The values as one float64 array."""
+    return np.asarray(values, dtype=np.float64)
+
+
+def thinned(time: Floats, values: Floats, points: int = POINTS) -> tuple[Floats, Floats]:
+    """At most some `points` of a line, its shape kept: the lowest and the highest value of each
+    stretch of time, where it breaks off, and the last. Stretches begin at multiples of their
+    length, so that the line stands still while bars are added."""
+    rows = thinned_rows(time, values, points)
+    return time[rows], values[rows]
+
+
+def thinned_rows(
+    time: Floats, values: Floats, points: int = POINTS
+) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """The rows that `thinned` keeps."""
+    count = len(values)
+    if count <= points:
+        return np.arange(count)
+    width = float(np.median(np.diff(time))) * -(-count // (points // 2 - 1))
+    stretch = np.floor(time / width)
+    order = np.lexsort((values, stretch))  # within a stretch ascending, NaN last
+    first = np.flatnonzero(np.diff(stretch[order], prepend=-1))
+    known = np.add.reduceat(~np.isnan(values[order]), first)
+    lowest, highest = order[first], order[first + np.maximum(known - 1, 0)]
+    unknown = np.isnan(values)
+    breaks = np.flatnonzero(unknown & ~np.concatenate([[False], unknown[:-1]]))
+    return np.unique(np.concatenate([lowest, highest, breaks, [count - 1]]))
+
+
+def milliseconds(index: pd.DatetimeIndex) -> Floats:
     """Times as numbers: a date axis takes them, and they travel in a third of the bytes."""
     return index.as_unit("ms").asi8.astype(np.float64)
 

@@ -10,14 +10,27 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from live import KEEP_BARS
 from market import bar_seconds
 from pair import PairView
 from panels.desk import Desk
-from panels.figures import axis, milliseconds, stacked, with_breaks
+from panels.figures import (
+    Floats,
+    axis,
+    floats,
+    milliseconds,
+    show_all,
+    spans,
+    stacked,
+    thinned,
+    thinned_rows,
+    with_breaks,
+)
 from panels.theme import (
     BAD,
     CORRELATION,
     GOOD,
+    GRID,
     LEG_X,
     LEG_Y,
     MUTED,
@@ -27,16 +40,37 @@ from panels.theme import (
     decimals_of,
 )
 
-POINTS = 600
-HEIGHT = "calc(100vh - 14.6rem)"
+HEIGHT = "max(calc(100vh - 14.2rem), 32rem)"
 NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
-
-Floats = npt.NDArray[np.float64]
+CLOUD = 400  # points of the scatter
 
 
 def draw(desk: Desk) -> None:
     """The view on the page."""
+    with desk.options:
+        st.segmented_control(
+            "Prices", ["Change", "Price"], default="Change", required=True, key="scale",
+            bind="query-params", label_visibility="collapsed",
+        )  # fmt: skip
+        span_control(desk)
     desk.live("Pair", _board)
+
+
+def span_control(desk: Desk) -> None:
+    """How much of the past to show; remembered per bar length."""
+    offered = spans(bar_seconds(desk.choice.bar), KEEP_BARS)
+    start = next((name for name, bars in offered.items() if bars >= 500), next(iter(offered)))
+    st.selectbox(
+        "Show the last", list(offered), index=list(offered).index(start),
+        key=f"span_{desk.choice.bar}", bind="query-params", label_visibility="collapsed",
+        width=110,
+    )  # fmt: skip
+
+
+def bars_shown(desk: Desk) -> int:
+    """What `span_control` says, in bars."""
+    offered = spans(bar_seconds(desk.choice.bar), KEEP_BARS)
+    return offered.get(st.session_state.get(f"span_{desk.choice.bar}", ""), 600)
 
 
 def _board(desk: Desk) -> None:
@@ -45,24 +79,35 @@ def _board(desk: Desk) -> None:
     if view.frame.empty:
         st.info(NOTHING)
         return
-    raw = bool(st.session_state.get("raw", False))
-    identity = "/".join(map(str, ("pair", *choice.pair, choice.bar)))
-    desk.chart(
-        lambda: figure(
-            view, (choice.y.symbol, choice.x.symbol), choice.bar, entry_z=choice.entry_z,
-            exit_z=choice.exit_z, stop_z=choice.stop_z, raw=raw, uirevision=identity,
-        ),
-        (*desk.key(snapshot), choice, raw), name="Pair", height=HEIGHT,
-    )  # fmt: skip
+    raw, bars = st.session_state.get("scale") == "Price", bars_shown(desk)
+    identity = "/".join(map(str, ("pair", *choice.pair, choice.bar, bars)))
+    legs = (choice.y.symbol, choice.x.symbol)
+    left, right = st.columns([4.4, 1], gap="medium")
+    with left:
+        desk.chart(
+            lambda: figure(
+                view, legs, choice.bar, bars=bars, entry_z=choice.entry_z, exit_z=choice.exit_z,
+                stop_z=choice.stop_z, raw=raw, uirevision=identity,
+            ),
+            (*desk.key(snapshot), choice, raw, bars), name="Pair", height=HEIGHT,
+        )  # fmt: skip
+    with right:
+        st.html('<div class="pw"><p class="pw-title">Regression</p></div>')
+        desk.chart(
+            lambda: scatter_figure(view, legs, identity), (*desk.key(snapshot), choice),
+            name="Regression", height="15rem",
+        )  # fmt: skip
 
 
 def figure(
-    view: PairView, symbols: tuple[str, str], bar: str, *, entry_z: float, exit_z: float,
-    stop_z: float | None, raw: bool, uirevision: str,
+    view: PairView, symbols: tuple[str, str], bar: str, *, bars: int, entry_z: float,
+    exit_z: float, stop_z: float | None, raw: bool, uirevision: str,
 ) -> go.Figure:  # fmt: skip
-    """The last POINTS closed bars of a pair view. Prices as percent change since the first bar
-    shown, or raw on two axes."""
-    frame = with_breaks(view.frame.tail(POINTS), bar_seconds(bar))
+    """The last `bars` closed bars of a pair view. Prices as percent change since the first bar
+    shown, or raw on two axes. Where there are more bars than points to draw, the extremes of each
+    stretch are drawn."""
+    known = view.frame.assign(entry=entry_signs(view.frame["zscore"].to_numpy(), entry_z, exit_z))
+    frame = with_breaks(known.tail(bars), bar_seconds(bar))
     made = stacked(
         [
             ("price" if raw else "change, %", 3.0),
@@ -77,9 +122,51 @@ def figure(
     _prices(made, time, frame, symbols, raw=raw)
     _line(made, time, frame["spread"], 1, "spread", SPREAD, ".6~g")
     _line(made, time, frame["zscore"], 2, "z", SCORE, ".2f")
-    _thresholds(made, time, frame["zscore"].to_numpy(), entry_z, exit_z, stop_z)
+    _thresholds(made, entry_z, exit_z, stop_z)
+    _entries(made, time, frame)
     _band(made, time, frame)
+    show_all(made, time)
     _line(made, time, frame["correlation"], 4, "correlation", CORRELATION, ".3f")
+    return made
+
+
+def scatter_figure(view: PairView, symbols: tuple[str, str], uirevision: str) -> go.Figure:
+    """The last CLOUD closes of the legs against each other, older ones fainter, and the line that
+    the newest hedge ratio draws through them."""
+    frame = view.frame[["close_x", "close_y", "beta", "intercept"]].dropna(
+        subset=["close_x", "close_y"]
+    )
+    last = frame.tail(CLOUD)
+    x, y = last["close_x"].to_numpy(), last["close_y"].to_numpy()
+    places = (decimals_of(x), decimals_of(y))
+    made = go.Figure()
+    made.add_scatter(
+        x=x, y=y, mode="markers", name="closes",
+        marker={"size": 4, "color": LEG_Y, "opacity": 0.45},
+        hovertemplate=f"{symbols[1]} %{{x:,.{places[0]}f}}<br>{symbols[0]} %{{y:,.{places[1]}f}}"
+        "<extra></extra>",
+    )  # fmt: skip
+    beta, alpha = (float(frame[name].iloc[-1]) if len(frame) else np.nan
+                   for name in ("beta", "intercept"))  # fmt: skip
+    if len(x) and np.isfinite(beta):
+        ends = np.array([x.min(), x.max()])
+        made.add_scatter(
+            x=ends, y=alpha + beta * ends, mode="lines", name="α + βx", hoverinfo="skip",
+            line={"color": TEXT, "width": 1.4},
+        )  # fmt: skip
+        made.add_scatter(
+            x=x[-1:], y=y[-1:], mode="markers", name="now", hoverinfo="skip",
+            marker={"size": 9, "color": SCORE, "line": {"width": 1.5, "color": TEXT}},
+        )  # fmt: skip
+    made.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", showlegend=False,
+        uirevision=uirevision, margin={"l": 6, "r": 54, "t": 6, "b": 40},
+        font={"size": 11, "color": TEXT}, hovermode="closest",
+        xaxis={"title": {"text": symbols[1], "font": {"color": LEG_X, "size": 11}},
+               "gridcolor": GRID, "zeroline": False, "nticks": 4},
+        yaxis={"title": {"text": symbols[0], "font": {"color": LEG_Y, "size": 11}},
+               "gridcolor": GRID, "zeroline": False, "nticks": 5, "side": "right"},
+    )  # fmt: skip
     return made
 
 
@@ -87,8 +174,9 @@ def _line(
     made: go.Figure, time: Floats, values: pd.Series[float], row: int, name: str, colour: str,
     form: str, **more: Any,
 ) -> None:  # fmt: skip
+    at, level = thinned(time, floats(values))
     made.add_scatter(
-        x=time, y=values.to_numpy(dtype=np.float64), yaxis=axis(row), name=name, mode="lines",
+        x=at, y=level, yaxis=axis(row), name=name, mode="lines",
         line={"color": colour, "width": 1.4}, hovertemplate=f"%{{y:{form}}}", **more,
     )  # fmt: skip
 
@@ -103,11 +191,9 @@ def _prices(
             _line(made, time, close, 0, name, colour, f",.{places}f")
             continue
         known = close.dropna()
-        change = (close / known.iloc[0] - 1) * 100 if len(known) else close
-        _line(
-            made, time, change, 0, name, colour, "+.3f",
-            customdata=close.to_numpy(dtype=np.float64),
-        )  # fmt: skip
+        change: pd.Series[float] = (close / known.iloc[0] - 1) * 100 if len(known) else close
+        _line(made, time, change, 0, name, colour, "+.3f")
+        made.data[-1].customdata = floats(close)[thinned_rows(time, floats(change))]
         made.data[-1].hovertemplate = f"%{{y:+.3f}} %  (%{{customdata:,.{places}f}})"
     if raw:  # two price levels need two scales: x on the left
         made.data[-1].yaxis = "y9"
@@ -119,9 +205,7 @@ def _prices(
         made.layout.yaxis.tickfont.color = LEG_Y
 
 
-def _thresholds(
-    made: go.Figure, time: Floats, zscore: Floats, entry: float, exit_: float, stop: float | None
-) -> None:
+def _thresholds(made: go.Figure, entry: float, exit_: float, stop: float | None) -> None:
     where = axis(2)
     levels = [(entry, MUTED), (-entry, MUTED)]
     levels += [(exit_, GOOD), (-exit_, GOOD)] if exit_ else [(0.0, GOOD)]
@@ -137,15 +221,27 @@ def _thresholds(
             fillcolor=SCORE, opacity=0.07, line_width=0, layer="below",
         )  # fmt: skip
     made.layout["yaxis3"].update(tickmode="array", tickvals=sorted(level for level, _ in levels))
-    for sign, symbol, colour, name in (
-        (-1.0, "triangle-up", GOOD, "long entry"),
-        (1.0, "triangle-down", BAD, "short entry"),
+
+
+def _entries(made: go.Figure, time: Floats, frame: pd.DataFrame) -> None:
+    sign, zscore = frame["entry"].to_numpy(), frame["zscore"].to_numpy()
+    for wanted, symbol, colour, name in (
+        (1.0, "triangle-up", GOOD, "long entry"),
+        (-1.0, "triangle-down", BAD, "short entry"),
     ):
-        at = entries(sign * zscore, entry, exit_)
+        at = np.flatnonzero(sign == wanted)
         made.add_scatter(
-            x=time[at], y=zscore[at], yaxis=where, mode="markers", name=name, hoverinfo="skip",
+            x=time[at], y=zscore[at], yaxis=axis(2), mode="markers", name=name, hoverinfo="skip",
             marker={"symbol": symbol, "size": 9, "color": colour},
         )  # fmt: skip
+
+
+def entry_signs(zscore: Floats, entry: float, exit_: float) -> Floats:
+    """1 where a long spread would be entered, −1 a short one, else 0."""
+    signs = np.zeros(len(zscore))
+    signs[entries(-zscore, entry, exit_)] = 1.0
+    signs[entries(zscore, entry, exit_)] = -1.0
+    return signs
 
 
 def entries(score: Floats, entry: float, exit_: float) -> npt.NDArray[np.intp]:
@@ -163,14 +259,14 @@ def entries(score: Floats, entry: float, exit_: float) -> npt.NDArray[np.intp]:
 
 def _band(made: go.Figure, time: Floats, frame: pd.DataFrame) -> None:
     """β with ± two standard errors. The band is one closed outline, cut at missing rows."""
-    known = frame["beta_std"].notna() & frame["beta"].notna()
+    known = (frame["beta_std"].notna() & frame["beta"].notna()).to_numpy()
     if known.any():
-        part = frame[known.to_numpy()]
-        at = time[known.to_numpy()]
-        upper = (part["beta"] + 2 * part["beta_std"]).to_numpy()
-        lower = (part["beta"] - 2 * part["beta_std"]).to_numpy()
+        beta = frame["beta"].to_numpy()[known]
+        rows = thinned_rows(time[known], beta)
+        at, spread = time[known][rows], 2 * frame["beta_std"].to_numpy()[known][rows]
         made.add_scatter(
-            x=np.concatenate([at, at[::-1]]), y=np.concatenate([upper, lower[::-1]]),
+            x=np.concatenate([at, at[::-1]]),
+            y=np.concatenate([beta[rows] + spread, (beta[rows] - spread)[::-1]]),
             yaxis=axis(3), fill="toself", fillcolor="rgba(76,154,255,0.16)", mode="lines",
             line={"width": 0}, name="β ± 2 s.e.", hoverinfo="skip", showlegend=False,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from market import Instrument
 from pair import PairSpec, pair_view
 from panels import market as market_panel
 from panels import pair as pair_panel
-from panels.figures import pack, with_breaks
+from panels.figures import POINTS, pack, spans, thinned, with_breaks
 from panels.strip import STALE_S, cards_html, header_html, judge, signal
 from panels.theme import decimals_of, duration, number, percent, significant
 from storage.queries import FeedStatus
@@ -60,12 +60,12 @@ def view(spec: PairSpec | None = None):  # type: ignore[no-untyped-def]
 def test_the_pair_figure_is_bounded_and_packs_to_plain_json(hedge: str, raw: bool) -> None:
     figure = pair_panel.figure(
         view(PairSpec(hedge=hedge, window=60)), ("ETHUSDT", "BTCUSDT"), "1s",  # type: ignore[arg-type]
-        entry_z=2, exit_z=0, stop_z=4, raw=raw, uirevision="u",
+        bars=600, entry_z=2, exit_z=0, stop_z=4, raw=raw, uirevision="u",
     )  # fmt: skip
     names = [trace.name for trace in figure.data]
     assert names[:4] == ["ETHUSDT", "BTCUSDT", "spread", "z"]
     lines = [trace for trace in figure.data if trace.mode == "lines" and trace.fill is None]
-    assert max(len(trace.x) for trace in lines) == pair_panel.POINTS
+    assert max(len(trace.x) for trace in lines) == POINTS
     packed = pack(figure)
     text = json.dumps(packed)
     assert len(text) < 120_000
@@ -74,11 +74,59 @@ def test_the_pair_figure_is_bounded_and_packs_to_plain_json(hedge: str, raw: boo
 
 def test_the_market_figure_tells_the_forming_bar_apart() -> None:
     made = snapshot()
-    figure = market_panel.figure((made.y, made.x), "u")
+    figure = market_panel.figure(
+        made.legs, "1s", bars=240, overlays=market_panel.Overlays(), uirevision="u"
+    )
     hollow = [t for t in figure.data if t.name and t.name.endswith("forming")]
     assert len(hollow) == 2
     assert hollow[0].increasing.fillcolor == "rgba(0,0,0,0)"
     assert len(json.dumps(pack(figure))) < 60_000
+
+
+def test_more_bars_make_longer_candles_that_add_up() -> None:
+    made = snapshot()
+    figure = market_panel.figure(
+        made.legs, "1s", bars=600, overlays=market_panel.Overlays(sma=20, bands=20, session_s=300),
+        uirevision="u",
+    )  # fmt: skip
+    candles = figure.data[0]
+    assert candles.name == "ETHUSDT 3s"
+    assert len(candles.x) <= market_panel.CANDLES
+    last = pd.Timestamp(candles.x[-1], unit="ms", tz="UTC")
+    bars_of_it = made.y.closed[last : last + pd.Timedelta("2999ms")]
+    assert candles.high[-1] == bars_of_it["high"].max()
+    assert {"SMA 20", "VWAP 5min", "Bollinger 20, 2σ"} <= {trace.name for trace in figure.data}
+
+
+def test_a_vwap_whose_session_began_before_the_bars_is_not_shown() -> None:
+    part = bars(1, 100.0).iloc[50:]
+    values = market_panel.session_vwap(part, 300)
+    assert values.iloc[:250].isna().all()
+    assert values.iloc[250:].notna().all()
+    assert market_panel.session_vwap(bars(1, 100.0), 300).notna().all()
+
+
+def test_thinning_keeps_extremes_breaks_and_the_last_value() -> None:
+    rng = np.random.default_rng(1)
+    time = np.arange(9000.0) * 1000
+    values = rng.normal(size=9000)
+    values[[100, 8000]] = 50.0, -50.0
+    values[4000] = math.nan
+    at, kept = thinned(time, values)
+    assert len(kept) <= POINTS + 2
+    assert (np.nanmax(kept), np.nanmin(kept), kept[-1]) == (50.0, -50.0, values[-1])
+    assert np.isnan(kept).sum() == 1
+    assert np.all(np.diff(at) > 0)
+    later, _ = thinned(time[1:], values[1:])  # a bar on: what lies behind stands still
+    assert np.isin(later[5:-5], at).mean() > 0.99
+
+
+def test_spans_are_round_and_bounded() -> None:
+    assert spans(1, 9000) == {
+        "5 min": 300, "10 min": 600, "30 min": 1800, "1 h": 3600, "2 h": 7200}  # fmt: skip
+    assert spans(300, 9000)["30 d"] == 8640
+    assert spans(7 * 86_400, 9000) == {"1825 d": 260}
+    assert spans(1000 * 86_400, 50) == {"all": 50}
 
 
 def test_lines_are_cut_where_nothing_is_known() -> None:
