@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import psycopg2
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from storage.copying import copy_columns
 
 BAR_COLUMNS = (
     "open", "high", "low", "close", "volume", "quote_volume", "taker_buy_volume", "trades",
 )  # fmt: skip
+
+# A file does not tell every column: NaN stands for NULL.
+_BAR_VALUES = ", ".join(f"coalesce({name}::float8, 'NaN')" for name in BAR_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +45,6 @@ class FeedStatus:
     revision: int
 
 
-def _micros(when: datetime | None) -> int | None:
-    return None if when is None else pd.Timestamp(when).value // 1000
-
-
 def read_bars(
     engine: Engine,
     venue: str,
@@ -52,27 +57,36 @@ def read_bars(
 
     quote_volume, taker_buy_volume and trades are NaN where the source does not tell them.
     """
-    where = "venue = :venue AND symbol = :symbol AND bar_s = :bar_s"
-    where += " AND ts >= :start" if start is not None else ""
-    where += " AND ts < :end" if end is not None else ""
-    query = text(
-        f"SELECT (extract(epoch FROM ts) * 1000000)::bigint, {', '.join(BAR_COLUMNS)}"  # noqa: S608
-        f" FROM v_bars WHERE {where} ORDER BY ts"
+    where = "venue = %(venue)s AND symbol = %(symbol)s AND bar_s = %(bar_s)s"
+    where += " AND ts >= %(start)s" if start is not None else ""
+    where += " AND ts < %(end)s" if end is not None else ""
+    query = f"SELECT ts, {_BAR_VALUES} FROM v_bars WHERE {where} ORDER BY ts"  # noqa: S608
+    parameters = {"venue": venue, "symbol": symbol, "bar_s": bar_s, "start": start, "end": end}
+    kinds = ("timestamptz", *("float8",) * len(BAR_COLUMNS))
+    stamps, *values = _columns(engine, query, parameters, kinds)
+    return pd.DataFrame(
+        dict(zip(BAR_COLUMNS, values, strict=True)), index=_index(stamps), columns=list(BAR_COLUMNS)
     )
-    with engine.connect() as connection:
-        rows = connection.execute(
-            query,
-            {"venue": venue, "symbol": symbol, "bar_s": bar_s, "start": start, "end": end},
-        ).fetchall()
-    return bars_frame([tuple(row) for row in rows])
 
 
-def bars_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    """Rows (ts µs, open, … , trades) as a bar frame."""
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(BAR_COLUMNS))
-    # Epoch µs stay exact in float64 until the year 2255.
-    index = pd.DatetimeIndex(table[:, 0].astype("datetime64[us]"), tz="UTC", name="ts")
-    return pd.DataFrame(table[:, 1:], index=index, columns=pd.Index(BAR_COLUMNS))
+def _columns(
+    engine: Engine, query: str, parameters: dict[str, Any], kinds: Sequence[str]
+) -> list[npt.NDArray[Any]]:
+    connection: Any = engine.raw_connection()
+    try:
+        with connection.cursor() as cursor:
+            return copy_columns(cursor, query, parameters, kinds)
+    except psycopg2.OperationalError as error:
+        connection.invalidate()
+        raise OperationalError("COPY", None, error) from error
+    except psycopg2.Error as error:
+        raise DBAPIError("COPY", None, error) from error
+    finally:
+        connection.close()
+
+
+def _index(stamps: npt.NDArray[np.int64]) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(stamps.astype("datetime64[us]"), tz="UTC", name="ts")
 
 
 def newest_bar(engine: Engine, venue: str, symbol: str, bar_s: int) -> datetime | None:
@@ -144,26 +158,15 @@ def read_feeds(engine: Engine, venue: str) -> list[FeedStatus]:
 def read_ticks(
     engine: Engine, venue: str, symbol: str, start: datetime, end: datetime, limit: int
 ) -> pd.DataFrame:
-    """Trades with start ≤ ts < end in the order of their ids, at most `limit`: index `ts`,
+    """The newest `limit` trades with start ≤ ts < end, in the order of their ids: index `ts`,
     columns trade_id, price, size, buyer_is_maker."""
-    query = text(
-        "SELECT (extract(epoch FROM ts) * 1000000)::bigint, trade_id, price, size, buyer_is_maker"
-        " FROM v_ticks WHERE venue = :venue AND symbol = :symbol AND ts >= :start AND ts < :end"
-        " ORDER BY trade_id LIMIT :limit"
+    query = (
+        "SELECT ts, trade_id, price, size, buyer_is_maker FROM (SELECT * FROM v_ticks"
+        " WHERE venue = %(venue)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s"
+        " ORDER BY trade_id DESC LIMIT %(limit)s) AS newest ORDER BY trade_id"
     )
     parameters = {"venue": venue, "symbol": symbol, "start": start, "end": end, "limit": limit}
-    with engine.connect() as connection:
-        rows = connection.execute(query, parameters).fetchall()
-    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), (), ()]
-    index = pd.DatetimeIndex(
-        np.array(columns[0], dtype=np.int64).astype("datetime64[us]"), tz="UTC", name="ts"
-    )
-    return pd.DataFrame(
-        {
-            "trade_id": np.array(columns[1], dtype=np.int64),
-            "price": np.array(columns[2], dtype=np.float64),
-            "size": np.array(columns[3], dtype=np.float64),
-            "buyer_is_maker": np.array(columns[4], dtype=bool),
-        },
-        index=index,
-    )
+    kinds = ("timestamptz", "bigint", "float8", "float8", "bool")
+    stamps, *values = _columns(engine, query, parameters, kinds)
+    names = ("trade_id", "price", "size", "buyer_is_maker")
+    return pd.DataFrame(dict(zip(names, values, strict=True)), index=_index(stamps))

@@ -22,7 +22,7 @@ from feeds.binance import parse_klines
 from resampling import resample_bars, ticks_to_bars
 from storage.maintenance import audit, health
 from storage.postgres import PostgresStore
-from storage.queries import bars_frame, read_bars, read_feeds
+from storage.queries import BAR_COLUMNS, read_bars, read_feeds
 from tests.conftest import shared
 
 ROOT = Path(__file__).parents[1]
@@ -106,11 +106,10 @@ def exchange_bars(rest_url: str, symbol: str, bar_s: int, start: int) -> pd.Data
             break
         start = page[-1][0] + 1
     klines = parse_klines(symbol, bar_s, rows)
-    return bars_frame([
-        (k.ts_us, k.open, k.high, k.low, k.close, k.volume, k.quote_volume, k.taker_buy_volume,
-         k.trades)
-        for k in klines if k.trades
-    ])  # fmt: skip
+    traded = [k for k in klines if k.trades]
+    index = pd.DatetimeIndex(pd.to_datetime([k.ts_us for k in traded], unit="us", utc=True))
+    table = {name: [float(getattr(k, name)) for k in traded] for name in BAR_COLUMNS}
+    return pd.DataFrame(table, index=index.as_unit("us").rename("ts"))
 
 
 def captures() -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 from feeds.binance import parse
 from market import Kline, Rejected, Trade
 from storage.batch import at
+from storage.copying import copy_columns
 from storage.gaps import Gap, holes
 from storage.maintenance import audit, health, prune
 from storage.partitions import TRADES_PER_PARTITION
@@ -88,6 +89,18 @@ def test_instants_and_floats_come_back_unaltered(store: PostgresStore) -> None:
     ticks = read_ticks(store.engine, "binance", "BTCUSDT", at(T0), at(T0 + MINUTE_US), limit=10)
     assert ticks.index[0].value == (T0 + 1) * 1000
     assert (ticks["price"].iloc[0], ticks["size"].iloc[0]) == (odd.price, odd.size)
+
+
+def test_the_newest_trades_are_read_in_order_up_to_the_limit(store: PostgresStore) -> None:
+    store.write("binance", [trade(i, T0 + i) for i in range(20)])
+    ticks = read_ticks(store.engine, "binance", "BTCUSDT", at(T0), at(T0 + MINUTE_US), limit=5)
+    assert ticks["trade_id"].tolist() == [15, 16, 17, 18, 19]
+    assert ticks["buyer_is_maker"].dtype == bool
+
+
+def test_columns_without_a_value_are_refused(store: PostgresStore) -> None:
+    with store.transaction() as cursor, pytest.raises(ValueError, match="without NULL"):
+        copy_columns(cursor, "SELECT %(x)s::float8", {"x": None}, ["float8"])
 
 
 def test_a_jump_opens_a_gap_that_holds_the_cursor_until_it_is_filled(store: PostgresStore) -> None:
