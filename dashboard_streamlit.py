@@ -13,11 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from compiled import warm_up
 from database_utils import StoreError, one_line, open_database, open_store
-from panels import data, market, pair, strip
+from panels import data, market, pair, strip, system
 from panels.chart import provide_script
 from panels.controls import legs_offered, sidebar
 from panels.desk import Desk, boundary, symbols_of
 from panels.style import CSS
+from panels.upload import upload
 from settings import Settings, SettingsError, load_settings
 from storage.postgres import PostgresStore
 from storage.queries import read_symbols
@@ -27,6 +28,7 @@ VIEWS: dict[str, Callable[[Desk], None]] = {
     "Market": market.draw,
     "Pair": pair.draw,
     "Data": data.draw,
+    "System": system.draw,
 }
 
 
@@ -106,7 +108,7 @@ def waiting(store: PostgresStore) -> None:
 
     look()
     with boundary("Upload"):
-        data.upload(store)
+        upload(store)
 
 
 main()

@@ -1,38 +1,45 @@
-"""The data view: upload, download, and a look at the stored bars."""
+"""The data view: an explorer of what is stored, every export, and the upload."""
 
 from __future__ import annotations
 
-import re
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from bars_csv import CsvError, bar_seconds, frame_csv, read_bars_csv, write_bars_csv
-from live import Leg, Snapshot
-from market import Instrument, bar_label, check_symbol
-from pair import PairView, pair_view
-from panels.desk import Desk, forget
+from bars_csv import frame_csv, write_bars_csv
+from features import feature_table
+from live import Leg
+from market import Instrument
+from pair import pair_view
+from panels.desk import Desk
 from panels.theme import decimals_of
-from storage.postgres import PostgresStore
+from panels.upload import upload
+from storage.queries import read_gaps, read_quarantine, read_ticks
 
 SHOWN = 500
+MOST_TRADES = 2_000_000
 SPANS: dict[str, float | None] = {
     "1 h": 3600.0, "1 day": 86_400.0, "7 days": 604_800.0, "Everything": None,
 }  # fmt: skip
 PAIR_COLUMNS = ["close_y", "close_x", "beta", "intercept", "spread", "zscore", "correlation"]
+Make = Callable[[], pd.DataFrame]
 
 
 def draw(desk: Desk) -> None:
-    """Downloads on the left, upload on the right, the newest bars below."""
-    left, right = st.columns(2, gap="large")
+    """Downloads on the left, upload on the right, what is stored below."""
+    left, right = st.columns([1.6, 1], gap="large")
     with right:
         upload(desk.store)
     with left:
         downloads(desk)
-    st.subheader("Newest bars", anchor=False)
-    desk.live("Newest bars", table)
+    explorer(desk)
+
+
+# -- downloads
 
 
 def downloads(desk: Desk) -> None:
@@ -40,109 +47,177 @@ def downloads(desk: Desk) -> None:
     button must not change under the mouse."""
     st.subheader("Download", anchor=False)
     choice = desk.choice
-    span = st.segmented_control(
-        "Bars of the last", list(SPANS), required=True, key="span", bind="query-params",
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    span = row.segmented_control(
+        "The last", list(SPANS), required=True, key="span", bind="query-params",
         default="Everything" if choice.y.venue == "upload" else "1 day",
     )  # fmt: skip
+    parquet = row.segmented_control(
+        "Format", ["CSV", "Parquet"], default="CSV", required=True, key="format",
+        bind="query-params",
+    ) == "Parquet"  # fmt: skip
+    ahead = int(row.number_input(
+        "Labels, bars ahead", 0, 1000, 0, key="horizon", bind="query-params", width=150,
+        help="Labels for training in the feature table; 0: none. They look into the future.",
+    ))  # fmt: skip
     seconds = SPANS[str(span)]
-    for side, leg in (("y", choice.y), ("x", choice.x)):
-        st.download_button(
-            f"{leg.symbol} bars of {choice.bar}", partial(leg_csv, desk, leg, seconds),
-            f"{leg.symbol}_{choice.bar}.csv", "text/csv",
-            on_click="ignore", width="stretch", key=f"download-{side}",
-        )  # fmt: skip
+    pair = f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}"
+    columns = st.columns(2)
+    for column, side, leg in zip(columns, "yx", choice.pair, strict=True):
+        with column:
+            _button(f"{leg.symbol} bars of {choice.bar}", f"{leg.symbol}_{choice.bar}",
+                    partial(desk.stored, leg, seconds), f"download-{side}", parquet,
+                    bars=True)  # fmt: skip
+            if leg.venue != "upload":
+                _button(f"{leg.symbol} trades", f"{leg.symbol}_trades",
+                        partial(trades_of, desk, leg, seconds), f"download-trades-{side}",
+                        parquet)  # fmt: skip
+    with columns[0]:
+        _button("Spread, z-score, β, correlation", f"{pair}_pair",
+                partial(pair_of, desk, seconds), "download-pair", parquet)  # fmt: skip
+    with columns[1]:
+        _button("Feature table", f"{pair}_features", partial(features_of, desk, seconds, ahead),
+                "download-features", parquet, disabled=choice.spec.hedge == "ols",
+                why="A whole-sample hedge ratio has seen the future: choose another")  # fmt: skip
+    st.caption(
+        f"Closed bars as of the click, times in UTC; of trades the newest {MOST_TRADES:,} at most."
+    )
+
+
+def _button(
+    label: str, name: str, make: Make, key: str, parquet: bool, *, bars: bool = False,
+    disabled: bool = False, why: str | None = None,
+) -> None:  # fmt: skip
+    ending, kind = ("parquet", "application/octet-stream") if parquet else ("csv", "text/csv")
     st.download_button(
-        "Spread, z-score, β, correlation", partial(pair_csv, desk, seconds),
-        f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}_pair.csv", "text/csv",
-        on_click="ignore", width="stretch", key="download-pair",
+        label, partial(file_of, make, parquet, bars), f"{name}.{ending}", kind,
+        on_click="ignore", width="stretch", key=key, disabled=disabled,
+        help=why if disabled else None, icon=":material/download:",
     )  # fmt: skip
-    st.caption("Closed bars as of the click, times in UTC.")
 
 
-def leg_csv(desk: Desk, leg: Instrument, seconds: float | None) -> bytes:
-    """The bars of one leg."""
-    return write_bars_csv(desk.stored(leg, seconds)).encode()
+def file_of(make: Make, parquet: bool, bars: bool) -> bytes:
+    """The frame as a file whose first column is `timestamp`; bars as CSV can be uploaded again."""
+    frame = make()
+    if not parquet:
+        return (write_bars_csv(frame) if bars else frame_csv(frame)).encode()
+    buffer = io.BytesIO()
+    frame.rename_axis("timestamp").reset_index().to_parquet(buffer, index=False)
+    return buffer.getvalue()
 
 
-def pair_csv(desk: Desk, seconds: float | None) -> bytes:
+def pair_of(desk: Desk, seconds: float | None) -> pd.DataFrame:
     """The pair's figures, warm-up rows included and empty."""
     y, x = (desk.stored(leg, seconds) for leg in desk.choice.pair)
-    return frame_csv(pair_view(y, x, desk.choice.spec).frame[PAIR_COLUMNS]).encode()
+    return pair_view(y, x, desk.choice.spec).frame[PAIR_COLUMNS]
 
 
-def table(desk: Desk) -> None:
+def features_of(desk: Desk, seconds: float | None, ahead: int) -> pd.DataFrame:
+    """The feature table of the pair."""
+    y, x = (desk.stored(leg, seconds) for leg in desk.choice.pair)
+    return feature_table(y, x, desk.choice.spec, horizon=ahead or None)
+
+
+def trades_of(desk: Desk, leg: Instrument, seconds: float | None) -> pd.DataFrame:
+    """Stored trades up to now, in the order of their ids."""
+    end = datetime.now(UTC) + timedelta(days=1)  # the exchange's clock may run ahead of ours
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+    if seconds is not None:
+        start = datetime.now(UTC) - timedelta(seconds=seconds)
+    return read_ticks(desk.store.engine, *leg, start, end, MOST_TRADES)
+
+
+# -- explorer
+
+
+def explorer(desk: Desk) -> None:
+    """What is stored, newest first."""
+    y, x = (leg.symbol for leg in desk.choice.pair)
+    st.subheader("Stored", anchor=False)
+    sets: dict[str, Callable[[Desk], None]] = {
+        "Pair": pair_table,
+        f"{y} bars": partial(bars_table, k=0),
+        f"{x} bars": partial(bars_table, k=1),
+    }
+    for leg in desk.choice.pair:
+        if leg.venue != "upload":
+            sets[f"{leg.symbol} trades"] = partial(trades_table, leg=leg)
+    sets |= {"Gaps": gaps_table, "Quarantine": quarantine_table}
+    chosen = st.segmented_control("Show", list(sets), default="Pair", required=True, key="stored",
+                                  label_visibility="collapsed")  # fmt: skip
+    desk.live("Stored", sets.get(str(chosen), pair_table))
+
+
+def _table(frame: pd.DataFrame, formats: dict[str, str], empty: str) -> None:
+    if frame.empty:
+        st.info(empty)
+        return
+    when = st.column_config.DatetimeColumn
+    config = {
+        name: when(f"{name}, UTC", format="YYYY-MM-DD HH:mm:ss.SSS")
+        for name in frame.columns
+        if isinstance(frame[name].dtype, pd.DatetimeTZDtype)
+    }
+    config |= {
+        name: st.column_config.NumberColumn(format=form)
+        for name, form in formats.items()
+        if name in frame.columns
+    }
+    parts = ".SSS" if "trade_id" in frame else ""
+    config["ts"] = when("time, UTC", format=f"YYYY-MM-DD HH:mm:ss{parts}")
+    st.dataframe(frame, height=320, width="stretch", column_config=config,
+                 hide_index=frame.index.name != "ts")  # fmt: skip
+
+
+def pair_table(desk: Desk) -> None:
     """The pair's newest closed bars."""
     snapshot, view = desk.now()
-    st.caption(f"The last {SHOWN} closed bars of the pair, newest first.")
-    st.dataframe(
-        newest(snapshot, view), height=320, width="stretch",
-        column_config={
-            "ts": st.column_config.DatetimeColumn("time, UTC", format="YYYY-MM-DD HH:mm:ss"),
-            snapshot.y.symbol: st.column_config.NumberColumn(format=f"%.{places(snapshot.y)}f"),
-            snapshot.x.symbol: st.column_config.NumberColumn(format=f"%.{places(snapshot.x)}f"),
-            "beta": st.column_config.NumberColumn("β", format="%.6f"),
-            "intercept": st.column_config.NumberColumn("α", format="%.4f"),
-            "spread": st.column_config.NumberColumn(format="%.4f"),
-            "zscore": st.column_config.NumberColumn("z-score", format="%.3f"),
-            "correlation": st.column_config.NumberColumn(format="%.3f"),
-        },
-    )  # fmt: skip
+    rows = view.frame[PAIR_COLUMNS].tail(SHOWN).iloc[::-1]
+    names = {"close_y": snapshot.y.symbol, "close_x": snapshot.x.symbol,
+             "beta": "β", "intercept": "α", "zscore": "z-score"}  # fmt: skip
+    formats = {leg.symbol: f"%.{places(leg)}f" for leg in snapshot.legs}
+    formats |= {"β": "%.6f", "α": "%.4f", "spread": "%.4f", "z-score": "%.3f",
+                "correlation": "%.3f"}  # fmt: skip
+    st.caption(f"The last {SHOWN} closed bars that both legs have, newest first.")
+    _table(rows.rename(columns=names), formats, "No closed bar of this pair is stored yet.")
+
+
+def bars_table(desk: Desk, k: int) -> None:
+    """One leg's newest closed bars."""
+    leg = desk.snapshot().legs[k]
+    formats = dict.fromkeys(("open", "high", "low", "close"), f"%.{places(leg)}f")
+    formats |= dict.fromkeys(("volume", "taker_buy_volume"), "%.6f")
+    formats |= {"quote_volume": "%.2f", "trades": "%d"}
+    st.caption(f"The last {SHOWN} closed bars, newest first.")
+    _table(leg.closed.tail(SHOWN).iloc[::-1], formats, "No closed bar is stored yet.")
+
+
+def trades_table(desk: Desk, leg: Instrument) -> None:
+    """One leg's newest trades."""
+    end = datetime.now(UTC) + timedelta(days=1)
+    start = datetime.now(UTC) - timedelta(days=2)
+    frame = read_ticks(desk.store.engine, *leg, start, end, SHOWN).iloc[::-1]
+    frame["aggressor"] = frame.pop("buyer_is_maker").map({True: "sold", False: "bought"})
+    formats = {"trade_id": "%d", "price": f"%.{decimals_of(frame['price'].to_numpy())}f",
+               "size": "%.6f"}  # fmt: skip
+    st.caption(f"The last {SHOWN} trades of the last two days, newest first.")
+    _table(frame, formats, "No trade of the last two days is stored.")
+
+
+def gaps_table(desk: Desk) -> None:
+    """Holes in the ids of the pair's legs, and what became of them."""
+    st.caption(f"The last {SHOWN} holes in the trade ids of the two legs, newest first.")
+    gaps = read_gaps(desk.store.engine, desk.choice.pair, SHOWN)
+    formats = dict.fromkeys(("first id", "last id", "trades"), "%d")
+    _table(gaps, formats, "No trade of these legs was ever missing.")
+
+
+def quarantine_table(desk: Desk) -> None:
+    """What arrived and is no trade, with the reason."""
+    st.caption(f"The last {SHOWN} frames of any feed that could not be stored as a trade.")
+    _table(read_quarantine(desk.store.engine, SHOWN), {}, "Every frame received was understood.")
 
 
 def places(leg: Leg) -> int:
+    """Decimals of a leg's prices."""
     return decimals_of(leg.closed["close"].to_numpy())
-
-
-def newest(snapshot: Snapshot, view: PairView) -> pd.DataFrame:
-    """The pair's last rows, newest first, with the legs' names."""
-    rows = view.frame[PAIR_COLUMNS].tail(SHOWN).iloc[::-1]
-    return rows.rename(columns={"close_y": snapshot.y.symbol, "close_x": snapshot.x.symbol})
-
-
-def upload(store: PostgresStore) -> None:
-    """Take a CSV of bars, say what is in it, store it under a name the user may change."""
-    st.subheader("Upload", anchor=False)
-    message = st.session_state.pop("uploaded", None)
-    if message:
-        st.success(message)
-    file = st.file_uploader(
-        "CSV with timestamp, open, high, low, close, volume", type=["csv"],
-        key=f"file-{st.session_state.setdefault('uploads', 0)}",  # a new one after each success
-        help="Timestamps in ISO-8601 or epoch s, ms, µs; without a zone they are taken as UTC.",
-    )  # fmt: skip
-    if file is None:
-        return
-    try:
-        with st.spinner("Reading"):
-            bars = read_bars_csv(file.getvalue())
-            length = bar_seconds(bars)
-    except CsvError as error:
-        st.error(f"Nothing was stored. {file.name}: {error}")
-        return
-    st.write(
-        f"{len(bars):,} bars of {bar_label(length)}, "
-        f"{bars.index[0]:%Y-%m-%d %H:%M:%S} to {bars.index[-1]:%Y-%m-%d %H:%M:%S} UTC."
-    )
-    name = st.text_input("Store as", symbol_of(file.name), key=f"name-{file.file_id}")
-    if not st.button("Store", type="primary", key="store"):
-        return
-    try:
-        symbol = check_symbol(name)
-    except ValueError as error:
-        st.error(f"Nothing was stored: {error}")
-        return
-    with st.spinner("Storing"):
-        done = store.write_upload(symbol, length, bars)
-    forget()
-    st.session_state["uploads"] += 1
-    st.session_state["uploaded"] = (
-        f"{symbol}: {done.new:,} bars stored, {done.replaced:,} replaced, "
-        f"{done.unchanged:,} there already. Find it under venue Uploads; a pair needs two."
-    )
-    st.rerun()
-
-
-def symbol_of(file_name: str) -> str:
-    """A symbol made of a file's name: BTCUSDT_1min.csv → BTCUSDT."""
-    stem = re.sub(r"[^\w.-]", "_", Path(file_name).stem).upper()
-    return (re.sub(r"[_-]\d+(S|MIN|M|H|D)$", "", stem) or "UPLOAD")[:40]

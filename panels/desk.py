@@ -18,7 +18,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from database_utils import one_line
-from jobs import Jobs
+from jobs import Job, Jobs
 from live import LiveBars, Snapshot, base_bar_s, stored_bars
 from market import Instrument
 from pair import PairSpec, PairView, pair_view
@@ -161,6 +161,20 @@ def base_of(store: PostgresStore, instrument: Instrument, bar: str) -> int:
 def once(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
     """What `_make` gives, made once per key for all sessions. Not to be changed by its users."""
     return _make()
+
+
+def follow(job: Job) -> None:
+    """Show how far a job is, with a way to stop it; run the page again once it has finished."""
+
+    @st.fragment(run_every=0.4)
+    def look() -> None:
+        if job.finished:
+            st.rerun()
+        st.progress(min(1.0, job.share), text=f"{job.title} …")
+        if st.button("Stop", key="stop-job"):
+            job.cancel()
+
+    look()
 
 
 def forget() -> None:

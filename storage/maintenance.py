@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -208,3 +209,41 @@ def _different_bars(cursor: Any, venue: str, symbol: str, first_id: int) -> int:
         cursor.execute(DIFFERENT_BARS, {"number": number, "bar_s": bar_s, "first_id": first_id})
         different += cursor.fetchone()[0]
     return different
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """What the store holds. `bars` is the planner's estimate: counting them would take long."""
+
+    server: str
+    size_bytes: int
+    trades: int
+    last_minute: int
+    bars: int
+    oldest: datetime | None
+    gaps: dict[str, int]
+    quarantined: int
+
+
+def read_figures(store: PostgresStore) -> StoreFigures:
+    """Figures for people; cheap, whatever the length of the history."""
+    with store.transaction() as cursor:
+        cursor.execute(
+            "SELECT version(), pg_database_size(current_database()),"
+            " (SELECT coalesce(sum(stored), 0)::bigint FROM feed),"
+            " (SELECT coalesce(sum(b.trades), 0)::bigint FROM bar b"
+            "  WHERE b.bar_s = 1 AND b.ts >= now() - interval '1 minute'),"
+            " (SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_class c"
+            "  JOIN pg_partition_tree('bar') p ON p.relid = c.oid WHERE p.isleaf),"
+            " (SELECT min(t.ts) FROM feed f CROSS JOIN LATERAL (SELECT ts FROM trade"
+            "  WHERE instrument_id = f.instrument_id AND trade_id >= f.first_id"
+            "  ORDER BY trade_id LIMIT 1) AS t),"
+            " (SELECT count(*) FROM quarantine)"
+        )
+        row = cursor.fetchone() or ("", 0, 0, 0, 0, None, 0)
+        cursor.execute("SELECT state, count(*) FROM gap GROUP BY state")
+        gaps = {str(state): int(count) for state, count in cursor.fetchall()}
+    server, size, trades, minute, bars, oldest, quarantined = row
+    return StoreFigures(
+        server.split(" on ")[0], size, trades, minute, bars, oldest, gaps, quarantined
+    )

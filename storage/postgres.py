@@ -42,6 +42,7 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 
 
 UPLOAD_COLUMNS = ("open", "high", "low", "close", "volume")
+UPLOAD_ROWS = 50_000  # sent to PostgreSQL at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,20 +246,26 @@ class PostgresStore:
                 )
         return changed
 
-    def write_upload(self, symbol: str, bar_s: int, bars: pd.DataFrame) -> Uploaded:
+    def write_upload(
+        self,
+        symbol: str,
+        bar_s: int,
+        bars: pd.DataFrame,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Uploaded:
         """Store a user's bars under venue `upload`, all of them or none; a bar stored before with
-        other values is replaced, an equal one left alone."""
+        other values is replaced, an equal one left alone. `progress(rows done, rows)` is called
+        on the way and may raise to leave everything as it was."""
         number = self.instrument_id("upload", symbol)
-        stamps = pd.DatetimeIndex(bars.index).as_unit("us").asi8.tolist()
-        text = "".join(
-            f"{ts}\t{o!r}\t{h!r}\t{low!r}\t{c!r}\t{v!r}\n"
-            for ts, o, h, low, c, v in zip(
-                stamps, *(bars[name].tolist() for name in UPLOAD_COLUMNS), strict=True
-            )
-        )
+        stamps = pd.DatetimeIndex(bars.index).as_unit("us").asi8
+        columns = [stamps, *(bars[name].to_numpy() for name in UPLOAD_COLUMNS)]
         with self.transaction() as cursor:
             cursor.execute(STAGE_UPLOAD)
-            cursor.copy_expert("COPY uploaded FROM STDIN", io.StringIO(text))
+            for first in range(0, len(bars), UPLOAD_ROWS):
+                rows = zip(*(c[first : first + UPLOAD_ROWS].tolist() for c in columns), strict=True)
+                text = "".join("\t".join(map(repr, row)) + "\n" for row in rows)
+                cursor.copy_expert("COPY uploaded FROM STDIN", io.StringIO(text))
+                progress(first, len(bars))
             cursor.execute(FOLD_UPLOAD, {"number": number, "bar_s": bar_s})
             new, changed = one(cursor)
         return Uploaded(int(new), int(changed), len(bars) - int(new) - int(changed))

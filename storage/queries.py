@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import psycopg2
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Executable, bindparam, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from storage.copying import copy_columns
@@ -170,3 +170,38 @@ def read_ticks(
     stamps, *values = _columns(engine, query, parameters, kinds)
     names = ("trade_id", "price", "size", "buyer_is_maker")
     return pd.DataFrame(dict(zip(names, values, strict=True)), index=_index(stamps))
+
+
+def read_gaps(engine: Engine, instruments: Sequence[tuple[str, str]], limit: int) -> pd.DataFrame:
+    """The newest holes of these instruments and what became of them, newest first."""
+    query = text(
+        "SELECT i.venue, i.symbol, g.first_id, g.last_id, g.last_id - g.first_id + 1, g.state,"
+        " g.reason, g.detected, g.closed FROM gap g JOIN instrument i USING (instrument_id)"
+        " WHERE (i.venue, i.symbol) IN :instruments ORDER BY g.gap_id DESC LIMIT :limit"
+    ).bindparams(bindparam("instruments", expanding=True))
+    names = ("venue", "symbol", "first id", "last id", "trades", "state", "reason", "detected",
+             "closed")  # fmt: skip
+    parameters = {"instruments": [tuple(i) for i in instruments], "limit": limit}
+    return _frame(engine, query, parameters, names, ("detected", "closed"))
+
+
+def read_quarantine(engine: Engine, limit: int) -> pd.DataFrame:
+    """The newest frames that could not be stored as a trade, newest first."""
+    query = text(
+        "SELECT detected, venue, symbol, reason, left(frame, 300) FROM quarantine"
+        " ORDER BY quarantine_id DESC LIMIT :limit"
+    )
+    names = ("detected", "venue", "symbol", "reason", "frame")
+    return _frame(engine, query, {"limit": limit}, names, ("detected",))
+
+
+def _frame(
+    engine: Engine, query: Executable, parameters: dict[str, Any], names: Sequence[str],
+    times: Sequence[str],
+) -> pd.DataFrame:  # fmt: skip
+    with engine.connect() as connection:
+        rows = [tuple(row) for row in connection.execute(query, parameters)]
+    frame = pd.DataFrame(rows, columns=list(names))
+    for name in times:
+        frame[name] = pd.to_datetime(frame[name], utc=True)
+    return frame

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from market import Rejected
 from storage.postgres import PostgresStore
+from storage.queries import read_bars
 from tests.test_store import trade
 
 with warnings.catch_warnings():
@@ -102,3 +104,39 @@ def test_a_bad_setting_is_one_sentence(page: AppTest, monkeypatch: pytest.Monkey
     monkeypatch.setenv("FEED", "magic")
     page.run()
     assert "FEED='magic' is not usable" in page.error[0].value
+
+
+@pytest.mark.parametrize("view", ["Market", "Pair", "Data", "System"])
+def test_every_view_is_drawn(page: AppTest, store: PostgresStore, view: str) -> None:
+    fill(store)
+    page.query_params["view"] = view
+    page.run()
+    assert not page.exception
+    assert not page.error
+
+
+def test_every_set_of_stored_rows_is_shown(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    store.write("local", [trade(500, time.time_ns() // 1000, symbol="ETHUSDT", price=2_500.0)])
+    store.quarantine("local", [Rejected("no JSON", "{", "ETHUSDT")])
+    page.query_params["view"] = "Data"
+    page.run()
+    sets = page.segmented_control(key="stored").options
+    assert len(sets) == 7
+    for name in sets:
+        page.segmented_control(key="stored").set_value(name).run()
+        assert not page.exception
+        assert not page.error
+        assert len(page.dataframe) == 1, name
+
+
+def test_a_file_makes_a_pair_with_a_live_market(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    bars = read_bars(store.engine, "local", "BTCUSDT", 1)
+    store.write_upload("MINE", 1, bars)
+    page.run()
+    page.selectbox(key="x").set_value("upload:MINE").run()
+    assert not page.exception
+    assert not page.error
+    assert "MINE (Uploads)" in page.selectbox(key="x").options
+    assert page.warning == []
