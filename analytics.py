@@ -16,6 +16,7 @@ import pandas as pd
 from arguments import (
     Array,
     check_ddof,
+    check_flag,
     check_number,
     check_window,
     same_index,
@@ -46,7 +47,8 @@ def rolling_hedge_ratio(
     """
     length = check_window("window", window, 2)
     ys, xs = two_series("y", y, "x", x)
-    beta, alpha, _ = window_fit(ys, xs, length, intercept=intercept, errors=False)
+    constant = check_flag("intercept", intercept)
+    beta, alpha, _ = window_fit(ys, xs, length, intercept=constant, errors=False)
     return pd.DataFrame({"beta": beta, "intercept": alpha}, index=y.index)
 
 

@@ -6,18 +6,22 @@ Every refusal names the argument, what was received and what is allowed.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import infer_dtype
 
 __all__ = [
-    "Array", "Ints", "check_choice", "check_ddof", "check_number", "check_window", "frame_values",
-    "full_sample", "full_table", "same_index", "series_values", "two_series", "volume_values",
+    "Array", "Ints", "check_choice", "check_ddof", "check_flag", "check_number", "check_window",
+    "frame_values", "full_sample", "full_table", "raw_values", "same_index", "series_values",
+    "two_series", "volume_values",
 ]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+_NUMERIC = {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
 
 
 def check_window(name: str, window: object, least: int) -> int:
@@ -31,7 +35,8 @@ def check_window(name: str, window: object, least: int) -> int:
 
 def check_number(name: str, value: object, low: float, high: float, *, open_low: bool) -> float:
     """`value` as float; ValueError outside (low, high), or [low, high) unless `open_low`."""
-    number = float(value) if isinstance(value, int | float | np.number) else math.nan
+    real = isinstance(value, int | float | np.integer | np.floating)
+    number = float(cast(float, value)) if real and not isinstance(value, bool) else math.nan
     if not (low < number < high or (number == low and not open_low)):
         bracket = "(" if open_low else "["
         raise ValueError(
@@ -49,20 +54,34 @@ def check_ddof(ddof: object, count: int) -> int:
     return int(ddof)
 
 
-def series_values(name: str, series: object) -> Array:
-    """The numbers of a Series as a float array not to be written to, NaN where missing or infinite.
+def check_flag(name: str, value: object) -> bool:
+    """`value` as bool; ValueError where it is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r} is not usable: True or False is allowed")
+    return bool(value)
 
-    Raises ValueError where `series` is no Series or not numeric.
+
+def raw_values(name: str, series: object) -> Array:
+    """The numbers of a Series as a float array not to be written to, NaN where missing.
+
+    Raises ValueError where `series` is no Series or not numeric. Numbers written as text are
+    text; of Python objects, int, float and Decimal are numbers.
     """
     if not isinstance(series, pd.Series):
         raise ValueError(f"{name} is a {type(series).__name__}: a pandas Series is allowed")
     kind = series.dtype.kind
+    numeric = kind in "iuf" or (kind == "O" and infer_dtype(series, skipna=True) in _NUMERIC)
     try:
-        if kind not in "iufO":
+        if not numeric:
             raise TypeError
-        values = np.ascontiguousarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
-    except (TypeError, ValueError):
+        return np.ascontiguousarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} has dtype {series.dtype}: real numbers are allowed") from None
+
+
+def series_values(name: str, series: object) -> Array:
+    """As `raw_values`, and NaN where infinite."""
+    values = raw_values(name, series)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, np.nan)
 
@@ -123,12 +142,12 @@ def full_table(name: str, frame: object, columns: int, rows: int) -> Array:
     return np.column_stack(parts)
 
 
-def volume_values(bars: object, column: str = "volume") -> Array:
+def volume_values(bars: object, column: str = "volume", name: str = "bars") -> Array:
     """A column of volumes, as `frame_values`; ValueError where one is negative."""
-    values = frame_values("bars", bars, column)
+    values = frame_values(name, bars, column)
     if (bad := np.flatnonzero(values < 0)).size:
         raise ValueError(
-            f"bars[{column!r}] is {values[bad[0]]:g} at row {bad[0]}: 0 or more is allowed"
+            f"{name}[{column!r}] is {values[bad[0]]:g} at row {bad[0]}: 0 or more is allowed"
         )
     return values
 

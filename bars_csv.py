@@ -8,7 +8,9 @@ reason.
 
 from __future__ import annotations
 
+import csv
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ import pandas as pd
 COLUMNS = ("open", "high", "low", "close", "volume")
 MAX_ROWS = 1_000_000
 MAX_BYTES = 150 * 2**20
-EPOCH = r"\d+(?:\.\d+)?"
+EPOCH = r"\d+(?:\.\d+)?(?:[eE]\+?\d+)?"
+YEAR_FIRST = r"\d{4}.*"  # pandas would read -5 as the year 5 before Christ
 # Epochs by magnitude: seconds 1973 … 5138, then ms, then µs.
 _EPOCH_UNITS = ((1e8, 1e11, 1_000_000), (1e11, 1e14, 1_000), (1e14, 1e17, 1))
 
@@ -54,11 +57,15 @@ def write_bars_csv(bars: pd.DataFrame) -> str:
 
 
 def frame_csv(frame: pd.DataFrame) -> str:
-    """Any frame by time as CSV: first column `timestamp`, ISO-8601 in UTC; NaN is empty."""
-    stamps = pd.DatetimeIndex(frame.index).tz_convert("UTC").tz_localize(None)
+    """Any frame by time as CSV: first column `timestamp`, ISO-8601 in UTC; NaN is empty.
+
+    An index without a zone is taken as UTC. Whole seconds are written without a fraction.
+    """
+    index = pd.DatetimeIndex(frame.index)
+    stamps = index if index.tz is None else index.tz_convert("UTC").tz_localize(None)
+    if len(stamps) and (stamps == stamps.as_unit("s")).all():
+        stamps = stamps.as_unit("s")
     text = np.datetime_as_string(stamps.to_numpy(), timezone="UTC")
-    if len(text) and all(t.endswith(".000000Z") for t in text):
-        text = np.array([t.replace(".000000Z", "Z") for t in text])
     return frame.set_axis(pd.Index(text, name="timestamp")).to_csv(lineterminator="\n")
 
 
@@ -75,8 +82,7 @@ def bar_seconds(bars: pd.DataFrame) -> int:
 
 
 def _read_table(text: str) -> pd.DataFrame:
-    header = text.split("\n", 1)[0]
-    names = [name.strip().strip('"').lower() for name in header.split(",")]
+    names = [name.strip().lower() for name in next(_records(text), [])]
     missing = [name for name in ("timestamp", *COLUMNS) if name not in names]
     if missing:
         raise CsvError(
@@ -86,6 +92,7 @@ def _read_table(text: str) -> pd.DataFrame:
     for name in ("timestamp", *COLUMNS):
         if names.count(name) > 1:
             raise CsvError(f"row 1: column {name} stands there twice")
+    _check_width(text, len(names))
     try:
         table = pd.read_csv(
             io.StringIO(text), header=0, names=names if len(set(names)) == len(names) else None,
@@ -106,6 +113,25 @@ def _read_table(text: str) -> pd.DataFrame:
     return table
 
 
+def _records(text: str) -> Iterator[list[str]]:
+    """Rows of fields; CsvError where they are none."""
+    try:
+        yield from csv.reader(io.StringIO(text, newline=""))
+    except csv.Error as error:
+        raise CsvError(f"the file is not a table: {error}") from None
+
+
+def _check_width(text: str, width: int) -> None:
+    """Refuse a row of more fields than the header has: a decimal comma shifts all behind it."""
+    if '"' in text:
+        counts = (len(fields) for fields in _records(text))
+    else:
+        counts = (line.count(",") + 1 for line in text.split("\n"))
+    for row, count in enumerate(counts, 1):
+        if count > width:
+            raise CsvError(f"row {row}: {count} fields where the header names {width}")
+
+
 def _refuse(bad: Any, rows: Any, values: Any, reason: str) -> None:
     """Raise for the first row where `bad`; `reason` may hold {value}."""
     at = np.flatnonzero(bad)
@@ -117,6 +143,8 @@ def _refuse(bad: Any, rows: Any, values: Any, reason: str) -> None:
 def _numbers(column: pd.Series[str], name: str, rows: Any) -> Any:
     texts = column.to_numpy(dtype=object)
     try:
+        if column.str.contains("_", regex=False).any():
+            raise ValueError("1_0 is ten to Python alone")
         values = texts.astype(np.float64)
     except ValueError:
         bad = pd.to_numeric(column, errors="coerce").isna().to_numpy()
@@ -139,7 +167,8 @@ def _timestamps(column: pd.Series[str], rows: Any) -> pd.DatetimeIndex:
             "timestamp {value!r} is no epoch in s, ms or µs after 1973",
         )  # fmt: skip
         return pd.DatetimeIndex(micros.astype("datetime64[us]"), tz="UTC")
-    stamps = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
+    dated = texts.where(texts.str.fullmatch(YEAR_FIRST), "")
+    stamps = pd.to_datetime(dated, format="ISO8601", utc=True, errors="coerce")
     _refuse(
         stamps.isna().to_numpy(), rows, texts.to_numpy(),
         "timestamp {value!r} is neither ISO-8601 nor an epoch in s, ms or µs",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from arguments import Array, check_choice, check_window, full_table
+from arguments import Array, check_choice, check_flag, check_window, full_table
 
 __all__ = ["PcaFactors", "correlation_matrix", "pca_factors"]
 
@@ -93,7 +93,7 @@ def pca_factors(
     if count > min(moves.shape):
         raise ValueError(f"factors={count} is not usable: 1 to {min(moves.shape)} are allowed")
     mean = moves.mean(axis=0)
-    scale = moves.std(axis=0, ddof=1) if standardise else np.ones(legs)
+    scale = moves.std(axis=0, ddof=1) if check_flag("standardise", standardise) else np.ones(legs)
     table = (moves - mean) / scale
     _, sizes, rows = np.linalg.svd(table, full_matrices=False)
     sums = rows.sum(axis=1)

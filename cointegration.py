@@ -168,7 +168,8 @@ def johansen(frame: pd.DataFrame, *, trend: int = 0, lags: int = 1) -> JohansenR
     Source: Johansen (1988), J. Econ. Dynamics and Control 12, 231-254; conventions of LeSage's
     Econometrics Toolbox, which takes the trend out before and the mean again after differencing.
     """
-    if isinstance(trend, bool) or trend not in (-1, 0, 1):
+    whole = isinstance(trend, int | np.integer) and not isinstance(trend, bool)
+    if not whole or trend not in (-1, 0, 1):
         raise ValueError(f"trend={trend!r} is not usable: -1, 0 or 1 is allowed")
     lagged = check_window("lags", lags, 0)
     legs = frame.shape[1] if isinstance(frame, pd.DataFrame) else 2

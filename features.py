@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from arguments import Array, check_window
+from arguments import Array, check_window, frame_values, volume_values
 from indicators import log_returns, order_flow_imbalance, realised_volatility
-from pair import PairSpec, pair_view
+from pair import PairSpec, check_spec, pair_view
 from resampling import align
 from windows import window_fit, window_mean_deviation
 
@@ -73,7 +73,7 @@ def feature_table(
     Source of label_reversion: the entry and exit rules of Gatev, Goetzmann and Rouwenhorst
     (2006), Review of Financial Studies 19, 797-827, seen as a question.
     """
-    spec = PairSpec() if spec is None else spec
+    spec = check_spec(PairSpec() if spec is None else spec)
     if spec.hedge == "ols":
         raise ValueError(
             "spec.hedge='ols' is not usable: it has seen the future of every row; "
@@ -84,7 +84,8 @@ def feature_table(
     view = pair_view(bars_y, bars_x, spec).frame
     figures = _of_pair(view, spec.window) | _of_clock(view.index)
     for leg, bars in (("y", bars_y), ("x", bars_x)):
-        figures |= {f"{name}_{leg}": v for name, v in _of_leg(bars, spec.window).items()}
+        of_leg = _of_leg(f"bars_{leg}", bars, spec.window)
+        figures |= {f"{name}_{leg}": values for name, values in of_leg.items()}
     figures = {name: figures[name] for name in FEATURES}
     if ahead is not None:
         figures |= _labels(view, ahead)
@@ -119,15 +120,15 @@ def _reversion(spread: Array, window: int) -> tuple[Array, Array]:
     return speed, volatility
 
 
-def _of_leg(bars: pd.DataFrame, window: int) -> dict[str, Array]:
-    close = _finite(bars, "close")
+def _of_leg(name: str, bars: pd.DataFrame, window: int) -> dict[str, Array]:
+    close, high, low = (frame_values(name, bars, part) for part in ("close", "high", "low"))
+    volume = volume_values(bars, name=name)
     logs = np.log(np.where(close > 0, close, np.nan))
     momentum = np.full(len(close), np.nan)
     momentum[window:] = logs[window:] - logs[:-window]
-    mean_volume, _ = window_mean_deviation(_finite(bars, "volume"), window, 0)
-    high, low = _finite(bars, "high"), _finite(bars, "low")
+    mean_volume, _ = window_mean_deviation(volume, window, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(mean_volume > 0, _finite(bars, "volume") / mean_volume, np.nan)
+        ratio = np.where(mean_volume > 0, volume / mean_volume, np.nan)
         reach = np.log(np.where(low > 0, high / low, np.nan))
     imbalance = np.full(len(bars), np.nan)
     if "taker_buy_volume" in bars:
@@ -140,14 +141,6 @@ def _of_leg(bars: pd.DataFrame, window: int) -> dict[str, Array]:
         "volume_ratio": ratio,
         "imbalance": imbalance,
     }
-
-
-def _finite(bars: pd.DataFrame, name: str) -> Array:
-    if name not in bars:
-        had = ", ".join(map(str, bars.columns)) or "none"
-        raise ValueError(f"bars have no column {name!r}: their columns are {had}")
-    values = bars[name].to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _of_clock(index: pd.Index) -> dict[str, Array]:

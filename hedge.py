@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from arguments import full_sample, same_index
+from arguments import check_flag, full_sample, same_index
 
 __all__ = ["HedgeRatio", "ols_hedge_ratio"]
 
@@ -34,7 +34,7 @@ def ols_hedge_ratio(
     intercept), or an x that does not vary (is zero throughout, without intercept).
     Source: Chan, *Algorithmic Trading* (2013), ch. 3; Greene, *Econometric Analysis*, ch. 3-4.
     """
-    fitted = 2 if intercept else 1
+    fitted = 2 if check_flag("intercept", intercept) else 1
     ys, xs = full_sample("y", y, fitted + 1), full_sample("x", x, fitted + 1)
     same_index("y", y, "x", x)
     if xs.min() == xs.max() if intercept else not xs.any():

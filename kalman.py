@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 from pykalman import KalmanFilter
 
-from arguments import Array, check_number, check_window, full_sample, two_series
+from arguments import (
+    Array,
+    check_flag,
+    check_number,
+    check_window,
+    full_sample,
+    two_series,
+)
 from compiled import FLAG, NUMBER, VECTOR, compiled
 from hedge import HedgeRatio, ols_hedge_ratio
 
@@ -102,7 +109,8 @@ def _path(
     drift = check_number("delta", delta, 0.0, 1.0, open_low=True)
     noise = check_number("observation_variance", observation_variance, 0.0, math.inf, open_low=True)
     drift /= 1.0 - drift
-    return cast(Array, _filter(y, x, drift, drift if intercept else 0.0, noise, deviations))
+    alpha_drift = drift if check_flag("intercept", intercept) else 0.0
+    return cast(Array, _filter(y, x, drift, alpha_drift, noise, deviations))
 
 
 @compiled(VECTOR, VECTOR, NUMBER, NUMBER, NUMBER, FLAG)

@@ -120,6 +120,13 @@ class PairView:
         return PairPoint(self.frame.index[-1], *figures)
 
 
+def check_spec(spec: object) -> PairSpec:
+    """`spec` where it is a PairSpec; ValueError otherwise."""
+    if not isinstance(spec, PairSpec):
+        raise ValueError(f"spec is a {type(spec).__name__}: a PairSpec is allowed")
+    return spec
+
+
 def pair_view(bars_y: pd.DataFrame, bars_x: pd.DataFrame, spec: PairSpec) -> PairView:
     """Everything known about a pair at the close of each bar, computed once.
 
@@ -134,6 +141,7 @@ def pair_view(bars_y: pd.DataFrame, bars_x: pd.DataFrame, spec: PairSpec) -> Pai
     Causal: row t uses rows ≤ t, unless `in_sample` says otherwise. Raises ValueError for bars
     without close, without DatetimeIndex or with one timestamp twice.
     """
+    check_spec(spec)
     bars_y, bars_x = align(bars_y, bars_x)
     y, x = frame_values("bars_y", bars_y, "close"), frame_values("bars_x", bars_x, "close")
     beta, intercept, beta_std, spread = _hedged(y, x, spec)

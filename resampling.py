@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from arguments import Array, Ints
+from arguments import Array, Ints, raw_values
 from compiled import FLAGS, INT, INTS, VECTOR, compiled, helper
 
 __all__ = ["align", "bar_ns", "resample_bars", "ticks_to_bars"]
@@ -23,6 +23,12 @@ __all__ = ["align", "bar_ns", "resample_bars", "ticks_to_bars"]
 _NS = {"ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
 _NS_PER_TICK = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _ALLOWED = '"1s", "1min", "5min", "1h", "1d": a positive integer and ms, s, min, h or d'
+# Lengths that exchanges publish, for bars that do not say theirs.
+_USUAL_NS = [
+    n * 10**9
+    for n in (1, 5, 15, 30, 60, 180, 300, 900, 1800, 3600, 7200, 14_400, 21_600, 28_800, 43_200,
+              86_400)
+]  # fmt: skip
 _REQUIRED = ("open", "high", "low", "close", "volume")
 _SUMMED = ("quote_volume", "taker_buy_volume")  # beside volume, where present
 _STEP = "bar_ns"  # DataFrame.attrs: what sparse bars cannot tell about their own length
@@ -148,8 +154,8 @@ def resample_bars(bars: pd.DataFrame, bar: str) -> pd.DataFrame:
     trades come out exactly, sums to rounding. A bracketed column that is NaN anywhere in a
     bucket is NaN there: unknown is not zero.
     Raises ValueError where `bar` is shorter than the bars given or no multiple of them (their
-    length is what `ticks_to_bars` noted in `attrs`, otherwise the greatest common divisor of
-    their labels), for two rows with one label, and for prices or volumes that are not finite.
+    length is what `ticks_to_bars` noted in `attrs`, otherwise what their labels tell, see
+    docs/methods.md), for two rows with one label, and for prices or volumes that are not finite.
     """
     length = bar_ns(bar)
     _check_frame("bars", bars, _REQUIRED)
@@ -225,16 +231,7 @@ def _utc(name: str, index: pd.Index, length: int) -> pd.DatetimeIndex:
 
 
 def _floats(name: str, frame: pd.DataFrame, column: str) -> Array:
-    series = frame[column]
-    try:
-        if series.dtype.kind not in "iufO":
-            raise TypeError
-        values = np.ascontiguousarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{name}[{column!r}] has dtype {series.dtype}: real numbers are allowed"
-        ) from None
-    return values
+    return raw_values(f"{name}[{column!r}]", frame[column])
 
 
 def _flags(ticks: pd.DataFrame, column: str) -> npt.NDArray[np.bool_]:
@@ -328,15 +325,28 @@ def _check_step(bars: pd.DataFrame, index: pd.DatetimeIndex, length: int, bar: s
     if not isinstance(step, int) or step <= 0:
         if len(index) < 2:
             return
-        stamps = index.asi8
-        common = math.gcd(int(np.gcd.reduce(np.diff(stamps))), int(stamps[0]))
-        step = common * _NS_PER_TICK[index.unit]
+        step = _told_step(index)
     if length % step:
         why = "shorter than" if length < step else "no multiple of"
         raise ValueError(
             f"bar={bar!r} is {why} the bars given, which are {step / 1e9:g} s long: "
             "a multiple of their length is allowed"
         )
+
+
+def _told_step(index: pd.DatetimeIndex) -> int:
+    """Length of bars in nanoseconds by their labels, of which there are two or more.
+
+    The greatest common divisor of the labels where the rows stand in a row of equal steps;
+    where some are missing, that divisor may be one of the holes, and the largest usual length
+    that divides it is meant: bars at minutes 0, 2 and 6 are minutes, not two-minute bars.
+    """
+    stamps = index.asi8
+    steps = np.diff(stamps)
+    common = math.gcd(int(np.gcd.reduce(steps)), int(stamps[0])) * _NS_PER_TICK[index.unit]
+    if len(steps) > 1 and (steps == steps[0]).all():
+        return common
+    return max((usual for usual in _USUAL_NS if common % usual == 0), default=common)
 
 
 def _bars(columns: dict[str, Array | Ints], labels: pd.DatetimeIndex, length: int) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from arguments import Array, check_choice, check_window, full_sample
+from arguments import Array, check_choice, check_flag, check_window, full_sample
 
 __all__ = ["KpssResult", "VarianceRatio", "kpss_test", "variance_ratio_test"]
 
@@ -116,8 +116,6 @@ def variance_ratio_test(
     Source: Lo and MacKinlay (1988), Review of Financial Studies 1, 41-66, eqs. 12, 14, 19, 20.
     """
     span = check_window("q", q, 2)
-    if not isinstance(robust, bool):
-        raise ValueError(f"robust={robust!r} is not usable: True or False is allowed")
     values = full_sample("series", series, 2 * span + 1)
     values = values - values[0]
     count = len(values) - 1
@@ -130,7 +128,7 @@ def variance_ratio_test(
     long = values[span:] - values[:-span] - span * drift
     weight = span * (count - span + 1) * (1.0 - span / count)
     ratio = (float(long @ long) / weight) / (total / (count - 1))
-    if robust:
+    if check_flag("robust", robust):
         theta = 0.0
         for k in range(1, span):
             delta = count * float(squares[k:] @ squares[:-k]) / total**2

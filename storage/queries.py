@@ -56,6 +56,7 @@ def read_bars(
     """Stored bars with start ≤ ts < end, oldest first: UTC index `ts` (open times), float columns.
 
     quote_volume, taker_buy_volume and trades are NaN where the source does not tell them.
+    `attrs` notes their length, which the labels of a quiet symbol do not tell.
     """
     where = "venue = %(venue)s AND symbol = %(symbol)s AND bar_s = %(bar_s)s"
     where += " AND ts >= %(start)s" if start is not None else ""
@@ -64,9 +65,11 @@ def read_bars(
     parameters = {"venue": venue, "symbol": symbol, "bar_s": bar_s, "start": start, "end": end}
     kinds = ("timestamptz", *("float8",) * len(BAR_COLUMNS))
     stamps, *values = _columns(engine, query, parameters, kinds)
-    return pd.DataFrame(
+    bars = pd.DataFrame(
         dict(zip(BAR_COLUMNS, values, strict=True)), index=_index(stamps), columns=list(BAR_COLUMNS)
     )
+    bars.attrs["bar_ns"] = bar_s * 1_000_000_000  # read by resampling.resample_bars
+    return bars
 
 
 def _columns(

@@ -191,6 +191,10 @@ class TestOls:
             (good[:2], good[:2], r"y has 2 rows: at least 3"),
             (good, pd.Series([7.0] * 4), r"x is 7 in every row"),
             (good.tolist(), good, "y is a list"),
+            (good.astype(str), good, "y has dtype str: real numbers"),
+            (good, good.astype(object).replace(4.0, "4"), "x has dtype object: real numbers"),
+            (good, good.astype("category"), "x has dtype category: real numbers"),
+            (good > 2, good, "y has dtype bool: real numbers"),
         ]
         for y, x, message in cases:
             with pytest.raises(ValueError, match=message):
@@ -293,14 +297,35 @@ class TestRolling:
             spread(y, x, x[1:])
 
 
+@pytest.mark.parametrize("intercept", [None, "no", 0, 1.0])
+def test_flags_are_true_or_false(intercept: Any) -> None:
+    y, x = walk(20, 0)
+    for call in (ols_hedge_ratio, kalman_hedge_ratio, kalman_zscore, fit_kalman_noise):
+        with pytest.raises(ValueError, match=r"intercept=.* True or False is allowed"):
+            call(y, x, intercept=intercept)
+    with pytest.raises(ValueError, match=r"intercept=.* True or False is allowed"):
+        rolling_hedge_ratio(y, x, 5, intercept=intercept)
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "float32", "Int64", "Float64", "object"])
+def test_any_kind_of_number_is_taken(kind: str) -> None:
+    whole = pd.Series(np.random.default_rng(2).integers(1, 200, 40))
+    other = whole[::-1].set_axis(whole.index)
+    base = rolling_hedge_ratio(whole.astype(float), other.astype(float), 5)
+    pd.testing.assert_frame_equal(rolling_hedge_ratio(whole.astype(kind), other, 5), base)
+    holed = whole.astype("object" if kind == "object" else "Float64").mask(whole.index == 9)
+    assert zscore(holed, 5).isna().tolist() == [r < 4 or 9 <= r < 14 for r in range(40)]
+
+
 class TestSpreadAndScore:
     def test_spread_takes_numbers_and_series(self) -> None:
         y, x = pd.Series([3.0, 5.0, np.inf]), pd.Series([1.0, 2.0, 3.0])
         assert spread(y, x, 2.0, 0.5).tolist()[:2] == [0.5, 0.5]
         assert spread(y, x, x, pd.Series([np.nan, 1.0, 1.0])).tolist()[1] == 0.0
         assert spread(y, x, 2.0).isna().tolist() == [False, False, True]
-        with pytest.raises(ValueError, match="beta=nan"):
-            spread(y, x, math.nan)
+        for beta in (math.nan, True, "2"):
+            with pytest.raises(ValueError, match=f"beta={beta!r}"):
+                spread(y, x, beta)  # type: ignore[arg-type]
 
     def test_absurd_prices_warn_nobody(self) -> None:
         series = pd.Series([1e200, -1e200, 1e308, -1e308, 1e-200, 3e-200, 0.0, 1.0])

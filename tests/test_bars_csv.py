@@ -29,7 +29,7 @@ def test_columns_in_any_order_and_case_further_ones_ignored() -> None:
     [
         "2024-01-01T00:00:00Z", "2024-01-01T00:00:00", "2024-01-01 00:00", "2024-01-01",
         "2024-01-01T01:00:00+01:00", "1704067200", "1704067200000", "1704067200000000",
-        "1704067200.000",
+        "1704067200.000", "1.7040672e9",
     ],
 )  # fmt: skip
 def test_timestamps(stamp: str) -> None:
@@ -55,6 +55,11 @@ def test_timestamps(stamp: str) -> None:
         (HEAD + "2024-01-02,0,3,0,2,1\n", "row 2: low 0.0 is not positive"),
         (HEAD + ROW + "\n2024-01-02,1,3,0.5,x,1\n", "row 4: close 'x'"),
         (HEAD + "2024-01-02,1,3,0.5\n", "is no number"),
+        (HEAD + "2024-01-02,1,3,0.5,2,1_0\n", "row 2: volume '1_0' is no number"),
+        (HEAD + "-5,1,3,0.5,2,10\n", "row 2: timestamp '-5' is neither"),
+        (HEAD + ROW[:-1] + ",9\n", "row 2: 7 fields where the header names 6"),
+        (HEAD + ROW + "2024-01-02,1,0,3,0,0.5,2,10\n", "row 3: 8 fields"),  # decimal commas
+        (HEAD + '"2024-01-01",1,3,0.5,2,10\n' + ROW[:-1] + ",9\n", "row 3: 7 fields"),
         ("", "missing column"),
     ],
 )  # fmt: skip
@@ -62,6 +67,11 @@ def test_refusals_name_the_row_and_the_reason(text: str, message: str) -> None:
     with pytest.raises(CsvError) as caught:
         read(text)
     assert message in str(caught.value)
+
+
+def test_quoted_fields_may_hold_commas() -> None:
+    bars = read('"a, b",timestamp,open,high,low,close,volume\n"1,5","2024-01-01",1,3,0.5,2,10\n')
+    assert bars["volume"].tolist() == [10.0]
 
 
 def test_bytes_that_are_no_text_and_too_many_rows_are_refused(
@@ -122,7 +132,13 @@ def test_what_is_downloaded_uploads_again_unchanged(
 
 def test_other_frames_lead_with_the_timestamp_and_leave_nan_empty() -> None:
     index = pd.DatetimeIndex(["2024-01-01", "2024-01-02"], tz="UTC")
-    text = frame_csv(pd.DataFrame({"zscore": [np.nan, 1.5]}, index=index))
-    assert text.splitlines() == [
-        "timestamp,zscore", "2024-01-01T00:00:00Z,", "2024-01-02T00:00:00Z,1.5",
-    ]  # fmt: skip
+    for same in (
+        index,
+        index.as_unit("ns"),
+        index.tz_localize(None),
+        index.tz_convert("Asia/Tokyo"),
+    ):
+        text = frame_csv(pd.DataFrame({"zscore": [np.nan, 1.5]}, index=same))
+        assert text.splitlines() == [
+            "timestamp,zscore", "2024-01-01T00:00:00Z,", "2024-01-02T00:00:00Z,1.5",
+        ]  # fmt: skip

@@ -243,6 +243,9 @@ class TestJohansen:
         holed.iloc[5] = np.nan
         cases: list[tuple[Any, dict[str, Any], str]] = [
             (table, {"trend": 2}, "trend=2"),
+            (table, {"trend": 1.0}, "trend=1.0"),
+            (table, {"trend": "c"}, "trend='c'"),
+            (table, {"lags": True}, "lags=True"),
             (table, {"lags": -1}, "lags=-1"),
             (table[["EWC"]], {}, "frame has 1 columns"),
             (table[:8], {}, "rows: at least"),

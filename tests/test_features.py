@@ -167,7 +167,13 @@ def test_refusals() -> None:
     y, x = legs(50)
     with pytest.raises(ValueError, match=r"spec\.hedge='ols'"):
         feature_table(y, x, PairSpec("ols"))
-    with pytest.raises(ValueError, match="no column 'volume'"):
+    with pytest.raises(ValueError, match="spec is a str"):
+        feature_table(y, x, "rolling")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"bars_x\['high'\] has dtype str"):
+        feature_table(y, x.assign(high="a"))
+    with pytest.raises(ValueError, match=r"bars_x\['volume'\] is -1 at row 0"):
+        feature_table(y, x.assign(volume=-1.0))
+    with pytest.raises(ValueError, match="bars_y has no column 'volume'"):
         feature_table(y.drop(columns="volume"), x)
     with pytest.raises(ValueError, match="more than once"):
         feature_table(pd.concat([y, y[:1]]), x)

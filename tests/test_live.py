@@ -57,6 +57,15 @@ def test_a_bar_is_closed_by_the_exchanges_clock(
     assert is_closed(start, 1, None)
 
 
+def test_a_quiet_symbol_does_not_pass_for_one_of_longer_bars(store: PostgresStore) -> None:
+    """Trades every 20 s: stored seconds that look like 20 s bars. The oldest bar is cut off."""
+    both(store, range(3), step_us=20 * S)
+    live_pair = pair(store, "5s")
+    assert len(live_pair.poll(0).y.closed) == 2
+    both(store, range(3, 6), step_us=20 * S)
+    assert len(live_pair.poll(0).y.closed) == 5
+
+
 def test_new_bars_are_appended_and_the_forming_one_kept_apart(store: PostgresStore) -> None:
     now = pd.Timestamp.now("UTC").floor("1s").value // 1000
     both(store, range(10), start=now - 9 * S)

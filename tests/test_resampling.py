@@ -263,6 +263,29 @@ class TestBars:
             resample_bars(alone, "1min")
         assert len(resample_bars(self.bars("1min", 1), "5min")) == 1
 
+    @pytest.mark.parametrize(
+        ("minutes", "bar", "bars"),
+        [
+            ([0, 2, 6], "5min", 2),  # minutes with holes, though all are even
+            ([0, 10], "5min", 2),  # no exchange has bars of ten minutes
+            ([0, 10, 40], "5min", 3),
+            ([0, 60, 90], "30min", 3),
+            ([0, 5, 20], "1min", None),  # bars of five minutes with holes are still that
+            ([0, 5], "1min", None),
+            ([0, 2, 4, 6], "5min", None),  # and an unbroken row of steps is believed
+            ([0, 60, 180], "30min", None),
+        ],
+    )
+    def test_length_told_by_the_labels(
+        self, minutes: list[int], bar: str, bars: int | None
+    ) -> None:
+        sparse = self.bars("1min", 181).iloc[minutes]
+        if bars is None:
+            with pytest.raises(ValueError, match="the bars given"):
+                resample_bars(sparse, bar)
+        else:
+            assert len(resample_bars(sparse, bar)) == bars
+
     def test_same_length_is_the_identity(self) -> None:
         bars = self.bars("1min").drop(columns="venue")
         pd.testing.assert_frame_equal(
