@@ -138,6 +138,20 @@ class TestPublished:
         for part, key in ((profit[1:252], "sharpe_train_py"), (profit[252:], "sharpe_test_py")):
             assert math.sqrt(252) * part.mean() / part.std(ddof=0) == published(name, key)
 
+    def test_chan_gold_backtest_of_the_book(self) -> None:
+        """The same in MATLAB, with an exit at |z| ≤ 1 and ddof 1: about 2.3 and 1.5."""
+        y, x = gold()
+        fit = ols_hedge_ratio(y[:252], x[:252], intercept=False)
+        error = spread(y, x, fit.beta)
+        z = (error - error[:252].mean()) / error[:252].std()
+        side = pd.Series(np.nan, index=z.index)
+        side[z >= 2], side[z <= -2], side[z.abs() <= 1] = -1.0, 1.0, 0.0
+        held = side.ffill().shift()
+        profit = held * (y.pct_change() - x.pct_change())
+        name = "chan1_GLD_GDX_zscore_backtest"
+        for part, key in ((profit[1:252], "sharpe_train_book"), (profit[252:], "sharpe_test_book")):
+            assert math.sqrt(252) * part.mean() / part.std() == published(name, key)
+
     @pytest.mark.parametrize(
         ("column", "trend", "lags"),
         [

@@ -7,12 +7,14 @@ or absent from docs/methods.md, fails here.
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 import pandas as pd
@@ -34,6 +36,7 @@ from analytics import (
 from arguments import Array
 from baskets import correlation_matrix, pca_factors
 from cointegration import engle_granger, engle_granger_both, half_life, hurst_exponent, johansen
+from compiled import VECTOR, compiled
 from features import feature_table
 from indicators import (
     anchored_vwap,
@@ -127,7 +130,7 @@ FULL_SAMPLE: dict[str, Study] = {
 OF_BARS = {"ticks_to_bars", "resample_bars", "align", "bar_ns"}
 # Shared by the modules, not part of what may be imported from outside.
 HELPERS = {
-    "adf_statistic", "cointegrating_fit", "kalman_path", "least_rows", "log_returns",
+    "adf_statistic", "check_spec", "cointegrating_fit", "kalman_path", "least_rows", "log_returns",
     "mackinnon_critical", "reversion",
 }  # fmt: skip
 MODULES = (
@@ -238,16 +241,46 @@ def test_a_view_that_looks_ahead_says_so() -> None:
 
 
 def functions(module: str) -> dict[str, Callable[..., Any]]:
+    """What the module itself defines and can be called: plain, cached, partial, compiled …"""
     found = importlib.import_module(module)
+    tree = ast.parse(inspect.getsource(found))
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = {alias.asname or alias.name for node in imports for alias in node.names}
     return {
         name: member
-        for name, member in inspect.getmembers(found, inspect.isfunction)
-        if member.__module__ == module and not name.startswith("_")
+        for name, member in vars(found).items()
+        if callable(member)
+        and not name.startswith("_")
+        and name not in imported
+        and not inspect.isclass(member)
+        and get_origin(member) is None  # a type's other name
     }
 
 
 def test_every_module_with_studies_is_looked_through() -> None:
     assert set(MODULES) == FLOORS[1] - WITHOUT_STUDIES
+
+
+def test_no_kind_of_function_escapes_the_register(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = importlib.import_module("windows")
+    monkeypatch.setattr("compiled._KERNELS", [])
+
+    def plain(values: Array) -> Array:
+        return values
+
+    newcomers = {
+        "plain": plain,
+        "cached": functools.lru_cache(plain),
+        "partly": functools.partial(plain),
+        "kernel": compiled(VECTOR)(plain),
+    }
+    for name, member in newcomers.items():
+        monkeypatch.setattr(windows, name, member, raising=False)
+    assert set(newcomers) <= set(functions("windows"))
+    with pytest.raises(AssertionError, match="neither causal nor full-sample"):
+        test_every_public_function_is_registered("windows")
+    with pytest.raises(AssertionError, match="no heading for"):
+        test_every_public_name_stands_in_the_methods("windows")
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -5,8 +5,23 @@ from __future__ import annotations
 import importlib
 import inspect
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from analytics import (
+    adf_test,
+    fit_kalman_noise,
+    kalman_hedge_ratio,
+    ols_hedge_ratio,
+    rolling_correlation,
+    rolling_hedge_ratio,
+    spread,
+    zscore,
+)
+from cointegration import engle_granger, half_life, hurst_exponent, johansen
+from indicators import bollinger_bands, ema, sma, vwap
+from resampling import resample_bars, ticks_to_bars
 from storage.postgres import PostgresStore
 
 NAMES = {
@@ -15,6 +30,9 @@ NAMES = {
         "rolling_hedge_ratio": "(y, x, window, *, intercept=True)",
         "kalman_hedge_ratio":
             "(y, x, *, delta=0.0001, observation_variance=0.001, intercept=True)",
+        "fit_kalman_noise":
+            "(y, x, *, delta=0.0001, observation_variance=None, iterations=20, tolerance=1e-06,"
+            " intercept=True)",
         "spread": "(y, x, beta, intercept=0.0)",
         "zscore": "(series, window=None, *, ddof=1)",
         "adf_test": "(series, *, lags=None, trend='c')",
@@ -41,6 +59,45 @@ NAMES = {
     },
 }  # fmt: skip
 
+ROWS = 200
+LEGS = pd.DataFrame(
+    np.random.default_rng(0).normal(size=(ROWS, 2)).cumsum(axis=0) + 100,
+    index=pd.date_range("2024-01-01", periods=ROWS, freq="1min", tz="UTC", name="ts"),
+    columns=["y", "x"],
+)
+Y, X = LEGS["y"], LEGS["x"]
+BARS = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), Y)).assign(volume=1.0)
+TICKS = pd.DataFrame({"price": Y, "size": 1.0, "buyer_is_maker": True})
+KALMAN = "beta intercept beta_prior intercept_prior innovation innovation_std"
+FLOW = "open high low close volume quote_volume taker_buy_volume trades"
+
+# Call → type and what it holds: columns in their order, or attributes.
+RESULTS: dict[str, tuple[object, str, str]] = {
+    "ols": (ols_hedge_ratio(Y, X), "HedgeRatio", "beta intercept r_squared std_error n"),
+    "rolling": (rolling_hedge_ratio(Y, X, 9), "DataFrame", "beta intercept"),
+    "kalman": (kalman_hedge_ratio(Y, X), "DataFrame", KALMAN),
+    "noise": (fit_kalman_noise(Y, X, iterations=1), "KalmanNoise", "delta observation_variance"),
+    "spread": (spread(Y, X, 1.0), "Series", ""),
+    "zscore": (zscore(Y, 9), "Series", ""),
+    "adf": (adf_test(Y), "AdfResult", "statistic p_value lags nobs critical_values"),
+    "correlation": (rolling_correlation(Y, X, 9), "Series", ""),
+    "engle_granger": (
+        engle_granger(Y, X), "CointegrationResult",
+        "statistic p_value lags nobs critical_values beta intercept",
+    ),
+    "johansen": (
+        johansen(LEGS), "JohansenResult", "eigenvalues trace max_eigen critical_values vectors",
+    ),
+    "half_life": (half_life(Y), "float", ""),
+    "hurst": (hurst_exponent(Y), "float", ""),
+    "sma": (sma(Y, 9), "Series", ""),
+    "ema": (ema(Y, 9), "Series", ""),
+    "vwap": (vwap(BARS, "1h"), "Series", ""),
+    "bollinger": (bollinger_bands(Y), "DataFrame", "middle upper lower"),
+    "ticks_to_bars": (ticks_to_bars(TICKS, "5min"), "DataFrame", FLOW),
+    "resample_bars": (resample_bars(BARS, "5min"), "DataFrame", "open high low close volume"),
+}  # fmt: skip
+
 VIEWS = {
     "v_ticks": "venue symbol trade_id ts price size buyer_is_maker received",
     "v_bars": "venue symbol bar_s ts open high low close volume quote_volume taker_buy_volume"
@@ -59,6 +116,28 @@ def test_functions(module: str, name: str, parameters: str) -> None:
     signature = inspect.signature(getattr(importlib.import_module(module), name))
     plain = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
     assert str(inspect.Signature(plain)) == parameters
+
+
+@pytest.mark.parametrize("call", RESULTS)
+def test_results(call: str) -> None:
+    result, kind, names = RESULTS[call]
+    assert type(result).__name__ == kind
+    if isinstance(result, pd.DataFrame):
+        assert list(result.columns) == names.split()
+    for name in [] if isinstance(result, pd.DataFrame) else names.split():
+        assert hasattr(result, name)
+    if isinstance(result, pd.Series | pd.DataFrame) and len(result) == ROWS:
+        assert result.index.equals(LEGS.index)
+
+
+def test_critical_values() -> None:
+    assert list(adf_test(Y).critical_values) == ["1%", "5%", "10%"]
+    assert list(engle_granger(Y, X).critical_values) == ["1%", "5%", "10%"]
+    limits = johansen(LEGS).critical_values
+    assert {name: table.shape for name, table in limits.items()} == {
+        "trace": (2, 3), "max_eigen": (2, 3),
+    }  # fmt: skip
+    assert (np.diff(limits["trace"], axis=1) > 0).all()
 
 
 @pytest.mark.parametrize("view", VIEWS)
