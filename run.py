@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,7 +111,15 @@ def children(port: int) -> list[Child]:
         Child("ingest", [*python, "ingest_websocket.py"], quiet),
         Child(
             "page",
-            [*python, "-m", "streamlit", "run", "dashboard_streamlit.py", f"--server.port={port}"],
+            [
+                *python,
+                "-m",
+                "streamlit",
+                "run",
+                "dashboard_streamlit.py",
+                f"--server.port={port}",
+                "--server.scriptHealthCheckEnabled=true",
+            ],
             {**quiet, "STREAMLIT_SERVER_HEADLESS": "true"},
         ),
     ]
@@ -124,6 +133,18 @@ def wait_for_page(port: int, child: Child, stop: threading.Event, seconds: float
             return True
         stop.wait(0.1)
     return False
+
+
+def warm_page(port: int) -> None:
+    """Let the page run once with nobody looking: modules, kernels and connections are loaded
+    before the first visitor comes. Whether it works is the page's own affair."""
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/_stcore/script-health-check", timeout=60
+        ) as answer,
+    ):
+        answer.read()
 
 
 def watch(running: list[Child], stop: threading.Event) -> int:
@@ -160,6 +181,7 @@ def run(settings: Settings, wanted_port: int) -> int:
         for child in running:
             child.start()
         if wait_for_page(port, running[1], stop):
+            threading.Thread(target=warm_page, args=(port,), daemon=True).start()
             say("run", f"dashboard: http://127.0.0.1:{port}   (Ctrl-C stops everything)")
         return watch(running, stop)
     finally:

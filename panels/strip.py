@@ -24,6 +24,7 @@ from panels.theme import (
     number,
     percent,
     significant,
+    stretch,
 )
 
 STALE_S = 10.0
@@ -185,9 +186,7 @@ def _price_card(leg: Leg, side: str) -> str:
     change = leg.last_price / before - 1
     tone = "good" if change > 0 else "bad" if change < 0 else ""
     over = (
-        duration((leg.closed.index[-1] - leg.closed.index[0]).total_seconds())
-        if len(prices)
-        else ""
+        stretch((leg.closed.index[-1] - leg.closed.index[0]).total_seconds()) if len(prices) else ""
     )
     text = f"{percent(change)} in {over}" if math.isfinite(change) else "no data yet"
     return _card(

@@ -66,6 +66,13 @@ def duration(seconds: float | None) -> str:
     return f"{int(seconds // 86_400)} d"
 
 
+def stretch(seconds: float) -> str:
+    """A length of time in few characters: 45 min, 26 h, 12 d."""
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
 def clock(when: datetime | None) -> str:
     """The time of day; the date too where it is not today's is the caller's business."""
     return NONE if when is None else f"{when:%H:%M:%S}"
