@@ -43,6 +43,15 @@ function load() {
 
 const LIGHT = COLOURS;
 
+// What changes between two closed bars is a few numbers: they are laid over the drawn figure.
+window.pairsPatches = window.pairsPatches || {};
+window.pairsPatch = (node) => {
+  const patch = window.pairsPatches[node.dataset.name];
+  if (!patch || patch.version !== node.pairsDrawn || patch === node.pairsPatched) return;
+  node.pairsPatched = patch;
+  window.Plotly.restyle(node, patch.values, patch.traces);
+};
+
 function unpack(part, arrays, light) {
   if (Array.isArray(part)) return part.map((value) => unpack(value, arrays, light));
   if (light && typeof part === 'string') return LIGHT[part] || part;
@@ -68,6 +77,8 @@ function draw(node) {
     const config = { responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: false,
                      doubleClick: 'reset' };
     Plotly.react(node, figure.data, figure.layout, config);
+    node.pairsDrawn = data.version;
+    window.pairsPatch(node);
     if (!node.pairsObserver) {
       node.pairsObserver = new ResizeObserver(() => {
         if (node.isConnected && node.offsetWidth) Plotly.Plots.resize(node);
@@ -85,6 +96,7 @@ export default function (component) {
   const node = parentElement.querySelector('.pairs-chart');
   if (!node) return;
   node.pairsData = data;
+  node.dataset.name = data.name;
   draw(node);
   if (!node.pairsTheme) {  // the theme may change while the figure does not
     node.pairsTheme = setInterval(() => {
@@ -94,6 +106,16 @@ export default function (component) {
 }
 """.replace("VERSION", version("plotly")).replace("COLOURS", json.dumps(LIGHT))
 
+PATCH_JS = """
+export default function (component) {
+  const { data } = component;
+  window.pairsPatches = window.pairsPatches || {};
+  window.pairsPatches[data.name] = data;
+  const node = document.querySelector(`.pairs-chart[data-name="${data.name}"]`);
+  if (node && node.pairsDrawn) window.pairsPatch(node);
+}
+"""
+
 _component = st.components.v2.component(
     "pairs_chart",
     html='<div class="pairs-chart" role="img"></div>',
@@ -101,6 +123,9 @@ _component = st.components.v2.component(
     js=JS,
     isolate_styles=False,
 )
+
+
+_patch = st.components.v2.component("pairs_patch", js=PATCH_JS, isolate_styles=False)
 
 
 def provide_script() -> None:
@@ -118,6 +143,15 @@ def provide_script() -> None:
     partial.rename(target)  # in one step: two starts at once cannot serve half a file
 
 
-def draw_chart(payload: dict[str, Any], *, key: str, label: str, height: str) -> None:
-    """Show a packed figure (`figures.pack`) with its `version`; the node of `key` is kept."""
-    _component(key=key, data={**payload, "label": label, "height": height})
+def draw_chart(
+    payload: dict[str, Any], patch: dict[str, Any] | None, *, name: str, label: str, height: str
+) -> None:
+    """Show a packed figure (`figures.pack`) with its `version`; the node of `name` is kept.
+
+    `patch`: `traces` (their numbers) and `values` (as Plotly's restyle takes them) to be laid
+    over the figure, so that the figure itself need not be sent again for them.
+    """
+    _component(key=f"chart-{name}",
+               data={**payload, "name": name, "label": label, "height": height})  # fmt: skip
+    if patch is not None:
+        _patch(key=f"patch-{name}", data={**patch, "name": name, "version": payload["version"]})

@@ -96,15 +96,20 @@ class Desk:
         st.fragment(_board, run_every=self.choice.refresh_s)(self, name, draw)
 
     def chart(
-        self, figure: Callable[[], Any], key: tuple[Any, ...], *, name: str, height: str
+        self,
+        figure: Callable[[], Any],
+        key: tuple[Any, ...],
+        *,
+        name: str,
+        height: str,
+        patch: dict[str, Any] | None = None,
     ) -> None:
-        """Show a figure, made once per `key` for all sessions; the node of `name` is kept."""
+        """Show a figure, made once per `key` for all sessions; the node of `name` is kept.
+        `patch`: what to lay over it, see `draw_chart`."""
         payload = once(lambda: pack(figure()), ("chart", name, *key))
         version = hashlib.sha256(repr((name, *key)).encode()).hexdigest()[:16]
-        draw_chart(
-            {**payload, "version": version}, key=f"chart-{name}", height=height,
-            label=f"{name}: {self.choice.name}, bars of {self.choice.bar}",
-        )  # fmt: skip
+        label = f"{name}: {self.choice.name}, bars of {self.choice.bar}"
+        draw_chart({**payload, "version": version}, patch, name=name, label=label, height=height)
 
 
 def _board(desk: Desk, name: str, draw: Callable[[Desk], None]) -> None:

@@ -104,17 +104,14 @@ def _board(desk: Desk) -> None:
     if any(leg.closed.empty for leg in snapshot.legs):
         st.info("No closed bar is stored yet. Another bar length may have some.")
         return
-    forming = tuple(
-        None if leg.forming is None else (leg.forming.name, *leg.forming.iloc[:5])
-        for leg in snapshot.legs
-    )
     bars, overlays = bars_shown(desk), _overlays(desk)
     identity = "/".join(map(str, ("market", *instruments, desk.choice.bar, bars)))
     desk.chart(
         lambda: figure(snapshot.legs, desk.choice.bar, bars=bars, overlays=overlays,
                        uirevision=identity),
-        (*desk.key(snapshot), forming, bars, overlays), name="Market",
+        (*desk.key(snapshot), bars, overlays), name="Market",
         height=f"max(calc(100vh - 14.2rem), {len(instruments) * 16}rem)",
+        patch=forming_patch(snapshot.legs, desk.choice.bar, bars),
     )  # fmt: skip
 
 
@@ -125,38 +122,60 @@ def figure(
     drawn hollow, with volume below and indicators over them.
 
     Candles of more bars than can be seen are made longer; indicators are always of the bars
-    themselves, computed from before the stretch shown.
+    themselves, computed from before the stretch shown. The first traces are the forming candles.
     """
-    factor = next((f for f in FACTORS if bars <= f * CANDLES), FACTORS[-1])
-    length = bar_label(bar_seconds(bar) * factor)
+    length = candle_length(bar, bars)
     rows = []
     for leg in legs:
         rows += [(leg.symbol, 3.0), ("volume", 0.8)]
     made = stacked(rows, uirevision)
-    for k, leg in enumerate(legs):
-        _leg(made, leg, k, bars, length, resampled=factor > 1)
+    candles = [candles_of(leg, bar, bars) for leg in legs]
+    for k, (leg, (_, forming)) in enumerate(zip(legs, candles, strict=True)):
+        _candles(made, forming, 2 * k, f"{leg.symbol} forming", hollow=True)
+    for k, (leg, (closed, _)) in enumerate(zip(legs, candles, strict=True)):
+        _leg(made, leg, k, closed, length)
         _indicators(made, leg, k, bars, overlays)
     made.update_layout(bargap=0.15, showlegend=True)
     return made
 
 
-def _leg(made: go.Figure, leg: Leg, k: int, bars: int, length: str, *, resampled: bool) -> None:
-    closed, forming = leg.closed.tail(bars), None
+def forming_patch(legs: tuple[Leg, ...], bar: str, bars: int) -> dict[str, object]:
+    """The forming candles alone, to be laid over the figure between two closed bars."""
+    columns = ("open", "high", "low", "close")
+    formings = [candles_of(leg, bar, bars)[1] for leg in legs]
+    values: dict[str, list[list[float]]] = {
+        name: [frame[name].tolist() for frame in formings] for name in columns
+    }
+    values["x"] = [milliseconds(pd.DatetimeIndex(frame.index)).tolist() for frame in formings]
+    return {"traces": list(range(len(legs))), "values": values}
+
+
+def candle_length(bar: str, bars: int) -> str:
+    """The length of candles of which at most CANDLES stand for `bars` bars."""
+    factor = next((f for f in FACTORS if bars <= f * CANDLES), FACTORS[-1])
+    return bar_label(bar_seconds(bar) * factor)
+
+
+def candles_of(leg: Leg, bar: str, bars: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Closed candles of the last `bars` bars, and the one that still forms, if any."""
+    length = candle_length(bar, bars)
+    closed, forming = leg.closed.tail(bars), leg.closed.iloc[:0]
     if leg.forming is not None:
         forming = leg.forming.to_frame().T.astype(float)
         forming.index = pd.DatetimeIndex([leg.forming.name])
-    if resampled:
-        candles = resample_bars(closed if forming is None else pd.concat([closed, forming]), length)
-        candles = candles.iloc[1:]  # the first may lack its beginning
-        done = closed.index[-1] + pd.Timedelta(seconds=bar_seconds(length))
-        complete = pd.DatetimeIndex(candles.index) + pd.Timedelta(length) <= done
-        closed = candles[complete]
-        forming = candles[~complete].tail(1) if not complete.all() else None
+    if length == bar:
+        return closed, forming
+    candles = resample_bars(pd.concat([closed, forming]) if len(forming) else closed, length)
+    candles = candles.iloc[1:]  # the first may lack its beginning
+    done = closed.index[-1] + pd.Timedelta(seconds=bar_seconds(bar))
+    complete = pd.DatetimeIndex(candles.index) + pd.Timedelta(length) <= done
+    return candles[complete], candles[~complete].tail(1)
+
+
+def _leg(made: go.Figure, leg: Leg, k: int, closed: pd.DataFrame, length: str) -> None:
     places = decimals_of(closed["close"].to_numpy())
     made.layout["yaxis" + axis(2 * k)[1:]].tickformat = f",.{min(places, 4)}f"
     _candles(made, closed, 2 * k, f"{leg.symbol} {length}", hollow=False)
-    if forming is not None and len(forming):
-        _candles(made, forming, 2 * k, f"{leg.symbol} forming", hollow=True)
     made.add_bar(
         x=milliseconds(pd.DatetimeIndex(closed.index)),
         y=closed["volume"].to_numpy(dtype=np.float64), yaxis=axis(2 * k + 1),

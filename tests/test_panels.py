@@ -83,14 +83,27 @@ def test_the_market_figure_tells_the_forming_bar_apart() -> None:
     assert len(json.dumps(pack(figure))) < 60_000
 
 
+@pytest.mark.parametrize("shown", [240, 600])
+def test_between_closed_bars_only_the_forming_candle_is_sent(shown: int) -> None:
+    made = snapshot()
+    figure = market_panel.figure(
+        made.legs, "1s", bars=shown, overlays=market_panel.Overlays(), uirevision="u"
+    )
+    patch = market_panel.forming_patch(made.legs, "1s", shown)
+    assert [figure.data[k].name for k in patch["traces"]] == ["ETHUSDT forming", "BTCUSDT forming"]
+    for k in patch["traces"]:
+        assert figure.data[k].close.tolist() == patch["values"]["close"][k]
+        assert patch["values"]["close"][k] == [made.legs[k].forming["close"]]
+    assert len(json.dumps(patch)) < 1_000
+
+
 def test_more_bars_make_longer_candles_that_add_up() -> None:
     made = snapshot()
     figure = market_panel.figure(
         made.legs, "1s", bars=600, overlays=market_panel.Overlays(sma=20, bands=20, session_s=300),
         uirevision="u",
     )  # fmt: skip
-    candles = figure.data[0]
-    assert candles.name == "ETHUSDT 3s"
+    candles = next(trace for trace in figure.data if trace.name == "ETHUSDT 3s")
     assert len(candles.x) <= market_panel.CANDLES
     last = pd.Timestamp(candles.x[-1], unit="ms", tz="UTC")
     bars_of_it = made.y.closed[last : last + pd.Timedelta("2999ms")]
