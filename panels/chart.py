@@ -49,7 +49,8 @@ window.pairsPatch = (node) => {
   const patch = window.pairsPatches[node.dataset.name];
   if (!patch || patch.version !== node.pairsDrawn || patch === node.pairsPatched) return;
   node.pairsPatched = patch;
-  window.Plotly.restyle(node, patch.values, patch.traces);
+  // A restyled x would let Plotly guess the axis anew.
+  window.Plotly.update(node, patch.values, { 'xaxis.type': 'date' }, patch.traces);
 };
 
 function unpack(part, arrays, light) {
