@@ -81,6 +81,13 @@ class Jobs:
         with self._lock:
             return self._jobs.get(key)
 
+    def drop(self, key: Hashable) -> None:
+        """Forget the job of this key, and let it end if it still runs."""
+        with self._lock:
+            job = self._jobs.pop(key, None)
+        if job is not None:
+            job.cancel()
+
     def _forget_old(self) -> None:
         finished = [key for key, job in self._jobs.items() if job.finished]
         for key in finished[: max(0, len(self._jobs) - KEPT)]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, cast
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from kalman import KalmanNoise, fit_kalman_noise
+from live import Snapshot
 from market import LIVE_BARS, Instrument, bar_label, bar_seconds
 from pair import PairSpec
-from panels.desk import Choice, sizes_of
+from panels.desk import Choice, bars_of, follow, jobs, sizes_of
+from resampling import align
 from settings import Settings
 from storage.postgres import PostgresStore
 from storage.queries import read_feeds
@@ -28,6 +33,8 @@ HEDGES = {"rolling": "Rolling OLS", "kalman": "Kalman filter", "fixed": "Fixed �
 # z-score and hedge windows that a pair of that bar length starts with
 WINDOWS = {"1s": (120, 900), "1min": (120, 480), "5min": (48, 144), "1h": (24, 48)}
 PREFERRED = ("ETHUSDT", "BTCUSDT")
+DELTAS, NOISES = (-10.0, -1.0), (-12.0, 9.0)
+EM_BARS = 300
 Hedge = Literal["ols", "rolling", "kalman", "fixed"]
 
 
@@ -51,7 +58,7 @@ def sidebar(
             width="stretch",
         )  # fmt: skip
         bar = bar if bar in bars else bars[0]
-        spec = _hedge(bar)
+        spec = _hedge(store, (y, x), bar)
         entry, exit_, stop = _thresholds()
         st.subheader("Live", anchor=False)
         refresh_s = settings.streamlit_refresh_ms / 1000
@@ -140,7 +147,7 @@ def bars_offered(store: PostgresStore, legs: tuple[Instrument, ...]) -> list[str
     return sorted(fitting, key=bar_seconds)
 
 
-def _hedge(bar: str) -> PairSpec:
+def _hedge(store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str) -> PairSpec:
     """Hedge ratio method and windows; the windows are remembered per bar length."""
     score_bars, fit_bars = WINDOWS.get(bar, (60, 240))
     hedge = cast(
@@ -164,15 +171,60 @@ def _hedge(bar: str) -> PairSpec:
             right.number_input("β", value=1.0, format="%.6f", key="beta", bind="query-params")
         )
     elif hedge == "kalman":
-        fields["delta"] = 10.0 ** right.number_input(
-            "log₁₀ δ", -10.0, -1.0, -6.0, 0.5, key="delta", bind="query-params",
-            help="How fast the hedge ratio may move: state covariance δ/(1−δ)",
-        )  # fmt: skip
-        fields["observation_variance"] = 10.0 ** st.number_input(
-            "log₁₀ observation variance", -9.0, 9.0, 0.0, 0.5, key="noise", bind="query-params",
-            help="Variance of the spread around its mean, in squared price units",
-        )  # fmt: skip
+        fields = _kalman(store, pair, bar, right)
     return PairSpec(hedge=hedge, window=int(window), **fields)
+
+
+def _kalman(
+    store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str, right: DeltaGenerator
+) -> dict[str, float]:
+    """The filter's two variances, as powers of ten; and their estimate from the data, by EM."""
+    snapshot = bars_of(store, pair, bar, 1.0)
+    price = snapshot.y.last_price
+    start = 0.5 * round(4 * math.log10(5e-4 * price)) if price > 0 else 0.0
+    noise_key = f"noise_{pair[0].symbol}"
+    delta = right.number_input(
+        "log₁₀ δ", *DELTAS, -6.0, 0.5, key="delta", bind="query-params",
+        help="How fast the hedge ratio may move: state covariance δ/(1−δ)",
+    )  # fmt: skip
+    noise = st.number_input(
+        "log₁₀ observation variance", *NOISES, max(NOISES[0], min(NOISES[1], start)), 0.5,
+        key=noise_key, bind="query-params",
+        help="Variance of the spread around its mean, in squared price units of y. "
+        "Starts at a spread of 5 bps of y's price.",
+    )  # fmt: skip
+    _fit_noise(snapshot, (*pair, bar), noise_key)
+    return {"delta": 10.0**delta, "observation_variance": 10.0**noise}
+
+
+def _fit_noise(snapshot: Snapshot, key: tuple[object, ...], noise_key: str) -> None:
+    """Offer both variances as EM finds them; what it chose is shown before it is used."""
+    if st.button(f"Estimate from {EM_BARS} bars (EM)", width="stretch", key="fit_noise"):
+        y, x = align(snapshot.y.closed, snapshot.x.closed)
+        closes = y["close"].tail(EM_BARS), x["close"].tail(EM_BARS)
+        jobs().drop(("em", *key))
+        jobs().submit(("em", *key), "Estimating the noise", lambda _: fit_kalman_noise(*closes))
+    job = jobs().get(("em", *key))
+    if job is None:
+        return
+    if not job.finished:
+        follow(job)
+    elif job.error is not None:
+        st.warning(f"No estimate: {job.error}")
+    else:
+        found: KalmanNoise = job.result
+        delta, noise = (
+            min(high, max(low, round(math.log10(value), 2)))
+            for value, (low, high) in ((found.delta, DELTAS), (found.observation_variance, NOISES))
+        )
+        ended = "converged" if found.converged else "not converged"
+        st.caption(f"EM: log₁₀ δ {delta:g}, log₁₀ variance {noise:g} "
+                   f"({found.iterations} iterations, {ended}; in-sample)")  # fmt: skip
+
+        def use() -> None:
+            st.session_state["delta"], st.session_state[noise_key] = delta, noise
+
+        st.button("Use these", on_click=use, width="stretch", key="use_noise")
 
 
 def _thresholds() -> tuple[float, float, float | None]:

@@ -69,9 +69,7 @@ class Desk:
 
     def bars_of(self, instruments: tuple[Instrument, ...]) -> Snapshot:
         """Likewise of other instruments, at the bar length chosen."""
-        bases = tuple(base_of(self.store, i, self.choice.bar) for i in instruments)
-        bars = live_bars(self.store, instruments, self.choice.bar, bases)
-        return bars.poll((self.choice.refresh_s or 1.0) * 0.8)
+        return bars_of(self.store, instruments, self.choice.bar, self.choice.refresh_s or 1.0)
 
     def now(self) -> tuple[Snapshot, PairView]:
         """The pair's bars and what is known of it, from one and the same moment."""
@@ -137,6 +135,14 @@ def live_bars(
     _store: PostgresStore, instruments: tuple[Instrument, ...], bar: str, bases: tuple[int, ...]
 ) -> LiveBars:
     return LiveBars(_store.engine, instruments, bar, bases)
+
+
+def bars_of(
+    store: PostgresStore, instruments: tuple[Instrument, ...], bar: str, refresh_s: float
+) -> Snapshot:
+    """Bars as of now, asked for at most once per refresh by all sessions."""
+    bases = tuple(base_of(store, instrument, bar) for instrument in instruments)
+    return live_bars(store, instruments, bar, bases).poll(refresh_s * 0.8)
 
 
 @st.cache_resource(show_spinner=False)

@@ -60,6 +60,14 @@ def test_a_job_is_cancelled_at_its_next_step() -> None:
     assert wait(job).error == "cancelled"
 
 
+def test_a_dropped_job_is_done_anew() -> None:
+    jobs = Jobs()
+    first = wait(jobs.submit("a", "work", lambda _: 1))
+    jobs.drop("a")
+    assert jobs.get("a") is None
+    assert jobs.submit("a", "work", lambda _: 2) is not first
+
+
 def test_old_results_are_forgotten() -> None:
     jobs = Jobs()
     for k in range(KEPT + 5):

@@ -140,3 +140,20 @@ def test_a_file_makes_a_pair_with_a_live_market(page: AppTest, store: PostgresSt
     assert not page.error
     assert "MINE (Uploads)" in page.selectbox(key="x").options
     assert page.warning == []
+
+
+def test_the_filters_noise_is_estimated_and_used(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.run()
+    page.selectbox(key="hedge").set_value("kalman").run()
+    assert page.number_input(key="noise_ETHUSDT").value == 0.0  # 5 bps of 2,500, squared
+    page.button(key="fit_noise").click().run()
+    deadline = time.monotonic() + 60
+    while not [b for b in page.button if b.key == "use_noise"] and time.monotonic() < deadline:
+        time.sleep(0.5)
+        page.run()
+    chosen = next(c.value for c in page.caption if c.value.startswith("EM: "))
+    page.button(key="use_noise").click().run()
+    assert f"variance {page.number_input(key='noise_ETHUSDT').value:g} " in chosen
+    assert not page.exception
+    assert not page.error
