@@ -240,11 +240,11 @@ def _begin(cursor: Cursor, rule: AlertRule) -> datetime | None:
 
 def store_outcomes(
     store: PostgresStore, outcomes: Sequence[Outcome], channels: Sequence[str]
-) -> dict[int, list[int]]:
+) -> dict[int, list[tuple[int, AlertEvent, str]]]:
     """Write the new states with their events and one delivery per event and channel, in one
-    transaction. Rule id → ids of its new events, for the outcomes that were taken: one whose
+    transaction. Rule id → its new events (id, event, title), for the outcomes that were taken: one whose
     rule was edited, deleted or moved by another watcher meanwhile is dropped."""
-    taken: dict[int, list[int]] = {}
+    taken: dict[int, list[tuple[int, AlertEvent, str]]] = {}
     if not outcomes:
         return taken
     with store.transaction() as cursor:
@@ -282,7 +282,9 @@ def store_outcomes(
     return taken
 
 
-def _insert_events(cursor: Cursor, outcome: Outcome, channels: Sequence[str]) -> list[int]:
+def _insert_events(
+    cursor: Cursor, outcome: Outcome, channels: Sequence[str]
+) -> list[tuple[int, AlertEvent, str]]:
     made = []
     for event, title, body in outcome.events:
         cursor.execute(
@@ -305,7 +307,7 @@ def _insert_events(cursor: Cursor, outcome: Outcome, channels: Sequence[str]) ->
                 [(row[0], channel) for channel in channels],
             )  # fmt: skip
         _notify(cursor, str(row[0]))
-        made.append(int(row[0]))
+        made.append((int(row[0]), event, title))
     return made
 
 
@@ -381,10 +383,9 @@ def pulse(store: PostgresStore) -> Pulse:
 
 
 def _stored_event(row: tuple[Any, ...]) -> StoredEvent:
-    return StoredEvent(
-        *row[:11], rule=_readable(row[11])[0],
-        deliveries=tuple(Delivered(*item) for item in row[12]),
-    )  # fmt: skip
+    deliveries = tuple(Delivered(*item) for item in row[12])
+    values: list[Any] = [*row[:11], _readable(row[11])[0], deliveries]
+    return StoredEvent(*values)
 
 
 def _number(value: float | None) -> float | None:
