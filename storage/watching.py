@@ -70,7 +70,8 @@ class Watch:
         is over."""
         connection = self._held()
         sources: list[Any] = [connection, wake]
-        select.select(sources, [], [], max(0.0, seconds))
+        # What came along with the answer to a statement is here already: no socket tells of it.
+        select.select(sources, [], [], 0.0 if connection.notifies else max(0.0, seconds))
         connection.poll()
         rules, venues = False, set()
         while connection.notifies:
