@@ -34,6 +34,7 @@ from feeds.backoff import backoff
 from settings import Settings, SettingsError, load_settings
 from storage import outbox
 from storage.embedded import EmbeddedError
+from storage.maintenance import prune_alerts
 from storage.postgres import PostgresStore
 from storage.watching import Watch
 
@@ -321,9 +322,7 @@ class Watcher:
                 courier.join(max(0.1, deadline - time.monotonic()))
 
     def _prune(self) -> None:
-        from storage.alerts import prune_events
-
-        gone = prune_events(self._store, self._retention_days)
+        gone = prune_alerts(self._store, self._retention_days)
         if gone:
             log.info("pruned events=%d older_than_days=%g", gone, self._retention_days)
 

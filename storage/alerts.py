@@ -1,8 +1,7 @@
 """Alert rules, their state and what has fired, in the store.
 
 What the page calls: `create_rule`, `update_rule`, `delete_rule`, `list_rules`, `list_events`,
-`recent_events`, `acknowledge`, `pulse`. What the watcher calls: `list_rules`, `store_outcomes`,
-`prune_events`. A rule's new state and its events are written in one transaction, and only on top
+`recent_events`, `acknowledge`, `pulse`. What the watcher calls: `list_rules`, `store_outcomes`. A rule's new state and its events are written in one transaction, and only on top
 of the state they were computed from: neither a retry nor a second watcher can tell anything twice.
 Every change is notified on the channel `alerts` (a new event's id, or `rules`).
 """
@@ -12,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import Json, execute_values
@@ -311,16 +310,7 @@ def _insert_events(
     return made
 
 
-def prune_events(store: PostgresStore, keep_days: float, now: datetime | None = None) -> int:
-    """Delete events that fired more than `keep_days` ago, with their deliveries; how many."""
-    limit = (now or datetime.now(UTC)) - timedelta(days=keep_days)
-    with store.transaction() as cursor:
-        cursor.execute("DELETE FROM alert_event WHERE fired < %s", (limit,))
-        return cursor.rowcount
-
-
 # -- events
-
 
 _EVENTS = """
 SELECT e.event_id, e.rule_id, e.ts, e.known_at, e.fired, e.edge, e.value, e.figures, e.title,

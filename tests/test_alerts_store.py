@@ -25,12 +25,12 @@ from storage.alerts import (
     delete_rule,
     list_events,
     list_rules,
-    prune_events,
     pulse,
     recent_events,
     store_outcomes,
     update_rule,
 )
+from storage.maintenance import prune_alerts
 from storage.postgres import PostgresStore
 from storage.watching import Watch
 from tests.test_alerts import T0, S, rule
@@ -274,8 +274,8 @@ def test_acknowledged_once(store: PostgresStore) -> None:
 def test_old_events_go_with_their_deliveries(store: PostgresStore) -> None:
     create_rule(store, rule())
     store_outcomes(store, [outcome(only(store), event())], ["json"])
-    assert prune_events(store, 30) == 0
-    assert prune_events(store, 30, datetime.now(UTC) + timedelta(days=31)) == 1
+    assert prune_alerts(store, 30) == 0
+    assert prune_alerts(store, 30, datetime.now(UTC) + timedelta(days=31)) == 1
     assert rows(store, "SELECT count(*) FROM alert_delivery") == [(0,)]
 
 
