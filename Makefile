@@ -41,6 +41,7 @@ clean:  ## remove what was installed and generated; data stay
 bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
 	@$(BIN)/python -m benchmarks.store
 	@$(BIN)/python -m benchmarks.latency
+	@$(BIN)/python -m benchmarks.alerts
 	@$(BIN)/python -m benchmarks.kalman
 	@$(BIN)/python -m benchmarks.rolling
 	@$(BIN)/python -m benchmarks.unitroot

@@ -1,9 +1,10 @@
 """Alert rules, their state and what has fired, in the store.
 
 What the page calls: `create_rule`, `update_rule`, `delete_rule`, `list_rules`, `list_events`,
-`recent_events`, `acknowledge`, `pulse`. What the watcher calls: `list_rules`, `store_outcomes`. A rule's new state and its events are written in one transaction, and only on top
-of the state they were computed from: neither a retry nor a second watcher can tell anything twice.
-Every change is notified on the channel `alerts` (a new event's id, or `rules`).
+`recent_events`, `acknowledge`, `pulse`. What the watcher calls: `list_rules`, `store_outcomes`.
+A rule's new state and its events are written in one transaction, and only on top of the state
+they were computed from: neither a retry nor a second watcher can tell anything twice. Every
+change is notified on the channel `alerts`: a new event's id, `rules` or `acknowledged`.
 """
 
 from __future__ import annotations
@@ -241,8 +242,8 @@ def store_outcomes(
     store: PostgresStore, outcomes: Sequence[Outcome], channels: Sequence[str]
 ) -> dict[int, list[tuple[int, AlertEvent, str]]]:
     """Write the new states with their events and one delivery per event and channel, in one
-    transaction. Rule id → its new events (id, event, title), for the outcomes that were taken: one whose
-    rule was edited, deleted or moved by another watcher meanwhile is dropped."""
+    transaction. Rule id → its new events (id, event, title), for the outcomes that were taken:
+    one whose rule was edited, deleted or moved by another watcher meanwhile is dropped."""
     taken: dict[int, list[tuple[int, AlertEvent, str]]] = {}
     if not outcomes:
         return taken
