@@ -36,7 +36,9 @@ from storage.queries import FeedStatus, read_bar_sizes, read_feeds
 
 log = logging.getLogger("alerts")
 
-GAP_WAIT_S = 30.0  # evaluation waits so long for the repair of missing trades
+GAP_WAIT_S = 30.0  # evaluation waits so long for the repair of missing trades,
+GAP_WAIT_PER_TRADE_S = 0.002  # and longer for many of them, as after a long stop,
+GAP_WAIT_MOST_S = 300.0  # but never longer than this
 TOLD_AFTER_S = 5.0  # and says so from here on
 POLL_GAP_S = 0.25  # between two polls of a pair whose bar has ended but not closed
 FALLBACK_S = 1.0  # a due pair is polled this often though nothing was committed
@@ -219,9 +221,11 @@ class Evaluator:
             return None
         now = self._clock()
         group.gap_since = now if group.gap_since is None else group.gap_since
-        if now - group.gap_since >= GAP_WAIT_S:
+        count = sum(feed.missing for feed in _feeds(snapshot))
+        patience_s = min(GAP_WAIT_MOST_S, GAP_WAIT_S + GAP_WAIT_PER_TRADE_S * count)
+        if now - group.gap_since >= patience_s:
             return None
-        return f"waits up to {GAP_WAIT_S:g} s for the repair of missing trades ({missing})"
+        return f"waits up to {patience_s:.0f} s for the repair of missing trades ({missing})"
 
     def _rule(self, group: _Group, held: _Held, snapshot: Snapshot) -> Outcome | None:
         """One rule's outcome; its failure is its own."""
