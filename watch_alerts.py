@@ -108,11 +108,11 @@ def open_channels(urls: Sequence[str]) -> list[Channel]:
     """The channels of ALERT_URLS. Raises SettingsError for an address apprise cannot use."""
     if not urls:
         return []
-    import apprise  # here only: half a second and 20 MB that a desk without channels saves
-
     for name in ("apprise", "urllib3"):  # what they log may hold addresses
         logging.getLogger(name).propagate = False
         logging.getLogger(name).addHandler(logging.NullHandler())
+    import apprise  # here only: what it costs, a desk without channels saves
+
     asset = apprise.AppriseAsset(app_id="Pairs", app_desc="Pairs workstation", app_url="")
     seen: Counter[str] = Counter()
     channels = []
