@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from arguments import check_choice, check_number, check_window
-from market import VENUES, Venue, bar_seconds, check_symbol
-from pair import COLUMNS, PairSpec, PairView
+from market import VENUES, Instrument, bar_seconds, check_symbol
+from pair import COLUMNS, PairSpec, PairView, check_spec
 
 __all__ = [
     "COLUMN_OF",
@@ -91,9 +91,8 @@ class AlertRule:
     """
 
     name: str
-    venue: Venue
-    y: str
-    x: str
+    y: Instrument
+    x: Instrument
     quantity: Quantity
     condition: Condition
     threshold: float
@@ -106,17 +105,13 @@ class AlertRule:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        check_choice("venue", self.venue, VENUES)
         for leg in ("y", "x"):
-            object.__setattr__(self, leg, _symbol(leg, getattr(self, leg)))
-        if self.y == self.x:
-            raise ValueError(f"x={self.x!r} is y as well: two different symbols are allowed")
+            object.__setattr__(self, leg, _instrument(leg, getattr(self, leg)))
+        _check_pair(self.y, self.x)
         check_choice("quantity", self.quantity, get_args(Quantity))
         check_choice("condition", self.condition, get_args(Condition))
         _check_bar(self.bar)
-        if not isinstance(self.spec, PairSpec):
-            raise ValueError(f"spec is a {type(self.spec).__name__}: a PairSpec is allowed")
-        if self.spec.hedge == "ols":
+        if check_spec(self.spec).hedge == "ols":
             raise ValueError(
                 "spec: hedge='ols' fits the whole sample and looks ahead: "
                 "rolling, kalman or fixed is allowed"
@@ -140,7 +135,7 @@ class AlertRule:
         if self.persistence > 1000:
             raise ValueError(f"persistence={self.persistence} is not usable: 1 to 1000 is allowed")
         if self.quantity == "staleness":
-            if self.venue == "upload":
+            if "upload" in (self.y.venue, self.x.venue):
                 raise ValueError("quantity='staleness' is not usable: uploads have no feed")
             if self.persistence != 1:
                 raise ValueError(
@@ -179,7 +174,8 @@ class AlertRule:
 
     def condition_text(self) -> str:
         """The condition in words: `ETHUSDT/BTCUSDT z-score above 2 for 3 bars`."""
-        of = {"price_y": self.y, "price_x": self.x}.get(self.quantity, f"{self.y}/{self.x}")
+        pair = f"{self.y.symbol}/{self.x.symbol}"
+        of = {"price_y": self.y.symbol, "price_x": self.x.symbol}.get(self.quantity, pair)
         text = f"{of} {_WORDS[self.quantity]} {self.condition.replace('_', ' ')} "
         text += f"{self.threshold:.10g}" + (" s" if self.quantity == "staleness" else "")
         return text + (f" for {self.persistence} bars" if self.persistence > 1 else "")
@@ -248,12 +244,14 @@ def bar_readings(rule: AlertRule, view: PairView, after: datetime | None) -> lis
     ]
 
 
-def feed_reading(rule: AlertRule, ages: Mapping[str, float | None], now: datetime) -> Reading:
+def feed_reading(
+    rule: AlertRule, ages: Mapping[Instrument, float | None], now: datetime
+) -> Reading:
     """The staleness at `now`: the larger age of the two legs, in seconds; NaN where one is unknown.
 
-    `ages`: symbol → seconds since something was received of it.
+    `ages`: instrument → seconds since something was received of it.
     """
-    known = [ages.get(symbol) for symbol in (rule.y, rule.x)]
+    known = [ages.get(leg) for leg in (rule.y, rule.x)]
     numbers = [math.nan if age is None else max(0.0, age) for age in known]
     value = math.nan if any(map(math.isnan, numbers)) else max(numbers)
     return Reading(now, now, value, {"staleness_y": numbers[0], "staleness_x": numbers[1]})
@@ -318,6 +316,7 @@ def _due(rule: AlertRule, side: Side, last_fired: datetime | None, reading: Read
 def rule_to_json(rule: AlertRule) -> dict[str, Any]:
     """The rule as JSON-ready values; `rule_from_json` is the inverse."""
     values = {item.name: getattr(rule, item.name) for item in fields(rule)}
+    values |= {leg: getattr(rule, leg)._asdict() for leg in ("y", "x")}
     values["spec"] = {item.name: getattr(rule.spec, item.name) for item in fields(PairSpec)}
     return values
 
@@ -376,11 +375,25 @@ def _check_name(name: object) -> None:
         raise ValueError(f"name={name!r} is not usable: 1 to 80 printable characters are allowed")
 
 
-def _symbol(leg: str, value: object) -> str:
+def _instrument(leg: str, value: object) -> Instrument:
+    """From an Instrument or, as JSON has it, an object with its fields."""
+    if isinstance(value, Mapping):
+        value = tuple(value.get(name) for name in Instrument._fields)
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise ValueError(f"{leg}={value!r} is not usable: an Instrument(venue, symbol) is allowed")
+    venue, symbol = value
+    check_choice(f"{leg}.venue", venue, VENUES)
     try:
-        return check_symbol(value if isinstance(value, str) else "")
+        return Instrument(venue, check_symbol(symbol if isinstance(symbol, str) else ""))
     except ValueError as error:
-        raise ValueError(f"{leg}={value!r} is not usable: {error}") from None
+        raise ValueError(f"{leg}.symbol={symbol!r} is not usable: {error}") from None
+
+
+def _check_pair(y: Instrument, x: Instrument) -> None:
+    if y == x:
+        raise ValueError(f"x={x} is y as well: two different instruments are allowed")
+    if "local" in (y.venue, x.venue) and {y.venue, x.venue} & {"binance", "binance-usdm"}:
+        raise ValueError(f"x={x} is not usable with y={y}: simulated with real data is no pair")
 
 
 def _check_bar(bar: object) -> None:
@@ -402,9 +415,9 @@ def message(rule: AlertRule, event: AlertEvent, now: datetime) -> tuple[str, str
     up after a stop.
     """
     unit = " s" if rule.quantity == "staleness" else ""
-    mark = "[SIMULATED] " if rule.venue == "local" else ""
+    mark = "[SIMULATED] " if "local" in (rule.y.venue, rule.x.venue) else ""
     title = f"{mark}{rule.condition_text()}: {event.value:.8g}{unit}"
-    where = f"{rule.venue} {rule.y}/{rule.x}"
+    where = f"{rule.y} / {rule.x}"
     if rule.quantity == "staleness":
         lines = [rule.name, f"{where}, {_utc(event.ts)}"]
     else:

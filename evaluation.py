@@ -1,6 +1,6 @@
 """The stored alert rules against the live pairs: which are due, what they say, what keeps them.
 
-Rules of one pair and bar share one `LivePair`, those of one spec also one `PairView`: what an
+Rules of one pair and bar share one `LiveBars`, those of one spec also one `PairView`: what an
 alert tells is what the page shows. Nothing is written here: `step` returns outcomes for
 `storage.alerts.store_outcomes`, and `settle` takes over what was really stored.
 """
@@ -27,8 +27,8 @@ from alerts import (
     feed_reading,
     message,
 )
-from live import DATABASE_ERRORS, GRACE_S, KEEP_BARS, KEEP_STORED, LivePair, Snapshot, base_bar_s
-from market import bar_seconds
+from live import DATABASE_ERRORS, GRACE_S, KEEP_BARS, KEEP_STORED, LiveBars, Snapshot, base_bar_s
+from market import Instrument, bar_seconds
 from pair import PairSpec, PairView, pair_view
 from storage.alerts import Outcome, StoredRule, list_rules
 from storage.postgres import PostgresStore
@@ -45,6 +45,7 @@ FALLBACK_S = 1.0  # a due pair is polled this often though nothing was committed
 IDLE_S = 5.0  # every pair is polled this often at least
 STALENESS_S = 1.0
 KEEP_STATE_S = 10.0  # a staleness rule that stays as it is is written this often
+_Key = tuple[Instrument, Instrument, str]  # bar "": staleness
 DOWN = ("stopped", "stale", "disconnected")
 
 
@@ -52,7 +53,7 @@ DOWN = ("stopped", "stale", "disconnected")
 class _Group:
     """The rules of one pair and bar. Times are monotonic seconds."""
 
-    live: LivePair | None
+    live: LiveBars | None
     problem: str | None
     due: float = 0.0
     polled: float = -math.inf
@@ -74,7 +75,7 @@ class _Held:
 
     stored: StoredRule
     rule: AlertRule
-    key: tuple[str, ...]
+    key: _Key
     caught_up: bool = False
     written: float = -math.inf
 
@@ -87,7 +88,7 @@ class Evaluator:
         self._store = store
         self._clock = clock
         self._held: dict[int, _Held] = {}
-        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._groups: dict[_Key, _Group] = {}
         self._staleness_due = 0.0
 
     def load(self) -> None:
@@ -106,7 +107,7 @@ class Evaluator:
             same = known is not None and known.stored.revision == stored.revision
             bar = "" if rule.quantity == "staleness" else rule.bar
             self._held[stored.rule_id] = _Held(
-                stored, rule, (rule.venue, rule.y, rule.x, bar),
+                stored, rule, (rule.y, rule.x, bar),
                 known.caught_up if known is not None and same else False,
                 known.written if known is not None and same else -math.inf,
             )  # fmt: skip
@@ -124,7 +125,7 @@ class Evaluator:
         now = self._clock()
         waits = [IDLE_S]
         for held in self._held.values():
-            if not held.key[3]:
+            if not held.key[2]:
                 waits.append(self._staleness_due - now)
             elif (group := self._groups.get(held.key)) is not None:
                 waits.append(max(group.due, group.polled + FALLBACK_S) - now)
@@ -135,15 +136,17 @@ class Evaluator:
     def step(self, committed: Collection[str] = ()) -> list[Outcome]:
         """Evaluate what is due; `committed`: venues whose trades have just been committed."""
         outcomes: list[Outcome] = []
-        by_group: dict[tuple[str, ...], list[_Held]] = {}
+        by_group: dict[_Key, list[_Held]] = {}
         for held in self._held.values():
             by_group.setdefault(held.key, []).append(held)
-        outcomes += self._staleness([h for h in self._held.values() if not h.key[3]])
+        outcomes += self._staleness([h for h in self._held.values() if not h.key[2]])
         for key, members in by_group.items():
-            if not key[3]:
+            if not key[2]:
                 continue
             try:
-                outcomes += self._bars(key, members, key[0] in committed)
+                outcomes += self._bars(
+                    key, members, not {key[0].venue, key[1].venue}.isdisjoint(committed)
+                )
             except DATABASE_ERRORS:
                 raise
             except Exception as error:  # noqa: BLE001 - logged and told by _failed
@@ -173,7 +176,7 @@ class Evaluator:
 
     # -- rules on closed bars
 
-    def _bars(self, key: tuple[str, ...], members: list[_Held], fresh: bool) -> list[Outcome]:
+    def _bars(self, key: _Key, members: list[_Held], fresh: bool) -> list[Outcome]:
         group = self._groups.get(key)
         if group is None or (group.live is None and self._clock() >= group.due):
             group = self._groups[key] = self._group(key)
@@ -195,22 +198,21 @@ class Evaluator:
             return self._stuck(members, waiting) if told else []
         return [o for held in members if (o := self._rule(group, held, snapshot)) is not None]
 
-    def _group(self, key: tuple[str, ...]) -> _Group:
-        venue, y, x, bar = key
+    def _group(self, key: _Key) -> _Group:
+        y, x, bar = key
         try:
-            sizes = None
-            if venue == "upload":
-                engine = self._store.engine
-                sizes = sorted(
-                    set(read_bar_sizes(engine, venue, y)) & set(read_bar_sizes(engine, venue, x))
-                )
-                if not sizes:
-                    return _Group(None, f"{y} and {x} have no bar length in common")
-            base_s = base_bar_s(bar, sizes)
+            bases = tuple(self._base(leg, bar) for leg in (y, x))
         except ValueError as error:
             return _Group(None, str(error))
-        live = LivePair(self._store.engine, venue, (y, x), bar, base_s, clock=self._clock)
-        return _Group(live, None)
+        return _Group(LiveBars(self._store.engine, (y, x), bar, bases, clock=self._clock), None)
+
+    def _base(self, leg: Instrument, bar: str) -> int:
+        if leg.venue != "upload":
+            return base_bar_s(bar)
+        sizes = read_bar_sizes(self._store.engine, *leg)
+        if not sizes:
+            raise ValueError(f"nothing is stored of {leg}")
+        return base_bar_s(bar, sizes)
 
     def _waits_for_repair(self, group: _Group, snapshot: Snapshot) -> str | None:
         """Why evaluation waits: trades are missing and their repair is under way. Bars that lack
@@ -230,14 +232,14 @@ class Evaluator:
     def _rule(self, group: _Group, held: _Held, snapshot: Snapshot) -> Outcome | None:
         """One rule's outcome; its failure is its own."""
         stored, rule = held.stored, held.rule
-        base_s = group.live.base_s if group.live else 1
+        bases = group.live.bases if group.live else (1,)
         try:
             view = group.view(snapshot, rule.spec)
             readings = bar_readings(rule, view, stored.state.last_ts)
             if not held.caught_up and readings:
                 _tell_catch_up(stored, readings, view.frame.index[0])
                 held.caught_up = True
-            problem = _problem(rule, snapshot, view, base_s)
+            problem = _problem(rule, snapshot, view, min(bases))
             return self._outcome(held, readings, problem)
         except Exception as error:  # noqa: BLE001 - logged and told by _failed
             return next(iter(self._failed([held], error)), None)
@@ -248,22 +250,24 @@ class Evaluator:
         if not members or self._clock() < self._staleness_due:
             return []
         self._staleness_due = self._clock() + STALENESS_S
-        feeds: dict[str, dict[str, FeedStatus]] = {}
-        for venue in {held.rule.venue for held in members}:
-            rows = read_feeds(self._store.engine, venue)
-            feeds[venue] = {row.symbol: row for row in rows}
-        made = [self._stale(held, feeds[held.rule.venue]) for held in members]
+        venues = {leg.venue for held in members for leg in held.key[:2]}
+        feeds = {
+            Instrument(venue, feed.symbol): feed
+            for venue in venues
+            for feed in read_feeds(self._store.engine, venue)
+        }
+        made = [self._stale(held, feeds) for held in members]
         return [outcome for outcome in made if outcome is not None]
 
-    def _stale(self, held: _Held, feeds: Mapping[str, FeedStatus]) -> Outcome | None:
+    def _stale(self, held: _Held, feeds: Mapping[Instrument, FeedStatus]) -> Outcome | None:
         rule, state = held.rule, held.stored.state
-        ages = {symbol: feed.received_age_s for symbol, feed in feeds.items()}
+        ages = {leg: feed.received_age_s for leg, feed in feeds.items()}
         now = _database_now(feeds)
         if state.last_ts is not None:  # a clock set back must not silence the rule
             now = max(now, state.last_ts + timedelta(microseconds=1))
         reading = feed_reading(rule, ages, now)
-        unknown = [s for s in (rule.y, rule.x) if ages.get(s) is None]
-        problem = f"nothing was ever received of {' and '.join(unknown)} at {rule.venue}"
+        unknown = [str(leg) for leg in (rule.y, rule.x) if ages.get(leg) is None]
+        problem = f"nothing was ever received of {' and '.join(unknown)}"
         outcome = self._outcome(held, [reading], problem if unknown else None)
         if outcome is None or outcome.events or outcome.problem != held.stored.problem:
             return outcome
@@ -356,7 +360,7 @@ def _problem(rule: AlertRule, snapshot: Snapshot, view: PairView, base_s: int) -
             return f"no new bars: the feed of {feed.symbol} is {feed.state}{detail}"
     for leg in (snapshot.y, snapshot.x):
         if leg.closed.empty:
-            return f"no closed {rule.bar} bar of {leg.symbol} is stored at {rule.venue}"
+            return f"no closed {rule.bar} bar of {leg.instrument} is stored"
     needed = _bars_needed(rule)
     most = min(KEEP_BARS, KEEP_STORED * base_s // rule.bar_s) - 1
     have = len(view.frame)
@@ -399,7 +403,7 @@ def _tell_catch_up(stored: StoredRule, readings: Sequence[Reading], oldest: pd.T
         )  # fmt: skip
 
 
-def _database_now(feeds: Mapping[str, FeedStatus]) -> datetime:
+def _database_now(feeds: Mapping[Instrument, FeedStatus]) -> datetime:
     """The database's clock as the feeds tell it; ours where they tell nothing."""
     for feed in feeds.values():
         if feed.last_received is not None and feed.received_age_s is not None:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from database_utils import StoreError, one_line, open_database, open_store
@@ -148,6 +148,13 @@ def warm_page(port: int) -> None:
         answer.read()
 
 
+def wait_while(busy: Callable[[], bool], stop: threading.Event, seconds: float) -> None:
+    """Wait while something is busy, so many seconds at most, or until told to stop."""
+    deadline = time.monotonic() + seconds
+    while busy() and time.monotonic() < deadline and not stop.wait(0.1):
+        pass
+
+
 def watch(running: list[Child], stop: threading.Event) -> int:
     """Start ended processes again until told to stop; 1 where one cannot be kept running."""
     while not stop.wait(0.5):
@@ -183,10 +190,12 @@ def run(settings: Settings, wanted_port: int) -> int:
         ingest.start()
         page.start()
         if wait_for_page(port, page, stop):
-            threading.Thread(target=warm_page, args=(port,), daemon=True).start()
+            warming = threading.Thread(target=warm_page, args=(port,), daemon=True)
+            warming.start()
             say("run", f"dashboard: http://127.0.0.1:{port}   (Ctrl-C stops everything)")
+            wait_while(warming.is_alive, stop, 10.0)
         if not stop.is_set():
-            alerts.start()  # last: nobody waits for it at the start
+            alerts.start()  # last: the page has the processor first, nobody waits for this one
         return watch(running, stop)
     finally:
         say("run", "stopping")

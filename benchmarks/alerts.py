@@ -24,11 +24,12 @@ import psutil
 from alerts import AlertRule
 from benchmarks.harness import empty_database, machine, table
 from database_utils import open_store
+from market import Instrument
 from pair import PairSpec
 from settings import load_settings
 from storage.alerts import create_rule
 
-SYMBOLS = ("ETHUSDT", "BTCUSDT")
+LEGS = (Instrument("local", "ETHUSDT"), Instrument("local", "BTCUSDT"))
 
 
 def sink() -> tuple[ThreadingHTTPServer, dict[int, float]]:
@@ -53,9 +54,7 @@ def sink() -> tuple[ThreadingHTTPServer, dict[int, float]]:
 def rule(number: int) -> AlertRule:
     """A z-score that crosses zero every few bars; every fifth rule with windows of its own."""
     spec = PairSpec(hedge="rolling", window=8 + number % 5, hedge_window=8)
-    return AlertRule(
-        f"rule {number}", "local", *SYMBOLS, "zscore", "crosses", 0.0, bar="1s", spec=spec
-    )
+    return AlertRule(f"rule {number}", *LEGS, "zscore", "crosses", 0.0, bar="1s", spec=spec)
 
 
 def run(rules: int, seconds: float) -> list[str]:
@@ -103,7 +102,8 @@ def run(rules: int, seconds: float) -> list[str]:
 def environment(dsn: str, server: ThreadingHTTPServer) -> dict[str, str]:
     port = server.server_address[1]
     return {
-        **os.environ, "DATABASE_URL": dsn, "FEED": "local", "SYMBOLS": ",".join(SYMBOLS),
+        **os.environ, "DATABASE_URL": dsn, "FEED": "local",
+        "SYMBOLS": ",".join(leg.symbol for leg in LEGS),
         "HISTORY_HOURS": "0", "ALERT_URLS": f"json://127.0.0.1:{port}/",
     }  # fmt: skip
 

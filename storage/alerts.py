@@ -214,7 +214,7 @@ FROM (
         SELECT unnest(ARRAY[1, 60]) AS bar_s WHERE i.venue <> 'upload'
         UNION ALL SELECT DISTINCT k.bar_s FROM kline k
         WHERE k.instrument_id = i.instrument_id AND i.venue = 'upload') AS size
-    WHERE i.venue = %(venue)s AND i.symbol IN %(legs)s AND %(bar)s %% size.bar_s = 0
+    WHERE (i.venue, i.symbol) IN %(legs)s AND %(bar)s %% size.bar_s = 0
     GROUP BY i.instrument_id
 ) AS legs
 """
@@ -227,11 +227,12 @@ def _begin(cursor: Cursor, rule: AlertRule) -> datetime | None:
     """
     if rule.quantity == "staleness":
         return None
-    cursor.execute(_NEWEST, {"venue": rule.venue, "legs": (rule.y, rule.x), "bar": rule.bar_s})
+    cursor.execute(_NEWEST, {"legs": (tuple(rule.y), tuple(rule.x)), "bar": rule.bar_s})
     newest, legs = one(cursor)
     if legs < 2:
         return None
-    begin: datetime = newest - timedelta(seconds=rule.bar_s * (1 if rule.venue == "upload" else 2))
+    file = "upload" in (rule.y.venue, rule.x.venue)
+    begin: datetime = newest - timedelta(seconds=rule.bar_s * (1 if file else 2))
     return begin
 
 

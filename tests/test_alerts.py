@@ -27,15 +27,17 @@ from alerts import (
     state_from_json,
     state_to_json,
 )
+from market import Instrument
 from pair import PairSpec, pair_view
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 S = timedelta(seconds=1)
+ETH, BTC = Instrument("binance", "ETHUSDT"), Instrument("binance", "BTCUSDT")
 
 
 def rule(**changes: Any) -> AlertRule:
     fields: dict[str, Any] = {
-        "name": "z high", "venue": "binance", "y": "ETHUSDT", "x": "BTCUSDT", "bar": "1s",
+        "name": "z high", "y": ETH, "x": BTC, "bar": "1s",
         "quantity": "zscore", "condition": "above", "threshold": 2.0, **changes,
     }  # fmt: skip
     return AlertRule(**fields)
@@ -222,11 +224,11 @@ def test_staleness_is_that_of_the_leg_silent_longest() -> None:
     made = rule(quantity="staleness", threshold=30, condition="crosses", hysteresis=20)
     state, told = AlertState(), []
     for k, age in enumerate([1.0, 29, 31, 32, 12, 31, 5]):
-        reading = feed_reading(made, {"ETHUSDT": age, "BTCUSDT": 0.5}, T0 + k * S)
+        reading = feed_reading(made, {ETH: age, BTC: 0.5}, T0 + k * S)
         state, events = evaluate(made, state, [reading])
         told += [(k, event.edge, event.value) for event in events]
     assert told == [(2, "up", 31), (4, "down", 12)]
-    unknown = feed_reading(made, {"ETHUSDT": 1.0}, T0)
+    unknown = feed_reading(made, {ETH: 1.0}, T0)
     assert math.isnan(unknown.value)
     assert evaluate(made, AlertState(), [unknown])[1] == []
 
@@ -238,8 +240,10 @@ def test_staleness_is_that_of_the_leg_silent_longest() -> None:
     ("changes", "named"),
     [
         ({"name": " "}, "name"), ({"name": "a\nb"}, "name"), ({"name": "a" * 81}, "name"),
-        ({"venue": "nasdaq"}, "venue"), ({"y": ""}, "y="), ({"x": "a b"}, "x="),
-        ({"x": "ethusdt"}, "x="), ({"bar": "1m"}, "bar"), ({"bar": "90d"}, "bar"),
+        ({"y": Instrument("nasdaq", "A")}, "y.venue"), ({"y": Instrument("binance", "")}, "y.symbol"),
+        ({"y": "ETHUSDT"}, "y="), ({"x": Instrument("binance", "a b")}, "x.symbol"),
+        ({"x": Instrument("binance", "ethusdt")}, "x="), ({"bar": "1m"}, "bar"),
+        ({"bar": "90d"}, "bar"),
         ({"bar": 60}, "bar"), ({"quantity": "vol"}, "quantity"), ({"condition": "at"}, "condition"),
         ({"threshold": NAN}, "threshold"), ({"threshold": math.inf}, "threshold"),
         ({"threshold": "2"}, "threshold"), ({"threshold": True}, "threshold"),
@@ -253,7 +257,8 @@ def test_staleness_is_that_of_the_leg_silent_longest() -> None:
         ({"quantity": "price_x", "threshold": 0.0}, "threshold"),
         ({"quantity": "price_y", "threshold": 5.0, "hysteresis": 5.0}, "hysteresis"),
         ({"quantity": "staleness", "threshold": 9.0, "persistence": 2}, "persistence"),
-        ({"quantity": "staleness", "threshold": 9.0, "venue": "upload"}, "quantity"),
+        ({"quantity": "staleness", "threshold": 9.0, "x": Instrument("upload", "A")}, "quantity"),
+        ({"x": Instrument("local", "BTCUSDT")}, "simulated with real"),
     ],
 )  # fmt: skip
 def test_a_rule_that_cannot_be_is_refused_by_the_fields_name(
@@ -264,14 +269,14 @@ def test_a_rule_that_cannot_be_is_refused_by_the_fields_name(
 
 
 def test_symbols_are_taken_in_any_case() -> None:
-    assert rule(y="ethusdt").y == "ETHUSDT"
+    assert rule(y=Instrument("binance", "ethusdt")).y == ETH
 
 
 @pytest.mark.parametrize(
     ("values", "named"),
     [
         ([], "rule is a list"),
-        ({"name": "a"}, "rule has no venue, y, x, quantity, condition, threshold"),
+        ({"name": "a"}, "rule has no y, x, quantity, condition, threshold"),
         ({**rule_to_json(rule()), "colour": "red"}, "rule has no field colour"),
         ({**rule_to_json(rule()), "spec": {"widow": 3}}, "spec has no field widow"),
         ({**rule_to_json(rule()), "spec": {"window": 1}}, "window"),
@@ -298,7 +303,7 @@ def test_a_message_says_what_where_when_and_with_which_figures() -> None:
     assert title == "ETHUSDT/BTCUSDT z-score above 2 for 3 bars: 2.34567"
     assert body.splitlines() == [
         "z high",
-        "binance ETHUSDT/BTCUSDT, 1s bar of 2026-01-01 00:00:00 UTC, "
+        "binance:ETHUSDT / binance:BTCUSDT, 1s bar of 2026-01-01 00:00:00 UTC, "
         "closed 2026-01-01 00:00:01 UTC",
         "zscore 2.34567",
     ]
@@ -307,6 +312,9 @@ def test_a_message_says_what_where_when_and_with_which_figures() -> None:
 
 
 def test_simulated_data_say_so_first() -> None:
-    made = rule(venue="local", quantity="price_x", threshold=60_000, condition="crosses_down")
+    legs = {
+        leg: Instrument("local", symbol) for leg, symbol in (("y", "ETHUSDT"), ("x", "BTCUSDT"))
+    }
+    made = rule(**legs, quantity="price_x", threshold=60_000, condition="crosses_down")
     title, _ = message(made, AlertEvent(T0, T0, "down", 59_999.5, {}), T0)
     assert title == "[SIMULATED] BTCUSDT price crosses down 60000: 59999.5"

@@ -10,12 +10,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pandas as pd
 import psycopg2
 import pytest
 
 from alerts import AlertEvent, AlertState, Side
 from evaluation import Evaluator
 from live_alerts import LiveAlerts
+from market import Instrument
 from storage import outbox
 from storage.alerts import (
     Outcome,
@@ -33,7 +35,7 @@ from storage.alerts import (
 from storage.maintenance import prune_alerts
 from storage.postgres import PostgresStore
 from storage.watching import Watch
-from tests.test_alerts import T0, S, rule
+from tests.test_alerts import BTC, T0, S, rule
 from tests.test_store import rows, trade
 
 T0_US = int(T0.timestamp()) * 1_000_000
@@ -145,6 +147,27 @@ def test_an_edit_begins_anew_and_a_new_name_does_not(store: PostgresStore) -> No
         (T0 + 2 * S, "up"),
         (T0 + 6 * S, "down"),
     ]
+
+
+@pytest.mark.parametrize("x", [BTC, Instrument("upload", "OTHER")])
+def test_files_are_watched_too_alone_and_beside_a_live_market(
+    store: PostgresStore, x: Instrument
+) -> None:
+    values = [99.0, 101.0, 99.0, 101.0, 99.0, 101.0]
+    index = pd.DatetimeIndex([T0 + k * S for k in range(6)], name="ts")
+    bars = pd.DataFrame(
+        dict.fromkeys(("open", "high", "low", "close"), values) | {"volume": 1.0}, index=index
+    )
+    prices(store, values)
+    store.write_upload("OTHER", 1, bars)
+    store.write_upload("MINE", 1, bars.iloc[:4])
+    create_rule(store, price_rule(y=Instrument("upload", "MINE"), x=x))
+    assert only(store).state.last_ts == T0 + 2 * S  # bar 3, the last of the file, comes first
+    assert len(watch_once(store)) == 1
+    assert only(store).problem is None
+    store.write_upload("MINE", 1, bars)
+    assert len(watch_once(store)) == 1
+    assert [e.ts for e in list_events(store)] == [T0 + 3 * S, T0 + 5 * S]
 
 
 # -- state and events

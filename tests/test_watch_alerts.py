@@ -24,6 +24,7 @@ from evaluation import Evaluator
 from exchange.synthetic import SyntheticSource
 from exchange.testing import running
 from exchange.world import default_world
+from market import Instrument
 from pair import PairSpec, pair_view
 from settings import SettingsError, load_settings
 from storage.alerts import create_rule, list_events, list_rules, pulse, store_outcomes
@@ -248,7 +249,7 @@ def test_trades_to_webhook_with_stops_of_daemon_and_watcher(
             if least == 2:
                 time.sleep(5)  # nothing runs; the market goes on
     (stored,) = list_rules(store)
-    legs = [read_bars(store.engine, "binance", symbol, 1) for symbol in (made.y, made.x)]
+    legs = [read_bars(store.engine, *leg, 1) for leg in (made.y, made.x)]
     every = bar_readings(made, pair_view(*legs, made.spec), None)
     assert stored.state.last_ts is not None
     seen = [reading for reading in every if reading.ts <= stored.state.last_ts]
@@ -359,12 +360,15 @@ def problem(store: PostgresStore) -> str:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"y": "SOLUSDT"}, "no closed 1s bar of SOLUSDT is stored at binance"),
+        ({"y": Instrument("binance", "SOLUSDT")}, "no closed 1s bar of binance:SOLUSDT is stored"),
         ({"quantity": "zscore", "spec": PairSpec(window=60)}, "warming up: 20 of 119 bars"),
-        ({"quantity": "zscore", "spec": PairSpec(window=4000)}, "at most 3599 1s bars are kept"),
+        ({"quantity": "zscore", "spec": PairSpec(window=9000)}, "at most 8999 1s bars are kept"),
         ({"quantity": "zscore", "spec": PairSpec(window=5)}, "undefined at the last bar"),
-        ({"venue": "upload", "bar": "1min"}, "have no bar length in common"),
-        ({"quantity": "staleness", "threshold": 9.0, "x": "XRPUSDT"}, "of XRPUSDT at binance"),
+        ({"x": Instrument("upload", "MINE")}, "nothing is stored of upload:MINE"),
+        (
+            {"quantity": "staleness", "threshold": 9.0, "x": Instrument("binance", "XRPUSDT")},
+            "nothing was ever received of binance:XRPUSDT",
+        ),
     ],
 )
 def test_why_a_rule_cannot_be_evaluated_is_told(
