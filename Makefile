@@ -41,6 +41,7 @@ clean:  ## remove what was installed and generated; data stay
 bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
 	@$(BIN)/python -m benchmarks.store
 	@$(BIN)/python -m benchmarks.latency
+	@$(BIN)/python -m benchmarks.alerts
 	@$(BIN)/python -m benchmarks.kalman
 	@$(BIN)/python -m benchmarks.rolling
 	@$(BIN)/python -m benchmarks.unitroot
@@ -49,4 +50,4 @@ bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
 
 chaos: $(VENV)/.installed-dev  ## every fault scenario and 100 random kills; repeat with CHAOS_SEED=
 	@$(BIN)/python -m pytest -m "chaos or not chaos" \
-		tests/test_faults.py tests/test_kills.py tests/test_ingest.py
+		tests/test_faults.py tests/test_kills.py tests/test_ingest.py tests/test_watch_alerts.py

@@ -1,4 +1,4 @@
-"""Everything at once: PostgreSQL, the daemon and the page, with one log. `make run` calls this.
+"""Everything at once: PostgreSQL, daemon, page and alerts, with one log. `make run` calls this.
 
 Ctrl-C stops all of it cleanly. A process that dies is started again.
 """
@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from database_utils import StoreError, one_line, open_database, open_store
@@ -25,7 +25,7 @@ from settings import ROOT, Settings, SettingsError, load_settings
 PORT = 8501
 STOP_S = 20.0
 PR_SET_PDEATHSIG = 1
-COLOURS = {"run": "", "ingest": "\033[36m", "page": "\033[35m"}
+COLOURS = {"run": "", "ingest": "\033[36m", "page": "\033[35m", "alerts": "\033[33m"}
 
 
 def say(name: str, text: str) -> None:
@@ -103,7 +103,7 @@ class Child:
 
 
 def children(port: int) -> list[Child]:
-    """The daemon and the page."""
+    """The daemon, the page and the watcher of the alerts."""
     python = [sys.executable, "-u"]
     # Small linear algebra runs slower on many threads than on one.
     quiet = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
@@ -122,6 +122,7 @@ def children(port: int) -> list[Child]:
             ],
             {**quiet, "STREAMLIT_SERVER_HEADLESS": "true"},
         ),
+        Child("alerts", [*python, "watch_alerts.py"], quiet),
     ]
 
 
@@ -145,6 +146,13 @@ def warm_page(port: int) -> None:
         ) as answer,
     ):
         answer.read()
+
+
+def wait_while(busy: Callable[[], bool], stop: threading.Event, seconds: float) -> None:
+    """Wait while something is busy, so many seconds at most, or until told to stop."""
+    deadline = time.monotonic() + seconds
+    while busy() and time.monotonic() < deadline and not stop.wait(0.1):
+        pass
 
 
 def watch(running: list[Child], stop: threading.Event) -> int:
@@ -178,11 +186,16 @@ def run(settings: Settings, wanted_port: int) -> int:
         port = free_port(wanted_port)
         running = children(port)
         say("run", "starting the ingestion daemon and the dashboard")
-        for child in running:
-            child.start()
-        if wait_for_page(port, running[1], stop):
-            threading.Thread(target=warm_page, args=(port,), daemon=True).start()
+        ingest, page, alerts = running
+        ingest.start()
+        page.start()
+        if wait_for_page(port, page, stop):
+            warming = threading.Thread(target=warm_page, args=(port,), daemon=True)
+            warming.start()
             say("run", f"dashboard: http://127.0.0.1:{port}   (Ctrl-C stops everything)")
+            wait_while(warming.is_alive, stop, 10.0)
+        if not stop.is_set():
+            alerts.start()  # last: the page has the processor first, nobody waits for this one
         return watch(running, stop)
     finally:
         say("run", "stopping")
@@ -197,7 +210,7 @@ def run(settings: Settings, wanted_port: int) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; failures are one line on stderr."""
-    parser = argparse.ArgumentParser(description="PostgreSQL, daemon and dashboard in one.")
+    parser = argparse.ArgumentParser(description="PostgreSQL, daemon, dashboard and alerts in one.")
     parser.add_argument("--port", type=int, default=PORT, help=f"of the dashboard (default {PORT})")
     arguments = parser.parse_args(argv)
     try:

@@ -6,8 +6,9 @@ An unknown or malformed value is refused with the key, the value and what is all
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 from urllib.parse import urlsplit
@@ -52,6 +53,8 @@ class Settings:
     history_hours: float
     metrics_port: int | None
     log_level: str
+    alert_urls: tuple[str, ...] = field(repr=False)  # they hold secrets
+    alert_retention_days: float
 
     @property
     def exchange_venue(self) -> Venue:
@@ -113,6 +116,18 @@ def _symbols(value: str) -> tuple[str, ...]:
     return symbols
 
 
+def _addresses(key: str, value: str) -> tuple[str, ...]:
+    """Addresses of channels. They hold secrets: a refusal tells place and scheme, never more."""
+    found = re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", value.strip(", ")) if value else []
+    for number, address in enumerate(found, 1):
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", address):
+            scheme = address.partition("://")[0] if "://" in address else ""
+            shown = f"{scheme}://***" if re.fullmatch(r"[A-Za-z0-9+.-]+", scheme) else "***"
+            allowed = "scheme://… without spaces, several separated by commas or spaces"
+            raise _refuse(f"{key}[{number}]", shown, allowed)
+    return tuple(dict.fromkeys(found))
+
+
 DEFAULTS: dict[str, str] = {
     "DATABASE_URL": "",
     "DATA_DIR": "data",
@@ -127,6 +142,8 @@ DEFAULTS: dict[str, str] = {
     "HISTORY_HOURS": "24",
     "METRICS_PORT": "",
     "LOG_LEVEL": "INFO",
+    "ALERT_URLS": "",
+    "ALERT_RETENTION_DAYS": "365",
 }
 
 
@@ -174,4 +191,8 @@ def load_settings(values: Mapping[str, str] | None = None) -> Settings:
         log_level=_choice(
             "LOG_LEVEL", text["LOG_LEVEL"], ("debug", "info", "warning", "error")
         ).upper(),
+        alert_urls=_addresses("ALERT_URLS", text["ALERT_URLS"]),
+        alert_retention_days=_number(
+            "ALERT_RETENTION_DAYS", text["ALERT_RETENTION_DAYS"], 1, 36_500, float
+        ),
     )

@@ -14,25 +14,34 @@ from pathlib import Path
 
 import psycopg2
 
-from database_utils import open_database
+from database_utils import Database, open_database
 from settings import load_settings
 from storage.postgres import PostgresStore
 
 
 @contextlib.contextmanager
-def empty_store() -> Iterator[PostgresStore]:
-    """A store on a new embedded server that goes away afterwards."""
+def empty_database() -> Iterator[Database]:
+    """A new embedded server that goes away afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     folder.chmod(0o755)
     database = open_database(load_settings({"DATA_DIR": str(folder)}))
-    store = PostgresStore(lambda: psycopg2.connect(database.url, options="-c timezone=UTC"))
     try:
-        store.init()
-        yield store
+        yield database
     finally:
-        store.close()
         database.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def empty_store() -> Iterator[PostgresStore]:
+    """A store on a new embedded server that goes away afterwards."""
+    with empty_database() as database:
+        store = PostgresStore(lambda: psycopg2.connect(database.url, options="-c timezone=UTC"))
+        try:
+            store.init()
+            yield store
+        finally:
+            store.close()
 
 
 def in_turn(

@@ -118,6 +118,14 @@ def prune(store: PostgresStore, keep_days: float, now: datetime | None = None) -
     return gone
 
 
+def prune_alerts(store: PostgresStore, keep_days: float, now: datetime | None = None) -> int:
+    """Delete alerts that fired more than `keep_days` ago, with their deliveries; how many."""
+    limit = (now or datetime.now(UTC)) - timedelta(days=keep_days)
+    with store.transaction() as cursor:
+        cursor.execute("DELETE FROM alert_event WHERE fired < %s", (limit,))
+        return int(cursor.rowcount)
+
+
 AUDIT = """
 SELECT i.venue, i.symbol, f.first_id, f.high_id, f.last_trade,
        t.n, t.low, t.high, t.newest,

@@ -135,3 +135,78 @@ SELECT i.venue, i.symbol,
        CASE WHEN f.state <> 'stopped' AND f.heartbeat < now() - interval '8 seconds'
             THEN 'stopped' ELSE f.state END AS state
 FROM feed f JOIN instrument i USING (instrument_id);
+
+-- Alerts. `rule` is the AlertRule as JSON (alerts.py). `revision` grows with every edit that
+-- begins the evaluation anew; `serial` with every write of the state, so that of two watchers
+-- only the one that has seen the latest state may move it.
+CREATE TABLE IF NOT EXISTS alert_rule (
+    rule_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    revision int NOT NULL DEFAULT 1,
+    rule     jsonb NOT NULL,
+    created  timestamptz NOT NULL DEFAULT now(),
+    updated  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE IF NOT EXISTS alert_state (
+    rule_id   bigint PRIMARY KEY REFERENCES alert_rule ON DELETE CASCADE,
+    revision  int NOT NULL DEFAULT 1,
+    serial    bigint NOT NULL DEFAULT 0,
+    last_ts   timestamptz,              -- the last reading evaluated
+    state     jsonb NOT NULL DEFAULT '{}',
+    value     float8,                   -- of that reading; null where undefined
+    evaluated timestamptz,
+    problem   text,                     -- why it is not evaluated, in words; null: it is
+    since     timestamptz               -- of the problem
+) WITH (fillfactor = 50);
+
+-- No foreign key to the rule: what has fired stays when the rule goes. `rule` is the rule as it
+-- stood then.
+CREATE TABLE IF NOT EXISTS alert_event (
+    event_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    rule_id      bigint NOT NULL,
+    revision     int NOT NULL,
+    ts           timestamptz NOT NULL,  -- the bar's open time; staleness: the moment
+    edge         text NOT NULL CHECK (edge IN ('up', 'down')),
+    known_at     timestamptz NOT NULL,  -- the bar's close
+    fired        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    rule         jsonb NOT NULL,
+    value        float8 NOT NULL,
+    figures      jsonb NOT NULL,        -- the values at the time
+    title        text NOT NULL,
+    body         text NOT NULL,
+    acknowledged timestamptz,
+    UNIQUE (rule_id, revision, ts, edge)
+);
+CREATE INDEX IF NOT EXISTS alert_event_open ON alert_event (event_id) WHERE acknowledged IS NULL;
+CREATE INDEX IF NOT EXISTS alert_event_fired ON alert_event (fired);
+
+-- Channels are known by a name without any secret: the scheme, and a number from the second on.
+CREATE TABLE IF NOT EXISTS alert_channel (
+    channel        text PRIMARY KEY,
+    configured     bool NOT NULL,
+    last_delivered timestamptz,
+    last_error     text,                -- null once a delivery has succeeded again
+    failing_since  timestamptz
+);
+
+-- The outbox: one row per event and channel, written with the event.
+CREATE TABLE IF NOT EXISTS alert_delivery (
+    event_id     bigint NOT NULL REFERENCES alert_event ON DELETE CASCADE,
+    channel      text NOT NULL,
+    state        text NOT NULL DEFAULT 'waiting'
+                 CHECK (state IN ('waiting', 'sending', 'delivered', 'given_up')),
+    attempts     int NOT NULL DEFAULT 0,
+    next_attempt timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_error   text,
+    delivered    timestamptz,
+    PRIMARY KEY (event_id, channel)
+);
+CREATE INDEX IF NOT EXISTS alert_delivery_open ON alert_delivery (channel, next_attempt)
+    WHERE state IN ('waiting', 'sending');
+
+-- The watcher's sign of life: one row.
+CREATE TABLE IF NOT EXISTS alert_watcher (
+    one       bool PRIMARY KEY DEFAULT true CHECK (one),
+    heartbeat timestamptz NOT NULL,
+    started   timestamptz NOT NULL
+);

@@ -135,6 +135,7 @@ def test_start_kill_everything_start_again_and_stop(data_dir: Path) -> None:
     try:
         second.wait_for("dashboard: http")
         second.wait_for("connected url=ws://127.0.0.1")
+        second.wait_for(r"alerts \|.*watching channels=none")
         time.sleep(2)
         now = second.query("SELECT count(*) FROM v_ticks")
         assert isinstance(now, int)
@@ -144,6 +145,7 @@ def test_start_kill_everything_start_again_and_stop(data_dir: Path) -> None:
     finally:
         second.close()
     assert any("stopped: everything received is stored" in line for line in second.lines)
+    assert any("stopped: everything evaluated is stored" in line for line in second.lines)
     assert second.lines[-1].endswith("stopped")
     assert processes(home) == []
 

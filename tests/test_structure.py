@@ -27,17 +27,18 @@ FLOORS = (
         "unitroot",
         "windows",
         "pair",
+        "alerts",
         "bars_csv",
         "feeds",
         "storage",
     },
-    {"database_utils", "jobs", "live", "repair", "history"},
+    {"database_utils", "jobs", "live", "live_alerts", "evaluation", "repair", "history"},
     {"panels"},
-    {"ingest_websocket", "dashboard_streamlit", "run"},
+    {"ingest_websocket", "dashboard_streamlit", "watch_alerts", "run"},
 )
 PURE = ("market", "analytics", "arguments", "baskets", "cointegration", "compiled", "features",
         "hedge", "indicators", "kalman", "resampling", "robust", "scan", "stationarity",
-        "unitroot", "windows", "pair", "bars_csv", "feeds/binance",
+        "unitroot", "windows", "pair", "alerts", "bars_csv", "feeds/binance",
         "panels/figures", "panels/tables", "panels/theme")  # fmt: skip
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
 # Doors that a library face is part of: the shell commands live in the same file as open_store().
