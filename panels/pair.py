@@ -13,6 +13,7 @@ import streamlit as st
 from live import KEEP_BARS
 from market import bar_seconds
 from pair import PairView
+from panels.alerts import live_alerts, recent_html
 from panels.desk import Desk
 from panels.figures import (
     Floats,
@@ -92,6 +93,8 @@ def _board(desk: Desk) -> None:
             (*desk.key(snapshot), choice, raw, bars), name="Pair", height=HEIGHT,
         )  # fmt: skip
     with right:
+        alerts = live_alerts(desk.store).poll(60.0)  # the strip polls it at every refresh
+        st.html(recent_html(alerts.events, pd.Timestamp.now("UTC")))
         st.html('<div class="pw"><p class="pw-title">Regression</p></div>')
         desk.chart(
             lambda: scatter_figure(view, legs, identity), (*desk.key(snapshot), choice),

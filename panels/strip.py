@@ -15,6 +15,7 @@ import streamlit as st
 from analytics import adf_test
 from live import Leg, Snapshot
 from pair import PairView
+from panels.alerts import notices
 from panels.desk import Desk, once
 from panels.theme import (
     NONE,
@@ -41,8 +42,10 @@ def draw(desk: Desk) -> None:
     """The strip of numbers, at every refresh."""
     snapshot, view = desk.now()
     adf_p, adf_bars = once(lambda: adf_of(view), ("adf", *desk.key(snapshot), desk.choice.spec))
+    alerts = notices(desk)
+    unseen = alerts.pulse.unacknowledged if alerts.pulse else 0
     st.html(
-        header_html(snapshot, pd.Timestamp.now("UTC"))
+        header_html(snapshot, pd.Timestamp.now("UTC"), unseen)
         + cards_html(
             snapshot, view, entry_z=desk.choice.entry_z, exit_z=desk.choice.exit_z,
             adf_p=adf_p, adf_bars=adf_bars,
@@ -104,8 +107,8 @@ def data_age_s(snapshot: Snapshot) -> float | None:
     return max(known) + snapshot.age_s if known else None
 
 
-def header_html(snapshot: Snapshot, now: pd.Timestamp) -> str:
-    """Title, venue badge, feed state, data age, gaps, the clock."""
+def header_html(snapshot: Snapshot, now: pd.Timestamp, alerts: int = 0) -> str:
+    """Title, venue badge, feed state, data age, gaps, the clock; `alerts` not acknowledged."""
     age = data_age_s(snapshot)
     health = judge(snapshot, age)
     sign = {"real": "●", "warn": "▲", "bad": "✕", "info": "■", "quiet": "○"}[health.level]
@@ -122,12 +125,19 @@ def header_html(snapshot: Snapshot, now: pd.Timestamp) -> str:
         f'<span class="pw-chip pw-{level}" data-testid="venue">{escape(badge)}</span>'
         for badge, level in (BADGES[venue] for venue in snapshot.venues)
     )
+    bell = (
+        f'<span class="pw-chip pw-warn" role="status" data-testid="alerts">▲ {alerts} '
+        f"alert{'s' if alerts > 1 else ''}</span>"
+        if alerts
+        else ""
+    )
     spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
     return (
         f'<div class="pw pw-head"><h1>{title}</h1>'
         f"{badges}"
         f'<span class="pw-chip pw-{health.level}" role="status" data-testid="feed">'
         f"{sign} {escape(health.word)}</span>"
+        f"{bell}"
         f'<span class="pw-facts" data-testid="facts">{spans}</span></div>'
     )
 

@@ -38,7 +38,8 @@ div[data-testid="stToolbar"] { top: .55rem; }
 .pw-y { border-top: 2px solid var(--pw-y); } .pw-x { border-top: 2px solid var(--pw-x); } .pw-z { border-top: 2px solid var(--pw-z); }
 .pw-table { width: 100%; border-collapse: collapse; font-size: .84rem; }
 .pw-table th { color: var(--pw-muted); font-weight: 400; text-align: left; }
-.pw-table th, .pw-table td { padding: .3rem .5rem; border-bottom: 1px solid var(--pw-line); white-space: nowrap; }
+.pw-table th, .pw-table td { padding: .3rem .5rem; border-bottom: 1px solid var(--pw-line); vertical-align: top; }
+.pw-table th, .pw-table .n { white-space: nowrap; }
 .pw-table .n { text-align: right; }
 .pw-title { font-size: .95rem; font-weight: 600; margin: 0 0 .3rem; }
 .pw-note { color: var(--pw-muted); font-size: .8rem; }

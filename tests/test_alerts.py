@@ -240,7 +240,8 @@ def test_staleness_is_that_of_the_leg_silent_longest() -> None:
     ("changes", "named"),
     [
         ({"name": " "}, "name"), ({"name": "a\nb"}, "name"), ({"name": "a" * 81}, "name"),
-        ({"y": Instrument("nasdaq", "A")}, "y.venue"), ({"y": Instrument("binance", "")}, "y.symbol"),
+        ({"y": Instrument("nasdaq", "A")}, "y.venue"),
+        ({"y": Instrument("binance", "")}, "y.symbol"),
         ({"y": "ETHUSDT"}, "y="), ({"x": Instrument("binance", "a b")}, "x.symbol"),
         ({"x": Instrument("binance", "ethusdt")}, "x="), ({"bar": "1m"}, "bar"),
         ({"bar": "90d"}, "bar"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from market import Rejected
+from storage.alerts import list_rules
 from storage.postgres import PostgresStore
 from storage.queries import read_bars
 from tests.test_store import trade
@@ -106,7 +107,7 @@ def test_a_bad_setting_is_one_sentence(page: AppTest, monkeypatch: pytest.Monkey
     assert "FEED='magic' is not usable" in page.error[0].value
 
 
-@pytest.mark.parametrize("view", ["Market", "Pair", "Data", "System"])
+@pytest.mark.parametrize("view", ["Market", "Pair", "Alerts", "Data", "System"])
 def test_every_view_is_drawn(page: AppTest, store: PostgresStore, view: str) -> None:
     fill(store)
     page.query_params["view"] = view
@@ -157,3 +158,37 @@ def test_the_filters_noise_is_estimated_and_used(page: AppTest, store: PostgresS
     assert f"variance {page.number_input(key='noise_ETHUSDT').value:g} " in chosen
     assert not page.exception
     assert not page.error
+
+
+def test_a_rule_is_added_paused_and_deleted(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.query_params["view"] = "Alerts"
+    page.run()
+    page.number_input(key="rule_threshold_zscore").set_value(2.5)
+    page.button(key="FormSubmitter:rule-Add rule").click().run()
+    assert not page.exception
+    assert "z-score above 2.5" in page.success[0].value
+    rule = list_rules(store)[0].rule
+    assert rule is not None
+    assert (rule.threshold, rule.y.symbol, rule.bar) == (2.5, "ETHUSDT", "1s")
+    assert any("Nobody evaluates the rules" in w.value for w in page.warning)
+    page.button(key="rule_toggle").click().run()
+    paused = list_rules(store)[0].rule
+    assert paused is not None
+    assert not paused.enabled
+    page.button(key="rule_delete").click().run()
+    assert list_rules(store) == []
+    assert not page.exception
+
+
+def test_a_rule_that_cannot_be_is_refused_in_one_sentence(
+    page: AppTest, store: PostgresStore
+) -> None:
+    fill(store)
+    page.query_params["view"] = "Alerts"
+    page.run()
+    page.selectbox(key="rule_quantity").set_value("correlation").run()
+    page.number_input(key="rule_threshold_correlation").set_value(1.5)
+    page.button(key="FormSubmitter:rule-Add rule").click().run()
+    assert "No rule was added: threshold=1.5" in page.error[0].value
+    assert list_rules(store) == []
