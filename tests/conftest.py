@@ -1,4 +1,5 @@
-"""Shared fixtures: a real PostgreSQL for the session, an empty database for each test."""
+"""Shared fixtures: a real PostgreSQL for the session, an empty database for each test; one running
+system and one Chromium for all browser tests."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
@@ -14,6 +16,11 @@ import pytest
 from database_utils import Database, open_database
 from settings import DEFAULTS, load_settings
 from storage.postgres import PostgresStore
+from tests.browsing import ARTIFACTS, Watched, chromium
+from tests.running import System
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 _numbers = itertools.count(1)
 
@@ -65,3 +72,52 @@ def shared(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"reference data are not beside this clone: {path.name}")
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests come last: they share one running system, and Playwright keeps an event loop
+    that no other test may meet."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = chromium()
+    if path is None:
+        reason = "no Chromium on the PATH: the browser tests did not run"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(
+            executable_path=path,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
+                  "--disable-background-networking"],
+        )  # fmt: skip
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def system(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    data_dir = tmp_path_factory.mktemp("desk") / "data"
+    made = System(data_dir, STREAMLIT_REFRESH_MS="500", SYMBOLS="SOLUSDT,BTCUSDT,ETHUSDT")
+    try:
+        made.wait_for("ETHUSDT: .* bars of 1 s")
+        yield made
+        assert made.interrupt() == 0
+    finally:
+        made.close()
+        shutil.rmtree(server_home(data_dir), ignore_errors=True)
+
+
+@pytest.fixture
+def watched(browser: Browser, system: System, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    made = Watched(browser, system.url + getattr(request, "param", ""))
+    yield made
+    ARTIFACTS.mkdir(exist_ok=True)
+    made.page.screenshot(path=str(ARTIFACTS / f"{request.node.name}.png".replace("/", "_")))
+    made.page.close()
+    assert made.complaints == []

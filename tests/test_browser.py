@@ -3,101 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bars_csv import read_bars_csv
-from tests.conftest import server_home
-from tests.test_run import System, processes
+from tests.browsing import TIMEOUT_MS, Watched, text
+from tests.running import System, processes
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    pass
 
 pytestmark = pytest.mark.browser
-ARTIFACTS = Path(__file__).parents[1] / "artifacts"
-TIMEOUT_MS = 60_000
-
-
-def chromium() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((path for name in names if (path := shutil.which(name))), None)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    if path is None:
-        reason = "no Chromium on the PATH: the browser tests did not run"
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(
-            executable_path=path,
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-                  "--disable-background-networking"],
-        )  # fmt: skip
-        yield made
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def system(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    data_dir = tmp_path_factory.mktemp("desk") / "data"
-    made = System(data_dir, STREAMLIT_REFRESH_MS="500")
-    try:
-        made.wait_for("ETHUSDT: .* bars of 1 s")
-        yield made
-        assert made.interrupt() == 0
-    finally:
-        made.close()
-        shutil.rmtree(server_home(data_dir), ignore_errors=True)
-
-
-class Watched:
-    """A page, and everything it should not have said or asked for."""
-
-    def __init__(self, browser: Browser, url: str) -> None:
-        self.page = browser.new_page(viewport={"width": 1440, "height": 900})
-        self.page.set_default_timeout(TIMEOUT_MS)
-        self.complaints: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on(
-            "console",
-            lambda m: self.complaints.append(m.text) if m.type == "error" else None,
-        )
-        self.page.on(
-            "request",
-            lambda r: (
-                None
-                if r.url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "blob:", "data:"))
-                else self.complaints.append(f"asked {r.url}")
-            ),
-        )
-        self.page.goto(url)
-        self.page.wait_for_selector("[data-testid=price-y]")
-
-
-@pytest.fixture
-def watched(browser: Browser, system: System, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    made = Watched(browser, system.url + getattr(request, "param", ""))
-    yield made
-    ARTIFACTS.mkdir(exist_ok=True)
-    made.page.screenshot(path=str(ARTIFACTS / f"{request.node.name}.png".replace("/", "_")))
-    made.page.close()
-    assert made.complaints == []
-
-
-def text(page: Page, testid: str) -> str:
-    return page.locator(f"[data-testid={testid}]").inner_text()
 
 
 def test_numbers_change_by_themselves_and_the_venue_is_told(watched: Watched) -> None:

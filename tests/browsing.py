@@ -1,0 +1,46 @@
+"""A page in a real Chromium, and everything it should not have said or asked for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+TIMEOUT_MS = 60_000
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+class Watched:
+    """A page, and everything it should not have said or asked for."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.page = browser.new_page(viewport={"width": 1440, "height": 900})
+        self.page.set_default_timeout(TIMEOUT_MS)
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "console",
+            lambda m: self.complaints.append(m.text) if m.type == "error" else None,
+        )
+        self.page.on(
+            "request",
+            lambda r: (
+                None
+                if r.url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "blob:", "data:"))
+                else self.complaints.append(f"asked {r.url}")
+            ),
+        )
+        self.page.goto(url)
+        self.page.wait_for_selector("[data-testid=price-y]")
+
+
+def text(page: Page, testid: str) -> str:
+    return page.locator(f"[data-testid={testid}]").inner_text()
