@@ -63,11 +63,11 @@ class Jobs:
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
 
     def submit(self, key: Hashable, title: str, work: Callable[[Progress], Any]) -> Job:
-        """The job of this key: the one there is unless it failed or was cancelled, else a new one
-        that calls `work(progress)`."""
+        """The job of this key, finished, failed or not; where there is none a new one that calls
+        `work(progress)`. To do it anew, `drop` it before."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is not None and job.error is None:
+            if job is not None:
                 self._jobs.move_to_end(key)
                 return job
             job = self._jobs[key] = Job(title)

@@ -66,10 +66,13 @@ def axis(row: int) -> str:
 
 
 def show_all(made: go.Figure, time: Floats) -> None:
-    """Let the time axis run from the first to the last row, with room for the newest value."""
+    """Let the time axis run from the first to the last row, with room for the newest value. Not
+    as a range: a new one would undo the zoom of whoever looks."""
     if len(time):
         room = (time[-1] - time[0]) * 0.012
-        made.layout.xaxis.range = [time[0] - room / 3, time[-1] + room]
+        made.layout.xaxis.autorangeoptions = {
+            "minallowed": time[0] - room / 3, "maxallowed": time[-1] + room,
+        }  # fmt: skip
 
 
 def spans(bar_s: int, most: int) -> dict[str, int]:

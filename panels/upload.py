@@ -60,6 +60,7 @@ def _store(
     key = ("store", file_id, symbol)
     storing = jobs().get(key)
     if wanted and (storing is None or storing.finished):
+        jobs().drop(key)
         storing = jobs().submit(key, f"Storing {symbol}",
                                 partial(store.write_upload, symbol, length, bars))  # fmt: skip
     if storing is None:

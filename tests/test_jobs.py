@@ -42,6 +42,8 @@ def test_a_failure_is_told_and_may_be_tried_again(caplog: pytest.LogCaptureFixtu
     job = wait(jobs.submit("a", "work", broken))
     assert job.error == "window=1 is not usable"
     assert "work failed" in caplog.text
+    assert jobs.submit("a", "work", lambda _: 1) is job
+    jobs.drop("a")
     assert wait(jobs.submit("a", "work", lambda _: 1)).result == 1
 
 

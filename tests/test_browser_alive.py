@@ -1,0 +1,109 @@
+"""The page through a day's mishaps: alerts, restarts, two tabs, the other theme."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browsing import TIMEOUT_MS, Watched, text
+from tests.conftest import server_home
+from tests.running import System, processes
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+FEED = "document.querySelector('[data-testid=feed]').innerText"
+
+
+@pytest.fixture
+def second(browser: Browser, system: System) -> Iterator[Watched]:
+    """Another tab, on another view."""
+    made = Watched(browser, system.url + "?view=Pair&bar=1s")
+    yield made
+    made.page.close()
+    assert made.complaints == []
+
+
+def wait_for_feed(page: Page, pattern: str) -> None:
+    page.wait_for_function(f"/{pattern}/.test({FEED})", timeout=TIMEOUT_MS)
+
+
+def child(system: System, marker: str) -> int:
+    """The process of the system that runs `marker`."""
+    for line in processes(marker):
+        pid = int(line.split()[0])
+        status = Path(f"/proc/{pid}/status")
+        if not status.exists() or f"PPid:\t{system.process.pid}\n" in status.read_text():
+            return pid
+    raise AssertionError(f"{marker} does not run")
+
+
+@pytest.mark.parametrize("watched", ["?view=Alerts&bar=1s"], indirect=True)
+def test_an_alert_appears_by_itself_in_every_tab(watched: Watched, second: Watched) -> None:
+    page = watched.page
+    page.get_by_label("Threshold").fill("-100")
+    page.get_by_label("Threshold").press("Tab")
+    page.get_by_role("button", name="Add rule").click()
+    for tab in (page, second.page):
+        tab.locator("[data-testid=stToast]", has_text="z-score above -100").first.wait_for()
+        tab.locator("[data-testid=alerts]", has_text="1 alert").wait_for()
+    second.page.get_by_text("z-score above -100").first.wait_for()  # and in the pair's column
+    page.get_by_role("button", name="Acknowledge 1").click()
+    for tab in (page, second.page):
+        tab.locator("[data-testid=alerts]").wait_for(state="detached")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_text("No rule yet").wait_for()
+
+
+@pytest.mark.parametrize("watched", ["?view=Market&bar=1min"], indirect=True)
+def test_the_forming_candle_moves_without_a_new_figure(watched: Watched) -> None:
+    page = watched.page
+    page.wait_for_selector(".pairs-chart .main-svg")
+    closes, versions = set(), set()
+    for _ in range(40):
+        closes.add(page.evaluate("document.querySelector('.pairs-chart').data[0].close[0]"))
+        versions.add(page.evaluate("document.querySelector('.pairs-chart').dataset.version"))
+        page.wait_for_timeout(200)
+    assert len(closes) > len(versions)
+    assert page.evaluate("document.querySelector('.pairs-chart')._fullLayout.xaxis.type") == "date"
+
+
+def test_the_light_theme_reaches_the_chart(watched: Watched) -> None:
+    page = watched.page
+    inks = []
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.reload()
+        page.wait_for_selector(".pairs-chart .main-svg")
+        inks.append(page.evaluate("document.querySelector('.pairs-chart').layout.font.color"))
+    assert inks == ["#E6EDF3", "#1B1F24"]
+
+
+@pytest.mark.parametrize("marker", ["ingest_websocket.py", "postgres"])
+def test_killed_parts_come_back_and_the_page_goes_on(
+    watched: Watched, second: Watched, system: System, marker: str
+) -> None:
+    """Both tabs stay as they are, say what is wrong if it lasts, and go on by themselves."""
+    wait_for_feed(watched.page, "live")
+    for tab in (watched.page, second.page):
+        tab.evaluate("window.sameDocument = true")
+    if marker == "postgres":
+        home = server_home(Path(system.environment["DATA_DIR"]))
+        os.kill(int((home / "pg" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    else:
+        os.kill(child(system, marker), signal.SIGKILL)
+    before = text(watched.page, "last-closed-bar")
+    for tab in (watched.page, second.page):
+        tab.wait_for_function(
+            "(before) => document.querySelector('[data-testid=last-closed-bar]').innerText"
+            " > before", arg=before, timeout=2 * TIMEOUT_MS,
+        )  # fmt: skip
+        wait_for_feed(tab, "live")
+        assert tab.evaluate("window.sameDocument === true")
+        assert tab.locator(".stAlert, .stException").count() == 0
