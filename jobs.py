@@ -62,12 +62,14 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
 
-    def submit(self, key: Hashable, title: str, work: Callable[[Progress], Any]) -> Job:
+    def submit(
+        self, key: Hashable, title: str, work: Callable[[Progress], Any], *, again: bool = False
+    ) -> Job:
         """The job of this key: the one there is unless it failed or was cancelled, else a new one
-        that calls `work(progress)`."""
+        that calls `work(progress)`. `again`: a finished one does not count either."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is not None and job.error is None:
+            if job is not None and job.error is None and not (again and job.finished):
                 self._jobs.move_to_end(key)
                 return job
             job = self._jobs[key] = Job(title)
