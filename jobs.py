@@ -62,12 +62,14 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
 
-    def submit(self, key: Hashable, title: str, work: Callable[[Progress], Any]) -> Job:
+    def submit(
+        self, key: Hashable, title: str, work: Callable[[Progress], Any], *, again: bool = False
+    ) -> Job:
         """The job of this key, finished, failed or not; where there is none a new one that calls
-        `work(progress)`. To do it anew, `drop` it before."""
+        `work(progress)`. `again`: one that has finished is done anew."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is not None:
+            if job is not None and not (again and job.finished):
                 self._jobs.move_to_end(key)
                 return job
             job = self._jobs[key] = Job(title)
@@ -80,13 +82,6 @@ class Jobs:
         """The job of this key, None where there is none (any more)."""
         with self._lock:
             return self._jobs.get(key)
-
-    def drop(self, key: Hashable) -> None:
-        """Forget the job of this key, and let it end if it still runs."""
-        with self._lock:
-            job = self._jobs.pop(key, None)
-        if job is not None:
-            job.cancel()
 
     def _forget_old(self) -> None:
         finished = [key for key, job in self._jobs.items() if job.finished]

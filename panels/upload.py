@@ -60,9 +60,8 @@ def _store(
     key = ("store", file_id, symbol)
     storing = jobs().get(key)
     if wanted and (storing is None or storing.finished):
-        jobs().drop(key)
         storing = jobs().submit(key, f"Storing {symbol}",
-                                partial(store.write_upload, symbol, length, bars))  # fmt: skip
+                                partial(store.write_upload, symbol, length, bars), again=True)  # fmt: skip
     if storing is None:
         return
     if not storing.finished:

@@ -43,8 +43,7 @@ def test_a_failure_is_told_and_may_be_tried_again(caplog: pytest.LogCaptureFixtu
     assert job.error == "window=1 is not usable"
     assert "work failed" in caplog.text
     assert jobs.submit("a", "work", lambda _: 1) is job
-    jobs.drop("a")
-    assert wait(jobs.submit("a", "work", lambda _: 1)).result == 1
+    assert wait(jobs.submit("a", "work", lambda _: 1, again=True)).result == 1
 
 
 def test_a_job_is_cancelled_at_its_next_step() -> None:
@@ -62,12 +61,11 @@ def test_a_job_is_cancelled_at_its_next_step() -> None:
     assert wait(job).error == "cancelled"
 
 
-def test_a_dropped_job_is_done_anew() -> None:
+def test_a_finished_job_is_done_anew_only_where_asked() -> None:
     jobs = Jobs()
     first = wait(jobs.submit("a", "work", lambda _: 1))
-    jobs.drop("a")
-    assert jobs.get("a") is None
-    assert jobs.submit("a", "work", lambda _: 2) is not first
+    assert jobs.submit("a", "work", lambda _: 2) is first
+    assert wait(jobs.submit("a", "work", lambda _: 2, again=True)).result == 2
 
 
 def test_old_results_are_forgotten() -> None:
