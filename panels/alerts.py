@@ -13,8 +13,8 @@ import streamlit as st
 from alerts import AlertRule, Condition, Quantity
 from live_alerts import AlertsSnapshot, LiveAlerts
 from panels.desk import Desk
-from panels.tables import Cell, table_html
-from panels.theme import NONE, duration, number, significant
+from panels.tables import Cell, note_html, table_html
+from panels.theme import NONE, clock, number, significant
 from storage.alerts import (
     StoredEvent,
     StoredRule,
@@ -253,15 +253,14 @@ def channels_html(channels: Sequence[ChannelState]) -> str:
                                    "last delivered, UTC"), rows, (2, 3, 4))  # fmt: skip
 
 
-def recent_html(events: Sequence[StoredEvent], now: pd.Timestamp, most: int = 4) -> str:
+def recent_html(events: Sequence[StoredEvent], most: int = 3) -> str:
     """The newest alerts in a narrow column."""
     if not events:
-        return ('<div class="pw"><p class="pw-title">Alerts</p>'
-                '<p class="pw-note">Nothing has fired yet.</p></div>')  # fmt: skip
+        return table_html("Alerts", (), (), ()) + note_html("Nothing has fired yet.")
     rows: list[tuple[Cell, ...]] = []
     for event in events[:most]:
         what = event.rule.condition_text() if event.rule else event.title
         tone = "" if event.acknowledged else "warn"
-        ago = duration((now - pd.Timestamp(event.fired)).total_seconds())
-        rows.append((f"{ago} ago", (what.split(" ", 1)[-1], tone), significant(event.value, 3)))
-    return table_html("Alerts", ("when", "rule", "at"), rows, (2,))
+        rows.append((clock(event.fired), (what.split(" ", 1)[-1], tone),
+                     significant(event.value, 3)))  # fmt: skip
+    return table_html("Alerts", ("UTC", "rule", "at"), rows, (2,))

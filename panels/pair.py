@@ -14,7 +14,7 @@ from live import KEEP_BARS
 from market import bar_seconds
 from pair import PairView
 from panels.alerts import live_alerts, recent_html
-from panels.desk import Desk
+from panels.desk import Desk, once
 from panels.figures import (
     Floats,
     axis,
@@ -27,6 +27,8 @@ from panels.figures import (
     thinned_rows,
     with_breaks,
 )
+from panels.findings import obstacle_of, stretch_of, verdicts
+from panels.tables import note_html, table_html
 from panels.theme import (
     BAD,
     CORRELATION,
@@ -40,10 +42,13 @@ from panels.theme import (
     TEXT,
     decimals_of,
 )
+from summary import pair_tests
 
 HEIGHT = "max(calc(100vh - 14.2rem), 32rem)"
 NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
 CLOUD = 400  # points of the scatter
+TESTED = 600  # bars of the verdict
+BRIEF = {"ADF": "ADF", "E–G": "Engle–Granger, {y} on", "Half-life": "Half-life", "Hurst": "Hurst"}
 
 
 def draw(desk: Desk) -> None:
@@ -83,7 +88,7 @@ def _board(desk: Desk) -> None:
     raw, bars = st.session_state.get("scale") == "Price", bars_shown(desk)
     identity = "/".join(map(str, ("pair", *choice.pair, choice.bar, bars)))
     legs = (choice.y.symbol, choice.x.symbol)
-    left, right = st.columns([4.4, 1], gap="medium")
+    left, right = st.columns([3.9, 1], gap="medium")
     with left:
         desk.chart(
             lambda: figure(
@@ -93,13 +98,35 @@ def _board(desk: Desk) -> None:
             (*desk.key(snapshot), choice, raw, bars), name="Pair", height=HEIGHT,
         )  # fmt: skip
     with right:
+        verdict = once(
+            lambda: verdict_html(view, legs, choice.bar),
+            ("verdict", *desk.key(snapshot), choice.spec),
+        )
+        st.html(verdict)
         alerts = live_alerts(desk.store).poll(60.0)  # the strip polls it at every refresh
-        st.html(recent_html(alerts.events, pd.Timestamp.now("UTC")))
+        st.html(recent_html(alerts.events))
         st.html('<div class="pw"><p class="pw-title">Regression</p></div>')
         desk.chart(
             lambda: scatter_figure(view, legs, identity), (*desk.key(snapshot), choice),
-            name="Regression", height="15rem",
+            name="Regression", height="14rem",
         )  # fmt: skip
+
+
+def verdict_html(view: PairView, symbols: tuple[str, str], bar: str) -> str:
+    """What the tests say of the last TESTED bars, in a narrow column; Statistics tells all."""
+    frame, title = stretch_of(view, TESTED), "Verdict · in-sample"
+    obstacle = obstacle_of(view, frame, symbols)
+    if obstacle is not None:
+        return table_html(title, (), (), ()) + note_html(obstacle)
+    tests = pair_tests(frame["close_y"], frame["close_x"], frame["spread"])
+    rows = verdicts(tests, symbols, bar_seconds(bar), view.spec.window)
+    brief = [
+        (short, row[1], row[4])
+        for short, start in BRIEF.items()
+        for row in rows
+        if str(row[0]).startswith(start.format(y=symbols[0]))
+    ]
+    return table_html(title, ("test", "value", "verdict"), brief, (1,))
 
 
 def figure(

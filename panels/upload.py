@@ -61,7 +61,8 @@ def _store(
     storing = jobs().get(key)
     if wanted and (storing is None or storing.finished):
         storing = jobs().submit(key, f"Storing {symbol}",
-                                partial(store.write_upload, symbol, length, bars), again=True)  # fmt: skip
+                                partial(store.write_upload, symbol, length, bars),
+                                again=True)  # fmt: skip
     if storing is None:
         return
     if not storing.finished:
