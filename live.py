@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 from sqlalchemy import Engine
@@ -19,7 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from market import Instrument, bar_seconds
 from resampling import resample_bars
-from storage.queries import FeedStatus, newest_bar, read_bars, read_feeds
+from storage.queries import (
+    FeedStatus,
+    newest_bar,
+    newest_bars,
+    read_bars,
+    read_closes,
+    read_feeds,
+)
 
 KEEP_BARS = 9000  # of the length shown, per leg: 30 days of 5 min, 2.5 h of 1 s
 KEEP_STORED = 60_000  # of the stored length they are made from
@@ -246,6 +253,48 @@ def stored_bars(
     feeds = [] if instrument.venue == "upload" else read_feeds(engine, instrument.venue)
     feed = next((f for f in feeds if f.symbol == instrument.symbol), None)
     return bars if is_closed(bars.index[-1], bar_seconds(bar), feed) else bars.iloc[:-1]
+
+
+def ends_of(
+    engine: Engine, instruments: Sequence[Instrument], bar: str, bases: Sequence[int]
+) -> dict[Instrument, datetime]:
+    """Until when each instrument has bars of this length; none for what has none.
+
+    Files end where they end. Live instruments end together, with the newest of them: one that
+    is quiet has not stopped.
+    """
+    legs = [(*i, base) for i, base in zip(instruments, bases, strict=True)]
+    length = bar_seconds(bar)
+    found = {}
+    for instrument, newest in zip(instruments, newest_bars(engine, legs), strict=True):
+        if newest is not None:
+            start = newest.timestamp() // length * length
+            found[instrument] = datetime.fromtimestamp(start + length, UTC)
+    live = [end for instrument, end in found.items() if instrument.venue != "upload"]
+    return {i: end if i.venue == "upload" else max(live) for i, end in found.items()}
+
+
+def stored_closes(
+    engine: Engine, instruments: Sequence[Instrument], bar: str, bases: Sequence[int],
+    count: int, end: datetime,
+) -> pd.DataFrame:  # fmt: skip
+    """Closes of the closed bars among the last `count` before `end` (a multiple of the bar), one
+    column per instrument under its full name, NaN where it has no bar. One query for all."""
+    length = bar_seconds(bar)
+    legs = [(*i, base) for i, base in zip(instruments, bases, strict=True)]
+    start = end - timedelta(seconds=count * length)
+    closes = read_closes(engine, legs, length, start, end)
+    closes.columns = pd.Index([str(instrument) for instrument in instruments])
+    venues = {i.venue for i in instruments} - {"upload"}
+    feeds = {Instrument(v, f.symbol): f for v in venues for f in read_feeds(engine, v)}
+    for instrument in instruments:
+        column = closes[str(instrument)]
+        if not column.notna().any():
+            continue
+        last = closes.index[column.notna()][-1]
+        if not is_closed(last, length, feeds.get(instrument)):
+            closes.loc[last, str(instrument)] = float("nan")
+    return closes.dropna(how="all")
 
 
 def is_closed(start: pd.Timestamp, bar_s: int, feed: FeedStatus | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +14,7 @@ from arguments import Array, check_choice, check_window, series_values
 from cointegration import cointegrating_fit, reversion
 from unitroot import TRENDS, adf_statistic, least_rows
 
-__all__ = ["SCAN_COLUMNS", "benjamini_hochberg", "scan_pairs"]
+__all__ = ["SCAN_COLUMNS", "benjamini_hochberg", "pair_correlations", "scan_pairs"]
 
 SCAN_COLUMNS = (
     "y", "x", "rows", "beta", "intercept", "r_squared", "correlation", "statistic", "p_value",
@@ -57,30 +57,32 @@ def scan_pairs(
     trend: str = "c",
     prices: str = "raw",
     min_rows: int = 100,
+    pairs: Iterable[tuple[object, object]] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Full-sample hedge ratio, Engle-Granger test, half-life and correlation of all pairs.
 
     `closes`: one column per symbol, one row per bar; NaN where a symbol has none. A pair is
     looked at on the rows both symbols have, and nothing is filled. `prices`: "raw", or "log" for
-    elasticities. `lags`, `trend` as in `engle_granger`. `progress(done, pairs)` is called after
-    every pair of symbols and may raise to stop the scan.
+    elasticities. `lags`, `trend` as in `engle_granger`. `pairs`: of two columns each, None: all.
+    `progress(done, pairs)` is called after every pair of symbols and may raise to stop the scan.
     Returns two rows per pair, either leg explained, the smallest p_value first: y, x, rows (used),
     beta, intercept, r_squared, correlation (of log returns between those rows), statistic,
     p_value, p_adjusted (Benjamini-Hochberg over all rows with a p_value), lags, half_life (bars),
     reason: why the figures are NaN ("" where they are not: too few rows, a symbol that never
     changes, an exact function of the other). An infinity counts as NaN.
     Raises ValueError for a frame of fewer than 2 columns, a name twice, rows out of order or
-    twice, a price that is not positive, other arguments out of range.
+    twice, a price that is not positive, a pair that is no two columns, other arguments out of
+    range.
     """
     check_choice("trend", trend, TRENDS)
     check_choice("prices", prices, ("raw", "log"))
     fixed = None if lags is None else check_window("lags", lags, 0)
     least = max(check_window("min_rows", min_rows, 10), least_rows(fixed, "n"), 8)
     names, levels = _universe(closes)
-    pairs = list(combinations(range(len(names)), 2))
+    wanted = list(combinations(range(len(names)), 2)) if pairs is None else _places(names, pairs)
     rows: list[tuple[object, ...]] = []
-    for done, (a, b) in enumerate(pairs, 1):
+    for done, (a, b) in enumerate(wanted, 1):
         logs, (of_a, of_b) = _common(levels[a], levels[b], prices)
         correlation = _correlation(*logs)
         for leg_y, leg_x, y, x in ((a, b, of_a, of_b), (b, a, of_b, of_a)):
@@ -88,10 +90,42 @@ def scan_pairs(
             rows.append((names[leg_y], names[leg_x], len(y), beta, alpha, r2, correlation,
                          statistic, p, math.nan, used, life, why))  # fmt: skip
         if progress is not None:
-            progress(done, len(pairs))
+            progress(done, len(wanted))
     table = pd.DataFrame(rows, columns=list(SCAN_COLUMNS))
     table["p_adjusted"] = benjamini_hochberg(table["p_value"])
     return table.sort_values("p_value", kind="stable", ignore_index=True)
+
+
+def pair_correlations(closes: pd.DataFrame, *, min_rows: int = 30) -> pd.DataFrame:
+    """Full-sample correlation of the log returns of every two columns, as `scan_pairs` has it.
+
+    `closes` as there: each pair on the rows both symbols have, holes and all, which makes the
+    matrix symmetric but not always positive definite. 1 on the diagonal, within [-1, 1]; NaN for
+    a pair of fewer than `min_rows` common rows and for a symbol that does not move.
+    Raises ValueError as `scan_pairs` does, or for a `min_rows` below 3.
+    """
+    least = check_window("min_rows", min_rows, 3)
+    names, levels = _universe(closes)
+    matrix = np.full((len(names), len(names)), np.nan)
+    for a, b in combinations(range(len(names)), 2):
+        logs, _ = _common(levels[a], levels[b], "log")
+        if len(logs[0]) >= least:
+            matrix[a, b] = matrix[b, a] = _correlation(*logs)
+    for k, level in enumerate(levels):
+        known = level[~np.isnan(level)]
+        matrix[k, k] = 1.0 if len(known) and known.min() < known.max() else math.nan
+    return pd.DataFrame(matrix, index=closes.columns, columns=closes.columns)
+
+
+def _places(names: list[object], pairs: Iterable[tuple[object, object]]) -> list[tuple[int, int]]:
+    """The columns of each pair by number."""
+    number, found = {name: k for k, name in enumerate(names)}, []
+    for pair in pairs:
+        places = [number[name] for name in pair if name in number]
+        if len(places) != 2 or places[0] == places[1]:
+            raise ValueError(f"pairs holds {pair!r}: two different columns of closes are allowed")
+        found.append((places[0], places[1]))
+    return found
 
 
 def _common(

@@ -70,9 +70,10 @@ def sidebar(
 
 def open_pair(y: Instrument, x: Instrument, view: str | None = None) -> None:
     """Choose a pair from elsewhere on the page; for callbacks, which run before the controls."""
-    st.session_state["venue"] = y.venue
-    st.session_state["y"] = y.symbol
-    st.session_state["x"] = x.symbol if x.venue == y.venue else str(x)
+    venue = x.venue if y.venue == "upload" else y.venue  # a file is a guest beside a market
+    st.session_state["venue"] = venue
+    for key, leg in (("y", y), ("x", x)):
+        st.session_state[key] = leg.symbol if leg.venue == venue else str(leg)
     if view is not None:
         st.session_state["view"] = view
 
@@ -107,6 +108,11 @@ def legs_offered(venue: str, symbols: dict[str, list[str]]) -> list[Instrument]:
     ]
 
 
+def leg_label(leg: Instrument, venue: str) -> str:
+    """An instrument as the page calls it under a venue: of another one, that is said."""
+    return leg.symbol if leg.venue == venue else f"{leg.symbol} ({VENUE_NAMES[leg.venue]})"
+
+
 def _legs(venue: str, symbols: dict[str, list[str]]) -> tuple[Instrument, Instrument]:
     """Two different instruments. A venue's own go by their symbol alone."""
     offered = {
@@ -115,10 +121,7 @@ def _legs(venue: str, symbols: dict[str, list[str]]) -> tuple[Instrument, Instru
     }
 
     def label(name: str) -> str:
-        leg = offered.get(name)
-        if leg is None or leg.venue == venue:
-            return name
-        return f"{leg.symbol} ({VENUE_NAMES[leg.venue]})"
+        return leg_label(offered[name], venue) if name in offered else name
 
     names = list(offered)
     own = [name for name in names if offered[name].venue == venue]

@@ -20,13 +20,13 @@ from streamlit.delta_generator import DeltaGenerator
 from database_utils import one_line
 from jobs import Job, Jobs
 from live import LiveBars, Snapshot, base_bar_s, stored_bars
-from market import Instrument
+from market import Instrument, bar_seconds
 from pair import PairSpec, PairView, pair_view
 from panels.chart import draw_chart
 from panels.figures import pack
 from settings import Settings
 from storage.postgres import PostgresStore
-from storage.queries import read_bar_sizes, read_symbols
+from storage.queries import read_sizes, read_symbols
 
 log = logging.getLogger("dashboard")
 
@@ -47,6 +47,11 @@ class Choice:
     @property
     def pair(self) -> tuple[Instrument, Instrument]:
         return self.y, self.x
+
+    @property
+    def venue(self) -> str:
+        """Where the pair is at home: a file beside a live market is a guest there."""
+        return next((leg.venue for leg in self.pair if leg.venue != "upload"), "upload")
 
     @property
     def name(self) -> str:
@@ -157,11 +162,22 @@ def symbols_of(_store: PostgresStore) -> dict[str, list[str]]:
 
 
 @st.cache_data(ttl=60, show_spinner=False)
-def sizes_of(_store: PostgresStore, instrument: Instrument) -> list[int]:
+def sizes_at(_store: PostgresStore, venue: str) -> dict[str, list[int]]:
+    """Symbol → the bar lengths, in seconds, that others than the daemon have stored."""
+    return read_sizes(_store.engine, venue)
+
+
+def sizes_of(store: PostgresStore, instrument: Instrument) -> list[int]:
     """The bar lengths an instrument is stored at, in seconds."""
     if instrument.venue != "upload":
         return [1, 60]
-    return read_bar_sizes(_store.engine, *instrument)
+    return sizes_at(store, instrument.venue).get(instrument.symbol, [])
+
+
+def instruments_at(store: PostgresStore, venue: str, bar: str) -> list[Instrument]:
+    """The instruments of a venue that have bars of this length, or such as make it up."""
+    found = [Instrument(venue, symbol) for symbol in symbols_of(store).get(venue, ())]
+    return [i for i in found if any(bar_seconds(bar) % s == 0 for s in sizes_of(store, i))]
 
 
 def base_of(store: PostgresStore, instrument: Instrument, bar: str) -> int:
@@ -190,5 +206,5 @@ def follow(job: Job) -> None:
 
 def forget() -> None:
     """Let the page notice new symbols and new bars of a file at once."""
-    for cache in (symbols_of, sizes_of, live_bars, once):
+    for cache in (symbols_of, sizes_at, live_bars, once):
         cache.clear()

@@ -41,8 +41,11 @@ div[data-testid="stToolbar"] { top: .55rem; }
 .pw-table th, .pw-table td { padding: .3rem .5rem; border-bottom: 1px solid var(--pw-line); vertical-align: top; }
 .pw-table th, .pw-table .n { white-space: nowrap; }
 .pw-table .n { text-align: right; }
+.pw-dense th, .pw-dense td { padding: .13rem .5rem; }
+.pw-table .wrap { white-space: normal; } .pw-table .y { color: var(--pw-y); } .pw-table .x { color: var(--pw-x); } .pw-table .quiet { color: var(--pw-muted); }
+.st-key-minutes .pw-table thead th { position: sticky; top: 0; background: light-dark(#FFFFFF, #0E1117); box-shadow: 0 1px var(--pw-line); }
 .pw-title { font-size: .95rem; font-weight: 600; margin: 0 0 .3rem; }
-.pw-note { color: var(--pw-muted); font-size: .8rem; }
+.pw-note { color: var(--pw-muted); font-size: .8rem; margin: .35rem 0 0; }
 @media (max-width: 1250px) { .pw-cards { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 </style>
 """  # noqa: E501

@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-Cell = str | tuple[str, str]  # text, or text and its tone: good, warn, bad
+Cell = str | tuple[str, str]  # text, or text and its tone: good, warn, bad; y, x
 
 
 def table_html(
-    title: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]],
-    numeric: Sequence[int],
+    title: str, heads: Sequence[Cell], rows: Sequence[Sequence[Cell]],
+    numeric: Sequence[int], *, dense: bool = False,
 ) -> str:  # fmt: skip
     """A table; cells are text or (text, tone), columns in `numeric` are aligned right."""
 
-    def cell(k: int, content: Cell) -> str:
+    def cell(k: int, content: Cell, tag: str = "td", more: str = "") -> str:
         text, tone = (content, "") if isinstance(content, str) else content
-        return f'<td class="{"n " if k in numeric else ""}{tone}">{escape(text)}</td>'
+        return f'<{tag}{more} class="{"n " if k in numeric else ""}{tone}">{escape(text)}</{tag}>'
 
-    head = "".join(
-        f'<th scope="col" class="{"n" if k in numeric else ""}">{escape(name)}</th>'
-        for k, name in enumerate(heads)
-    )
+    head = "".join(cell(k, name, "th", ' scope="col"') for k, name in enumerate(heads))
     body = "".join(
         f"<tr>{''.join(cell(k, content) for k, content in enumerate(row))}</tr>" for row in rows
     )
+    name = f'<p class="pw-title">{escape(title)}</p>' if title else ""
     return (
-        f'<div class="pw"><p class="pw-title">{escape(title)}</p><table class="pw-table">'
+        f'<div class="pw">{name}<table class="pw-table{" pw-dense" if dense else ""}">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def note_html(*sentences: str) -> str:
+    """A muted line under a table or a chart."""
+    return f'<p class="pw pw-note">{escape(" ".join(sentences))}</p>'

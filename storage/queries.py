@@ -108,6 +108,86 @@ def newest_bar(engine: Engine, venue: str, symbol: str, bar_s: int) -> datetime 
     return value
 
 
+# Instruments with the bar length each is read at, numbered from 1.
+_LEGS = (
+    "unnest(%(venues)s::text[], %(symbols)s::text[], %(bases)s::int[])"
+    " WITH ORDINALITY AS leg (venue, symbol, bar_s, k)"
+)
+
+
+# OFFSET 0: each leg is read through its index, whatever the planner thinks of all together.
+_STORED_CLOSES = (
+    f"SELECT leg.k, b.ts, b.close FROM {_LEGS} CROSS JOIN LATERAL ("  # noqa: S608 - our own
+    " SELECT ts, close FROM v_bars WHERE venue = leg.venue AND symbol = leg.symbol"
+    "  AND bar_s = leg.bar_s AND ts >= %(start)s AND ts < %(end)s OFFSET 0) AS b"
+)
+# The last bar of each longer one, through the index, as v_bars would choose it: what is read
+# does not grow with the length.
+_LAST = (
+    "LEFT JOIN LATERAL (SELECT ts, close, trades FROM {table}"
+    "  WHERE instrument_id = i.instrument_id AND bar_s = leg.bar_s"
+    "  AND ts >= span.ts AND ts < span.ts + make_interval(secs => %(bar_s)s)"
+    "  ORDER BY ts DESC LIMIT 1) AS {name} ON true "
+)
+_LAST_CLOSES = (
+    "SELECT leg.k, span.ts, coalesce(CASE WHEN l.ts > b.ts OR (l.ts = b.ts"  # noqa: S608 - our own
+    "  AND l.trades > b.trades) THEN l.close END, b.close, l.close)"
+    f" FROM {_LEGS} JOIN instrument i USING (venue, symbol)"
+    " CROSS JOIN generate_series(%(start)s::timestamptz,"
+    "  %(end)s::timestamptz - make_interval(secs => %(bar_s)s),"
+    "  make_interval(secs => %(bar_s)s)) AS span (ts) "
+    + _LAST.format(table="bar", name="b")
+    + _LAST.format(table="kline", name="l")
+    + "WHERE b.ts IS NOT NULL OR l.ts IS NOT NULL"
+)
+
+
+def newest_bars(engine: Engine, legs: Sequence[tuple[str, str, int]]) -> list[datetime | None]:
+    """Open time of the newest stored bar of each (venue, symbol, bar_s), None where there is
+    none: one query for all."""
+    query = (
+        "SELECT k, newest FROM (SELECT leg.k, greatest("  # noqa: S608 - our own
+        " (SELECT max(ts) FROM bar b"
+        "  WHERE b.instrument_id = i.instrument_id AND b.bar_s = leg.bar_s),"
+        " (SELECT max(ts) FROM kline l"
+        "  WHERE l.instrument_id = i.instrument_id AND l.bar_s = leg.bar_s)) AS newest"
+        f" FROM {_LEGS} JOIN instrument i USING (venue, symbol)"
+        ") AS found WHERE newest IS NOT NULL"
+    )
+    numbers, stamps = _columns(engine, query, _legs(legs), ("bigint", "timestamptz"))
+    newest = dict(zip(numbers.tolist(), _index(stamps).to_pydatetime(), strict=True))
+    return [newest.get(k) for k in range(1, len(legs) + 1)]
+
+
+def read_closes(
+    engine: Engine,
+    legs: Sequence[tuple[str, str, int]],
+    bar_s: int,
+    start: datetime,
+    end: datetime,
+) -> pd.DataFrame:
+    """Closes of many instruments with start ≤ ts < end as bars of `bar_s`, in one query: UTC
+    index `ts` (open times, oldest first), column k for the k-th leg (venue, symbol, the stored
+    length it is made from), NaN where it has no bar.
+
+    `start` and `end` are to be multiples of `bar_s`.
+    """
+    same = all(base == bar_s for _, _, base in legs)
+    query = _STORED_CLOSES if same else _LAST_CLOSES
+    parameters = {**_legs(legs), "bar_s": bar_s, "start": start, "end": end}
+    kinds = ("bigint", "timestamptz", "float8")
+    numbers, stamps, close = _columns(engine, query, parameters, kinds)
+    labels, rows = np.unique(stamps, return_inverse=True)
+    table = np.full((len(labels), len(legs)), np.nan)
+    table[rows, numbers - 1] = close
+    return pd.DataFrame(table, index=_index(labels))
+
+
+def _legs(legs: Sequence[tuple[str, str, int]]) -> dict[str, list[Any]]:
+    venues, symbols, bases = zip(*legs, strict=True) if legs else ((), (), ())
+    return {"venues": list(venues), "symbols": list(symbols), "bases": list(bases)}
+
+
 def read_symbols(engine: Engine) -> dict[str, list[str]]:
     """Venue → symbols that have something stored, in alphabetical order."""
     query = text(
@@ -133,6 +213,27 @@ def read_bar_sizes(engine: Engine, venue: str, symbol: str) -> list[int]:
         return [
             int(row[0]) for row in connection.execute(query, {"venue": venue, "symbol": symbol})
         ]
+
+
+def read_sizes(engine: Engine, venue: str) -> dict[str, list[int]]:
+    """Symbol → the bar lengths (seconds) its klines are stored at, shortest first."""
+    # From one length to the next through the index, over however many bars.
+    query = text(
+        "WITH RECURSIVE size AS ("
+        " SELECT i.instrument_id, (SELECT min(bar_s) FROM kline k"
+        "  WHERE k.instrument_id = i.instrument_id) AS bar_s"
+        "  FROM instrument i WHERE i.venue = :venue"
+        " UNION ALL SELECT s.instrument_id, (SELECT min(bar_s) FROM kline k"
+        "  WHERE k.instrument_id = s.instrument_id AND k.bar_s > s.bar_s)"
+        "  FROM size s WHERE s.bar_s IS NOT NULL)"
+        " SELECT symbol, bar_s FROM size JOIN instrument USING (instrument_id)"
+        " WHERE bar_s IS NOT NULL ORDER BY symbol, bar_s"
+    )
+    found: dict[str, list[int]] = {}
+    with engine.connect() as connection:
+        for symbol, bar_s in connection.execute(query, {"venue": venue}):
+            found.setdefault(symbol, []).append(int(bar_s))
+    return found
 
 
 def read_feeds(engine: Engine, venue: str) -> list[FeedStatus]:
