@@ -84,9 +84,10 @@ def draw(desk: Desk) -> None:
     busy = job is not None and not job.finished
     if row.button(title, type="secondary" if again else "primary", disabled=busy, key="scan",
                   icon=":material/refresh:" if again else ":material/search:"):  # fmt: skip
+        jobs().drop(universe)
         job = jobs().submit(
             universe, f"Scanning {universe.pairs:,} pairs",
-            partial(scan_universe, desk.store.engine, universe), again=True,
+            partial(scan_universe, desk.store.engine, universe),
         )  # fmt: skip
     _show(universe, job, row)
 
