@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from html import escape
 from itertools import combinations
 from typing import Any
 
@@ -28,6 +29,8 @@ from scan import benjamini_hochberg, scan_pairs
 SPANS = {f"{bars:,} bars": bars for bars in (300, 600, 1200, 3600, 10_000)}
 RATES = {"Any adjusted p": math.inf, "Adjusted p ≤ 10 %": 0.1, "Adjusted p ≤ 5 %": 0.05,
          "Adjusted p ≤ 1 %": 0.01}  # fmt: skip
+LIVES = {"Any half-life": math.inf,
+         **{f"Half-life ≤ {bars} bars": float(bars) for bars in (10, 30, 100, 300)}}  # fmt: skip
 LEVEL = 0.05
 SHOWN = 500  # rows on the page; the file has all
 TABLE = "scan-table"
@@ -188,18 +191,20 @@ def residual_scores(closes: pd.DataFrame, table: pd.DataFrame, prices: str) -> l
 def _results(universe: Universe, scan: Scan, took_s: float, row: Any) -> None:
     row.html(note_html(*summary_of(universe, scan, took_s)))
     st.html(f'<div class="pw" role="status">{verdict_html(scan)}</div>')
-    controls = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
-    rate = controls.selectbox("Adjusted p", list(RATES), key="scan_rate", width=190,
-                              bind="query-params", label_visibility="collapsed")  # fmt: skip
-    longest = controls.number_input(
-        "Half-life at most, bars (0: any)", 0, 1_000_000, 0, key="scan_life", width=220,
-        bind="query-params",
+    controls = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    rate, longest = (
+        limits[str(controls.selectbox(
+            label, list(limits), key=key, width=200, bind="query-params",
+            label_visibility="collapsed",
+        ))]
+        for label, limits, key in (("Adjusted p", RATES, "scan_rate"),
+                                   ("Half-life", LIVES, "scan_life"))
     )  # fmt: skip
     both = controls.toggle(
         "Either leg explained", key="scan_both", bind="query-params",
         help="Both directions of each pair; else the one with the smaller p.",
     )  # fmt: skip
-    kept = filtered(scan.table, RATES[str(rate)], float(longest) or math.inf, both=both)
+    kept = filtered(scan.table, rate, longest, both=both)
     controls.download_button(
         "CSV", partial(scan_csv, scan), f"scan_{universe.venue}_{universe.bar}.csv", "text/csv",
         on_click="ignore", key="download-scan", icon=":material/download:",
@@ -224,26 +229,28 @@ def summary_of(universe: Universe, scan: Scan, took_s: float) -> list[str]:
 
 def verdict_html(scan: Scan) -> str:
     """What is left once chance is paid for, in one sentence, and what the correction means."""
-    passed = int((scan.table["p_adjusted"] <= LEVEL).sum())
-    untested = len(scan.table) - scan.tests
-    if not scan.tests:
-        why = scan.table["reason"].value_counts().index[0]
-        head = f"No pair could be tested: {why}. Choose more bars or a shorter bar."
-    elif passed:
-        head = f"{passed:,} of {scan.tests:,} tests pass at a false-discovery rate of 5 %."
+    table, tests = scan.table, scan.tests
+    if not tests:
+        why = table["reason"].value_counts().index[0]
+        head = f"No pair could be tested ({why}). Use more bars, or a shorter bar."
+        return f'<p class="pw-title" data-testid="scan-verdict">{escape(head)}</p>'
+    passed, raw = (int((table[name] <= LEVEL).sum()) for name in ("p_adjusted", "p_value"))
+    if passed:
+        head = f"{passed:,} of {tests:,} tests pass at a false-discovery rate of 5 %."
     else:
-        raw = int((scan.table["p_value"] <= LEVEL).sum())
+        have = "has" if raw == 1 else "have"
         head = (
-            f"Nothing passes: of {scan.tests:,} tests {raw:,} have p ≤ 5 %, which chance explains."
+            f"Nothing passes: {raw:,} of {tests:,} tests {have} p ≤ 5 %, "
+            "and none is left once that many tries are paid for."
         )
-    if untested and scan.tests:
-        head += f" {untested:,} could not be made; the file says why."
+    if len(table) > tests:
+        head += f" {len(table) - tests:,} could not be made; the file says why."
     rest = (
-        f"In-sample. {scan.tests:,} tests of pairs unrelated would find some "
-        f"{max(1, round(scan.tests * LEVEL)):,} with p ≤ 5 %; of what is kept below an adjusted p "
-        "(Benjamini–Hochberg) that share is false, on average."
+        f"In-sample. Of {tests:,} tests of unrelated pairs some {max(1, round(tests * LEVEL)):,} "
+        "would have p ≤ 5 % by chance; the adjusted p (Benjamini–Hochberg) of a row is the share "
+        "of false finds, on average, when all rows up to it are kept."
     )
-    return f'<p class="pw-title" data-testid="scan-verdict">{head}</p>{note_html(rest)}'
+    return f'<p class="pw-title" data-testid="scan-verdict">{escape(head)}</p>{note_html(rest)}'
 
 
 def filtered(table: pd.DataFrame, rate: float, longest: float, *, both: bool) -> pd.DataFrame:
@@ -275,7 +282,7 @@ def _table(universe: Universe, kept: pd.DataFrame) -> None:
     legs = [(instruments[y], instruments[x]) for y, x in zip(shown["y"], shown["x"], strict=True)]
     st.dataframe(
         styled(table_of(shown, legs, universe)), hide_index=True, width="stretch",
-        height=min(35 * (len(shown) + 1) + 3, 560), key=TABLE,
+        row_height=30, height=min(30 * (len(shown) + 1) + 3, 540), key=TABLE,
         on_select=partial(_open, legs), selection_mode=["single-row", "single-cell"],
         column_config=COLUMNS, alt="Pairs ranked by p-value; a click opens the pair",
     )  # fmt: skip

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,9 @@ from tests.running import System
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from streamlit.testing.v1 import AppTest
 
+PAGE = str(Path(__file__).parents[1] / "dashboard_streamlit.py")
 _numbers = itertools.count(1)
 
 # No setting of the person who runs the tests may reach them.
@@ -63,6 +66,25 @@ def store(database_url: str) -> Iterator[PostgresStore]:
     made.init()
     yield made
     made.close()
+
+
+@pytest.fixture
+def page(
+    store: PostgresStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AppTest]:
+    """The page on the store of the test, through Streamlit's own harness."""
+    import streamlit as st
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Streamlit's imports, not ours
+        from streamlit.testing.v1 import AppTest
+
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    yield AppTest.from_file(PAGE, default_timeout=60)
+    st.cache_resource.clear()
+    st.cache_data.clear()
 
 
 def shared(*parts: str) -> Path:

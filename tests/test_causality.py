@@ -51,8 +51,9 @@ from indicators import (
 from pair import PairSpec, pair_view
 from resampling import align, resample_bars, ticks_to_bars
 from robust import huber_hedge_ratio, theil_sen_hedge_ratio, tls_hedge_ratio
-from scan import benjamini_hochberg, scan_pairs
+from scan import benjamini_hochberg, pair_correlations, scan_pairs
 from stationarity import kpss_test, variance_ratio_test
+from summary import pair_tests, price_statistics
 from tests.test_structure import FLOORS
 from windows import (
     window_correlation,
@@ -124,10 +125,13 @@ FULL_SAMPLE: dict[str, Study] = {
     "correlation_matrix": lambda f: np.asarray(correlation_matrix(f)).ravel(),
     "pca_factors": lambda f: np.asarray(pca_factors(f).explained),
     "scan_pairs": lambda f: np.asarray(scan_pairs(f, min_rows=10)["p_value"]),
+    "pair_correlations": lambda f: np.asarray(pair_correlations(f)).ravel(),
+    "pair_tests": lambda f: pair_tests(f["y"], f["x"], f["y"] - f["x"]).half_life,
+    "price_statistics": lambda f: price_statistics(bars(f, "y").assign(volume=1.0)).std,
     "benjamini_hochberg": lambda f: benjamini_hochberg(f["y"] / 1e3),
 }
 # A bar or a join is not a row of its input; their own tests hold them to what they promise.
-OF_BARS = {"ticks_to_bars", "resample_bars", "align", "bar_ns"}
+OF_BARS = {"ticks_to_bars", "resample_bars", "align", "bar_ns", "interval_statistics"}
 # Shared by the modules, not part of what may be imported from outside.
 HELPERS = {
     "adf_statistic", "check_spec", "cointegrating_fit", "kalman_path", "least_rows", "log_returns",
@@ -135,7 +139,7 @@ HELPERS = {
 }  # fmt: skip
 MODULES = (
     "analytics", "baskets", "cointegration", "features", "hedge", "indicators", "kalman", "pair",
-    "resampling", "robust", "scan", "stationarity", "unitroot", "windows",
+    "resampling", "robust", "scan", "stationarity", "summary", "unitroot", "windows",
 )  # fmt: skip
 # Modules of the same floor that compute nothing from a series.
 WITHOUT_STUDIES = {"alerts", "arguments", "bars_csv", "compiled", "feeds", "storage"}

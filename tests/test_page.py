@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,26 +13,10 @@ from storage.postgres import PostgresStore
 from storage.queries import read_bars
 from tests.test_store import trade
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Streamlit's imports, not ours
+if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
-PAGE = str(Path(__file__).parents[1] / "dashboard_streamlit.py")
 S = 1_000_000
-
-
-@pytest.fixture
-def page(
-    store: PostgresStore, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[AppTest]:
-    import streamlit as st
-
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    yield AppTest.from_file(PAGE, default_timeout=60)
-    st.cache_resource.clear()
-    st.cache_data.clear()
 
 
 def fill(store: PostgresStore) -> None:

@@ -24,6 +24,7 @@ FLOORS = (
         "robust",
         "scan",
         "stationarity",
+        "summary",
         "unitroot",
         "windows",
         "pair",
@@ -38,8 +39,8 @@ FLOORS = (
 )
 PURE = ("market", "analytics", "arguments", "baskets", "cointegration", "compiled", "features",
         "hedge", "indicators", "kalman", "resampling", "robust", "scan", "stationarity",
-        "unitroot", "windows", "pair", "alerts", "bars_csv", "feeds/binance",
-        "panels/figures", "panels/tables", "panels/theme")  # fmt: skip
+        "summary", "unitroot", "windows", "pair", "alerts", "bars_csv", "feeds/binance",
+        "panels/figures", "panels/findings", "panels/tables", "panels/theme")  # fmt: skip
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
 # Doors that a library face is part of: the shell commands live in the same file as open_store().
 PROJECT = set().union(*FLOORS)
