@@ -32,6 +32,10 @@ FLOORS = (
         "signals",
         "performance",
         "simulation",
+        "sweep",
+        "overfitting",
+        "walk_forward",
+        "look_ahead",
         "report",
         "bars_csv",
         "feeds",
@@ -44,7 +48,7 @@ FLOORS = (
 PURE = ("market", "analytics", "arguments", "baskets", "cointegration", "compiled", "features",
         "hedge", "indicators", "kalman", "resampling", "robust", "scan", "stationarity",
         "unitroot", "windows", "pair", "rules", "signals", "performance", "simulation", "report",
-        "alerts", "bars_csv", "feeds/binance",
+        "sweep", "overfitting", "walk_forward", "look_ahead", "alerts", "bars_csv", "feeds/binance",
         "panels/figures", "panels/tables", "panels/theme")  # fmt: skip
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
 # Doors that a library face is part of: the shell commands live in the same file as open_store().
