@@ -12,8 +12,8 @@ import pytest
 from backtest import Costs, Rules, positions, run
 from look_ahead import find_look_ahead
 from overfitting import deflated_sharpe, returns_of
-from simulation import prepare
 from signals import walk
+from simulation import prepare
 from sweep import FIGURES, combinations, cost_sensitivity, grid, heat_map
 from tests.test_backtest_command import leg
 from walk_forward import FOLD_COLUMNS, walk_forward
