@@ -34,7 +34,10 @@ FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
 NUMBER, INT, FLAG = types.float64, types.int64, types.boolean
 
 _KERNELS: list[_Kernel] = []
-_WITH_KERNELS = ("kalman", "resampling", "robust", "unitroot", "windows")
+_WITH_KERNELS = (
+    "kalman", "overfitting", "performance", "resampling", "robust", "signals", "unitroot",
+    "windows",
+)  # fmt: skip
 # IEEE arithmetic as written: reordered sums would change bits between a prefix and the whole.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from compiled import warm_up
 from database_utils import StoreError, one_line, open_database, open_store
-from panels import alerts, data, market, pair, scanner, statistics, strip, system
+from panels import alerts, backtest, data, market, pair, scanner, statistics, strip, system
 from panels.chart import provide_script
 from panels.controls import legs_offered, sidebar
 from panels.desk import Desk, boundary, symbols_of
@@ -29,6 +29,7 @@ VIEWS: dict[str, Callable[[Desk], None]] = {
     "Pair": pair.draw,
     "Statistics": statistics.draw,
     "Scanner": scanner.draw,
+    "Backtest": backtest.draw,
     "Alerts": alerts.draw,
     "Data": data.draw,
     "System": system.draw,

@@ -159,6 +159,27 @@ def pair_view(bars_y: pd.DataFrame, bars_x: pd.DataFrame, spec: PairSpec) -> Pai
     return PairView(spec=spec, frame=frame, in_sample=spec.hedge == "ols")
 
 
+def traded_hedge(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array]:
+    """Arrays of the hedge ratio that a signal of the row trades, and of the spread.
+
+    `y`, `x`: closes of the common bars. The spread is that of `pair_view` to the last bit, the
+    hedge ratio the one it was measured with: that of `pair_view`, but with a Kalman filter the
+    state before the row, as its spread is the innovation. Row t uses rows ≤ t. "ols", which looks
+    ahead, is refused.
+    """
+    if spec.hedge == "ols":
+        raise ValueError("hedge='ols' is not usable here: it has seen the end of the sample")
+    if spec.hedge == "kalman":
+        path = kalman_path(y, x, spec.delta, spec.observation_variance)
+        return path["beta_prior"], path["innovation"]
+    if spec.hedge == "rolling":
+        beta, intercept, _ = window_fit(y, x, spec.fit_window, errors=False)
+        spread = y - intercept
+        spread -= beta * x
+        return beta, spread
+    return np.full(len(y), spec.beta, dtype=np.float64), y - np.float64(spec.beta) * x
+
+
 def _hedged(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array, Array, Array]:
     """Arrays beta, intercept, beta_std, spread."""
     if spec.hedge == "kalman":

@@ -135,14 +135,17 @@ OF_BARS = {"ticks_to_bars", "resample_bars", "align", "bar_ns", "interval_statis
 # Shared by the modules, not part of what may be imported from outside.
 HELPERS = {
     "adf_statistic", "check_spec", "cointegrating_fit", "kalman_path", "least_rows", "log_returns",
-    "mackinnon_critical", "reversion",
+    "mackinnon_critical", "reversion", "traded_hedge",
 }  # fmt: skip
 MODULES = (
     "analytics", "baskets", "cointegration", "features", "hedge", "indicators", "kalman", "pair",
     "resampling", "robust", "scan", "stationarity", "summary", "unitroot", "windows",
 )  # fmt: skip
 # Modules of the same floor that compute nothing from a series.
-WITHOUT_STUDIES = {"alerts", "arguments", "bars_csv", "compiled", "feeds", "storage"}
+WITHOUT_STUDIES = {
+    "alerts", "arguments", "bars_csv", "compiled", "feeds", "look_ahead", "overfitting",
+    "performance", "report", "rules", "signals", "simulation", "storage", "sweep", "walk_forward",
+}  # fmt: skip
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 
 

@@ -44,6 +44,10 @@ NAMES = {
         "half_life": "(spread)",
         "hurst_exponent": "(series, *, max_lag=99, method='std')",
     },
+    "backtest": {
+        "run": "(bars_y, bars_x, rules, costs)",
+        "Costs": "(*, fee_bps=0.0, slippage_bps=0.0, funding_y=None, funding_x=None)",
+    },
     "features": {
         "feature_table": "(bars_y, bars_x, spec=None, *, horizon=None)",
     },

@@ -1,0 +1,241 @@
+"""What a walk was worth: every figure of a backtest, each defined in docs/methods.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from arguments import Array
+from compiled import INTS, NUMBER, VECTOR, compiled
+from signals import END, EXIT, MAX_BARS, STOP_LOSS, STOP_Z, TRADE_COLUMNS
+
+__all__ = [
+    "METRICS", "YEAR_S", "Curve", "Metric", "annual_growth", "bar_length_s", "curve", "measure",
+    "sharpe_ratio",
+]  # fmt: skip
+
+YEAR_S = 365 * 24 * 3600
+"""Crypto has no closing bell: 365 days of 24 hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure's label and its unit: "quote" currency, "fraction", "ratio", "count", "bars",
+    "s" seconds, "bps", "fraction a year", "times a year"."""
+
+    label: str
+    unit: str
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "total_pnl": Metric("Profit after costs", "quote"),
+        "total_return": Metric("Return on capital", "fraction"),
+        "cagr": Metric("Growth (CAGR)", "fraction a year"),
+        "volatility": Metric("Volatility", "fraction a year"),
+        "sharpe": Metric("Sharpe ratio", "ratio"),
+        "sortino": Metric("Sortino ratio", "ratio"),
+        "calmar": Metric("Calmar ratio", "ratio"),
+        "max_drawdown": Metric("Largest drawdown", "fraction"),
+        "max_drawdown_s": Metric("Length of the largest drawdown", "s"),
+        "longest_drawdown_s": Metric("Longest time below a peak", "s"),
+        "trades": Metric("Trades", "count"),
+        "win_rate": Metric("Win rate", "fraction"),
+        "profit_factor": Metric("Profit factor", "ratio"),
+        "average_pnl": Metric("Average profit of a trade", "quote"),
+        "average_bars": Metric("Average holding", "bars"),
+        "average_holding_s": Metric("Average holding", "s"),
+        "exposure": Metric("Exposure", "fraction"),
+        "turnover": Metric("Turnover", "times a year"),
+        "fees": Metric("Fees", "quote"),
+        "slippage": Metric("Slippage", "quote"),
+        "funding": Metric("Funding paid", "quote"),
+        "break_even_bps": Metric("Break-even cost per leg and fill", "bps"),
+        "long_trades": Metric("Long trades", "count"),
+        "long_pnl": Metric("Profit of long trades", "quote"),
+        "short_trades": Metric("Short trades", "count"),
+        "short_pnl": Metric("Profit of short trades", "quote"),
+        "exits": Metric("Exits at the exit level", "count"),
+        "exits_stop_z": Metric("Exits by stop_z", "count"),
+        "exits_stop_loss": Metric("Exits by stop_loss", "count"),
+        "exits_max_bars": Metric("Exits by max_bars", "count"),
+        "exits_end_of_data": Metric("Exits at the end of data", "count"),
+        "bars": Metric("Bars", "count"),
+        "bar_s": Metric("Length of a bar", "s"),
+        "years": Metric("Years", "count"),
+    }
+)
+"""Every figure of `measure`, in the order to show."""
+_COSTS = ("fees", "slippage", "funding")
+_REASONS = {"exits": EXIT, "exits_stop_z": STOP_Z, "exits_stop_loss": STOP_LOSS,
+            "exits_max_bars": MAX_BARS, "exits_end_of_data": END}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Figures of an equity curve per bar: mean and deviation (ddof 1) of its simple returns, root
+    mean square of those below 0, largest drawdown as a fraction; rows of its peak and of the
+    return to it (the last row where there is none), rows of the longest time below a peak."""
+
+    mean: float
+    deviation: float
+    downside: float
+    max_drawdown: float
+    deepest: tuple[int, int]
+    longest: tuple[int, int]
+
+
+def curve(equity: Array, capital: float) -> Curve:
+    """The figures of values at consecutive closes; `capital` counts as the first peak."""
+    figures, rows = _curve(equity, float(capital))
+    a, b, c, d = rows.tolist()
+    mean, deviation, downside, drawdown = figures.tolist()
+    return Curve(mean, deviation, downside, drawdown, (a, b), (c, d))
+
+
+def sharpe_ratio(mean: float, deviation: float, per_year: float) -> float:
+    """Mean over deviation (ddof 1) of the returns of a bar, times √(bars a year); the riskless
+    rate is 0. NaN where the returns do not vary."""
+    return mean / deviation * math.sqrt(per_year) if deviation > 0.0 else math.nan
+
+
+def annual_growth(first: float, last: float, years: float) -> float:
+    """(last/first)^(1/years) - 1; NaN without time, or where nothing is left to grow."""
+    if not (years > 0.0 and first > 0.0 and last > 0.0):
+        return math.nan
+    try:
+        return math.expm1(math.log(last / first) / years)
+    except OverflowError:  # a minute's profit compounded over a year
+        return math.nan
+
+
+def bar_length_s(index: pd.DatetimeIndex) -> float:
+    """The most common step between bars in seconds, the shortest of equals; NaN below 2 bars."""
+    if len(index) < 2:
+        return math.nan
+    stamps = index.asi8
+    step = int(stamps[1] - stamps[0])
+    if not _one_step(stamps):
+        lengths, counts = np.unique(np.diff(stamps), return_counts=True)
+        step = int(lengths[counts.argmax()])
+    return step * pd.Timedelta(1, index.unit).total_seconds()
+
+
+def measure(
+    index: pd.DatetimeIndex, equity: Array, trades: Array, capital: float
+) -> dict[str, float]:
+    """Every figure of METRICS, NaN where it has no value.
+
+    `index`: open times of the bars; `equity`: at their closes; `trades`: rows of
+    signals.TRADE_COLUMNS.
+    """
+    bar_s = bar_length_s(index)
+    years = (index[-1] - index[0]).total_seconds() / YEAR_S if len(index) else math.nan
+    found = _of_curve(index, curve(equity, capital), YEAR_S / bar_s)
+    final = float(equity[-1]) if len(equity) else capital
+    found["total_pnl"] = final - capital
+    found["total_return"] = (final - capital) / capital
+    found["cagr"] = annual_growth(capital, final, years)
+    found["calmar"] = _ratio(found["cagr"], found["max_drawdown"])
+    found |= _of_trades(dict(zip(TRADE_COLUMNS, trades.T, strict=True)))
+    found["average_holding_s"] = found["average_bars"] * bar_s
+    found["exposure"] = _ratio(found.pop("held"), len(index))
+    found["turnover"] = _ratio(found.pop("traded"), capital * years)
+    found |= {"bars": len(index), "bar_s": bar_s, "years": years}
+    return {name: found[name] for name in METRICS}
+
+
+def _of_curve(index: pd.DatetimeIndex, path: Curve, per_year: float) -> dict[str, float]:
+    lengths = [(index[b] - index[a]).total_seconds() if b else 0.0
+               for a, b in (path.deepest, path.longest)]  # fmt: skip
+    return {
+        "volatility": path.deviation * math.sqrt(per_year),
+        "sharpe": sharpe_ratio(path.mean, path.deviation, per_year),
+        "sortino": sharpe_ratio(path.mean, path.downside, per_year),
+        "max_drawdown": path.max_drawdown,
+        "max_drawdown_s": lengths[0],
+        "longest_drawdown_s": lengths[1],
+    }
+
+
+def _of_trades(table: dict[str, Array]) -> dict[str, float]:
+    pnl, side, reason = table["pnl"], table["side"], table["reason"]
+    gains, losses = float(pnl[pnl > 0.0].sum()), float(-pnl[pnl < 0.0].sum())
+    fees, slippage, funding = (float(table[name].sum()) for name in _COSTS)
+    count, held, traded = len(pnl), float(table["bars"].sum()), float(table["traded"].sum())
+    net = float(pnl.sum())
+    return {
+        "trades": count,
+        "win_rate": _ratio(float((pnl > 0.0).sum()), count),
+        "profit_factor": _ratio(gains, losses),
+        "average_pnl": _ratio(net, count),
+        "average_bars": _ratio(held, count),
+        "held": held,
+        "traded": traded,
+        "fees": fees,
+        "slippage": slippage,
+        "funding": funding,
+        "break_even_bps": 1e4 * _ratio(net + fees + slippage, traded),
+        "long_trades": int((side > 0).sum()),
+        "long_pnl": float(pnl[side > 0].sum()),
+        "short_trades": int((side < 0).sum()),
+        "short_pnl": float(pnl[side < 0].sum()),
+        **{name: int((reason == code).sum()) for name, code in _REASONS.items()},
+    }
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b > 0 else math.nan
+
+
+@compiled(VECTOR, NUMBER)
+def _curve(equity, capital):  # type: ignore[no-untyped-def]
+    """Figures of Curve, and the rows of its two stretches (0, 0 where there is none)."""
+    rows = len(equity)
+    figures, at = np.full(4, np.nan), np.zeros(4, dtype=np.int64)
+    total = squares = below = drawdown = 0.0
+    last = peak = capital
+    peak_row, deepest = 0, -1  # deepest: the peak row of a record that has not ended yet
+    for t in range(rows):
+        now = equity[t]
+        if now != last:
+            if t:
+                change = (now - last) / last
+                total += change
+                squares += change * change
+                below += change * change if change < 0.0 else 0.0
+            last = now
+            if peak - now > drawdown * peak:
+                drawdown = (peak - now) / peak
+                deepest = peak_row
+        if now < peak and t < rows - 1:
+            continue
+        if now < peak or t - peak_row > 1:  # a stretch below the peak ends here
+            if t - peak_row > at[3] - at[2]:
+                at[2], at[3] = peak_row, t
+            if deepest == peak_row:
+                at[0], at[1] = peak_row, t
+                deepest = -1
+        peak, peak_row = max(now, peak), t
+    if rows > 1:
+        # Returns are small and near 0 on average, so that this difference keeps its digits.
+        figures[0], figures[2] = total / (rows - 1), math.sqrt(below / (rows - 1))
+    if rows > 2:
+        figures[1] = math.sqrt(max(squares - total * figures[0], 0.0) / (rows - 2))
+    figures[3] = drawdown
+    return figures, at
+
+
+@compiled(INTS)
+def _one_step(stamps):  # type: ignore[no-untyped-def]
+    """Whether all stamps are equally far apart."""
+    step = stamps[1] - stamps[0]
+    for t in range(2, len(stamps)):  # noqa: SIM110 - numba knows no generator
+        if stamps[t] - stamps[t - 1] != step:
+            return False
+    return True
