@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from bars_csv import frame_csv
-from jobs import Job, Progress
+from jobs import Progress
 from market import bar_seconds
-from panels.desk import Choice, Desk, boundary, follow, jobs
-from panels.figures import Floats, axis, floats, milliseconds, show_all, stacked, thinned
-from panels.tables import Cell, table_html
-from panels.theme import BAD, GOOD, LEG_Y, MUTED, SCORE, duration, number, percent, significant
-from performance import METRICS
+from overfitting import DeflatedSharpe, Interval, deflated_sharpe, returns_of, sharpe_interval
+from panels import robustness
+from panels.desk import Choice, Desk, boundary
+from panels.figures import axis, floats, milliseconds, show_all, stacked, thinned
+from panels.robustness import Asked, equity_lines, formatted, metrics_html
+from panels.tables import note_html
+from panels.theme import BAD, GOOD, MUTED, SCORE, duration, number
+from performance import METRICS, YEAR_S
 from report import parameters
 from rules import PRESETS, PRESETS_TAKEN, Costs, Rules
 from simulation import Result, run
@@ -27,36 +31,90 @@ from simulation import Result, run
 SPANS: dict[str, float | None] = {
     "1 d": 86_400.0, "7 d": 7 * 86_400.0, "30 d": 30 * 86_400.0, "everything": None,
 }  # fmt: skip
-SIGNED = ("total_return", "cagr")
 HEIGHT = "max(calc(100vh - 25rem), 26rem)"
 OWN_FEE = "own"
 MARKERS = 400  # trades marked in the figure, the newest
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A backtest, and how far its Sharpe ratio is to be believed."""
+
+    result: Result
+    interval: Interval
+    deflated: DeflatedSharpe
+
+
 def draw(desk: Desk) -> None:
     """The view on the page."""
+    with desk.options:
+        page = st.segmented_control(
+            "Show", list(PAGES), default="Run", required=True, key="bt_page", bind="query-params",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        button = st.container()
     try:
         asked = _form(desk)
     except ValueError as error:
         st.error(f"These rules cannot be traded: {error}")
         return
-    rules, costs, span = asked
-    key = ("backtest", *desk.choice.pair, desk.choice.bar, rules, costs, span)
-    with desk.options:
-        if st.session_state.get("backtest", key) != key:
-            st.html('<span class="pw-chip pw-warn">changed since this run</span>')
-        wanted = st.button("Run backtest", type="primary", key="run_backtest")
-    if wanted:
-        jobs().submit(key, "Backtest", partial(_work, desk, rules, costs, SPANS[span]), again=True)
-        st.session_state["backtest"] = key
-    shown = jobs().get(st.session_state.get("backtest"))
-    if shown is None:
-        st.info("Nothing was run yet. The rules are those of the sidebar and of this row.")
+    PAGES[str(page)](asked, button)
+
+
+def run_page(asked: Asked, button: DeltaGenerator) -> None:
+    """One run of the rules as they stand."""
+    job = asked.job("run", "Backtest", button, _work(asked))
+    if job is None:
+        st.info("Nothing was run yet. The rules are those of the sidebar and of the row above.")
         return
-    _show(desk, shown)
+    judged: Judged = job.result
+    result = judged.result
+    st.html(cards_html(judged) + note_html(words(judged)))
+    left, right = st.columns([3, 1], gap="medium")
+    with left, boundary("Equity"):
+        asked.desk.chart(lambda: figure(result), (id(job),), name="Backtest", height=HEIGHT)
+        _trades(asked, result)
+    with right, boundary("Metrics"):
+        st.html(metrics_html(result.metrics, "In-sample figures"))
 
 
-def _form(desk: Desk) -> tuple[Rules, Costs, str]:
+def words(judged: Judged) -> str:
+    """How far the Sharpe ratio is to be believed, in one sentence."""
+    found = judged.deflated
+    runs = "the only run" if found.trials == 1 else f"one of {found.trials} runs"
+    return (
+        f"IN-SAMPLE, {runs} on these bars in this session: "
+        f"{number(100 * found.probability, 0)} % probable to be more than luck (deflated Sharpe "
+        "ratio). The interval is the stationary bootstrap's."
+    )
+
+
+def _work(asked: Asked) -> Callable[[Progress], Judged]:
+    """Trade the bars, and judge the result by what was tried on these bars before."""
+    tried = st.session_state.setdefault("bt_tried", {}).setdefault(asked.sample, {})
+
+    def work(progress: Progress) -> Judged:
+        y, x = asked.bars(progress, 4)
+        result = run(y, x, asked.rules, asked.costs)
+        progress(3, 4)
+        returns = returns_of(floats(result.equity))
+        per_year = YEAR_S / result.metrics["bar_s"]
+        tried[asked.rules] = result.metrics["sharpe"]
+        judged = deflated_sharpe(returns, list(tried.values()), per_year)
+        return Judged(result, sharpe_interval(returns, per_year, samples=1000), judged)
+
+    return work
+
+
+PAGES: dict[str, Callable[[Asked, DeltaGenerator], None]] = {
+    "Run": run_page,
+    "Parameters": robustness.parameters_page,
+    "Walk-forward": robustness.walk_forward_page,
+    "Costs": robustness.costs_page,
+}
+
+
+def _form(desk: Desk) -> Asked:
     """What a run is asked for: the sidebar's rules and this row's."""
     choice = desk.choice
     first = st.columns([1, 1, 1, 1, 1.5, 1, 1, 1])
@@ -82,7 +140,8 @@ def _form(desk: Desk) -> tuple[Rules, Costs, str]:
     rules = rules_of(choice, stop_loss=loss / 100 or None, max_bars=int(most) or None,
                      notional=float(notional), capital=float(capital))  # fmt: skip
     fee = own if preset == OWN_FEE else PRESETS[preset].fee_bps
-    return rules, Costs(fee_bps=float(fee), slippage_bps=float(slippage)), str(span)
+    costs = Costs(fee_bps=float(fee), slippage_bps=float(slippage))
+    return Asked(desk, rules, costs, SPANS[str(span)])
 
 
 def fee_label(name: str) -> str:
@@ -112,37 +171,10 @@ def _span(choice: Choice) -> int:
     return 0 if bar_seconds(choice.bar) < 60 else 1
 
 
-def _work(desk: Desk, rules: Rules, costs: Costs, span: float | None, progress: Progress) -> Result:
-    """Read the bars and trade them."""
-    bars = []
-    for k, leg in enumerate(desk.choice.pair):
-        progress(k, 3)
-        bars.append(desk.stored(leg, span))
-    progress(2, 3)
-    return run(bars[0], bars[1], rules, costs)
-
-
-def _show(desk: Desk, job: Job) -> None:
-    if not job.finished:
-        follow(job)
-        return
-    if job.error is not None:
-        st.error(f"The backtest did not run: {job.error}")
-        return
-    result: Result = job.result
-    st.html(cards_html(result))
-    left, right = st.columns([3, 1], gap="medium")
-    with left, boundary("Equity"):
-        desk.chart(lambda: figure(result), (id(job),), name="Backtest", height=HEIGHT)
-        _trades(desk, result)
-    with right, boundary("Metrics"):
-        st.html(metrics_html(result))
-
-
-def _trades(desk: Desk, result: Result) -> None:
+def _trades(asked: Asked, result: Result) -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
     row.html(f'<div class="pw"><p class="pw-title">{len(result.trades):,} trades</p></div>')
-    name = f"{desk.choice.y.symbol}-{desk.choice.x.symbol}_{desk.choice.bar}"
+    name = asked.file_name
     for label, file, make in (
         ("Trades", f"{name}_trades.csv", lambda: trades_csv(result)),
         ("Equity", f"{name}_equity.csv", lambda: frame_csv(result.equity.to_frame()).encode()),
@@ -179,13 +211,13 @@ def parameters_json(result: Result) -> bytes:
     return json.dumps(parameters(result.rules, result.costs), indent=2).encode()
 
 
-def cards_html(result: Result) -> str:
+def cards_html(judged: Judged) -> str:
     """The deciding numbers."""
-    figures = result.metrics
+    figures, interval = judged.result.metrics, judged.interval
     notes = {
         "total_pnl": "quote currency",
         "total_return": "of the capital",
-        "sharpe": "a year, riskless rate 0",
+        "sharpe": f"95 %: {number(interval.low, 1)} … {number(interval.high, 1)}",
         "max_drawdown": f"lasted {duration(figures['max_drawdown_s'])}",
         "trades": f"{figures['long_trades']:,.0f} long, {figures['short_trades']:,.0f} short",
         "win_rate": f"{formatted('average_pnl', figures['average_pnl'])} a trade",
@@ -206,30 +238,6 @@ def cards_html(result: Result) -> str:
     return f'<div class="pw pw-cards">{"".join(cells)}</div>'
 
 
-def metrics_html(result: Result) -> str:
-    """Every figure, with its unit."""
-    rows: list[tuple[Cell, ...]] = [
-        (metric.label, formatted(name, result.metrics[name])) for name, metric in METRICS.items()
-    ]
-    return table_html("In-sample figures", ("what", "value"), rows, (1,))
-
-
-def formatted(name: str, value: float) -> str:
-    """A figure in its unit."""
-    if not math.isfinite(value):
-        return "–"
-    unit = METRICS[name].unit
-    if unit == "count":
-        return number(value, 0 if float(value).is_integer() else 2)
-    if unit.startswith("fraction"):
-        return percent(value) if name in SIGNED else f"{number(value * 100, 2)} %"
-    if unit == "s":
-        return duration(value)
-    if unit == "quote":
-        return number(value, 2)
-    return significant(value, 4)
-
-
 def figure(result: Result) -> go.Figure:
     """Equity with its drawdown below, and the z-score with entries and exits marked."""
     rules, signals = result.rules, result.signals
@@ -237,19 +245,13 @@ def figure(result: Result) -> go.Figure:
                    str(id(result)))  # fmt: skip
     made.layout.yaxis.tickformat = ",.0f"
     time = milliseconds(pd.DatetimeIndex(result.equity.index))
-    lines: tuple[tuple[Floats, int, str, str, str], ...] = (
-        (floats(result.equity), 0, "equity", LEG_Y, ",.2f"),
-        (-100 * floats(result.drawdown), 1, "drawdown", BAD, ".2f"),
-        (floats(signals["zscore"]), 2, "z", SCORE, ".2f"),
-    )
-    for values, row, name, colour, form in lines:
-        at, level = thinned(time, values)
-        made.add_scatter(x=at, y=level, yaxis=axis(row), name=name, mode="lines",
-                         line={"color": colour, "width": 1.3}, hovertemplate=f"%{{y:{form}}}",
-                         **({"fill": "tozeroy"} if row == 1 else {}))  # fmt: skip
-    for z, colour in _levels(rules):
+    equity_lines(made, time, floats(result.equity), floats(result.drawdown))
+    at, z = thinned(time, floats(signals["zscore"]))
+    made.add_scatter(x=at, y=z, yaxis=axis(2), name="z", mode="lines",
+                     line={"color": SCORE, "width": 1.3}, hovertemplate="%{y:.2f}")  # fmt: skip
+    for level, colour in _levels(rules):
         made.add_shape(
-            type="line", xref="x domain", x0=0, x1=1, yref=axis(2), y0=z, y1=z,
+            type="line", xref="x domain", x0=0, x1=1, yref=axis(2), y0=level, y1=level,
             line={"color": colour, "width": 1, "dash": "dot"}, layer="below",
         )  # fmt: skip
     _marks(made, result)

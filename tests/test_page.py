@@ -89,7 +89,7 @@ def test_a_bad_setting_is_one_sentence(page: AppTest, monkeypatch: pytest.Monkey
     assert "FEED='magic' is not usable" in page.error[0].value
 
 
-@pytest.mark.parametrize("view", ["Market", "Pair", "Alerts", "Data", "System"])
+@pytest.mark.parametrize("view", ["Market", "Pair", "Backtest", "Alerts", "Data", "System"])
 def test_every_view_is_drawn(page: AppTest, store: PostgresStore, view: str) -> None:
     fill(store)
     page.query_params["view"] = view
@@ -174,3 +174,42 @@ def test_a_rule_that_cannot_be_is_refused_in_one_sentence(
     page.button(key="FormSubmitter:rule-Add rule").click().run()
     assert "No rule was added: threshold=1.5" in page.error[0].value
     assert list_rules(store) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "button", "said"),
+    [
+        ("Run", "start_run", "IN-SAMPLE, the only run"),
+        ("Parameters", "start_parameters", "The best of 77 by Sharpe ratio"),
+        ("Walk-forward", "start_walk_forward", "OUT OF SAMPLE"),
+        ("Costs", "start_costs", "At other costs, in-sample"),
+    ],
+)
+def test_backtests_run_beside_the_page(
+    page: AppTest, store: PostgresStore, name: str, button: str, said: str
+) -> None:
+    fill(store)
+    page.query_params.update(view="Backtest", bt_page=name, window_1s="30", fit_1s="60")
+    page.query_params.update(bt_train="150", bt_test="60")
+    page.run()
+    page.button(key=button).click().run()
+    deadline = time.monotonic() + 60
+    while said not in html(page) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        page.run()
+    assert said in html(page)
+    assert not page.exception
+    assert not page.error
+    page.segmented_control(key="view").set_value("Pair").run()
+    page.segmented_control(key="view").set_value("Backtest").run()
+    assert said in html(page)  # results outlive another view
+    page.number_input(key="bt_slippage").set_value(7.0).run()
+    assert "changed since this run" in html(page)
+
+
+def test_rules_that_cannot_be_traded_are_told(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.query_params["view"] = "Backtest"
+    page.run()
+    page.number_input(key="exit").set_value(3.0).run()
+    assert "exit_z=3 is not usable with entry_z=2" in page.error[0].value
