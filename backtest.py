@@ -25,11 +25,11 @@ from live import base_bar_s, is_closed
 from market import VENUES, bar_seconds, check_symbol
 from report import metrics_text, result_json
 from resampling import resample_bars
-from rules import PRESETS, PRESETS_TAKEN, Costs, Preset, Rules
 from settings import load_settings
 from signals import positions
 from simulation import Result, run
 from storage.queries import read_bar_sizes, read_bars, read_feeds, read_symbols
+from trading_rules import PRESETS, PRESETS_TAKEN, Costs, Preset, Rules
 
 __all__ = ["PRESETS", "PRESETS_TAKEN", "Costs", "Preset", "Result", "Rules", "positions", "run"]
 

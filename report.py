@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from performance import METRICS
-from rules import Costs, Rules
 from simulation import Result
+from trading_rules import Costs, Rules
 
 __all__ = ["iso_times", "metrics_text", "parameters", "result_json", "strict"]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from arguments import Array
 from compiled import FLAG, INT, VECTOR, compiled, helper
-from rules import Costs, Rules
+from trading_rules import Costs, Rules
 
 __all__ = ["ACTIONS", "EXIT_REASONS", "TRADE_COLUMNS", "Prices", "Walk", "positions", "walk"]
 

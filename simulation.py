@@ -12,8 +12,8 @@ from arguments import Array, frame_values
 from pair import traded_hedge
 from performance import measure
 from resampling import align
-from rules import Costs, Rules
 from signals import ACTIONS, EXIT, EXIT_REASONS, TRADE_COLUMNS, Prices, Walk, walk
+from trading_rules import Costs, Rules
 from windows import window_score
 
 __all__ = ["TRADE_FIELDS", "Pair", "Result", "prepare", "run", "trades_frame"]

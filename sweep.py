@@ -14,9 +14,9 @@ import pandas as pd
 from arguments import check_choice, check_number
 from pair import PairSpec
 from performance import YEAR_S, bar_length_s, sharpe_ratio
-from rules import Costs, Rules, with_changes
 from signals import Prices, walk
 from simulation import Pair, prepare, run
+from trading_rules import Costs, Rules, with_changes
 
 __all__ = ["FIGURES", "Progress", "combinations", "cost_sensitivity", "grid", "heat_map"]
 

@@ -12,10 +12,10 @@ import pandas as pd
 from arguments import check_choice, check_window
 from overfitting import DeflatedSharpe, deflated_sharpe, returns_of
 from performance import measure
-from rules import Costs, Rules
 from signals import TRADE_COLUMNS, walk
 from simulation import prepare, trades_frame
 from sweep import FIGURES, Progress, Scored, grid_table, least_bars
+from trading_rules import Costs, Rules
 
 __all__ = ["FOLD_COLUMNS", "WalkForward", "walk_forward"]
 

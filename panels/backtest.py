@@ -25,8 +25,8 @@ from panels.tables import note_html
 from panels.theme import BAD, GOOD, MUTED, SCORE, duration, number
 from performance import METRICS, YEAR_S
 from report import parameters
-from rules import PRESETS, PRESETS_TAKEN, Costs, Rules
 from simulation import Result, run
+from trading_rules import PRESETS, PRESETS_TAKEN, Costs, Rules
 
 SPANS: dict[str, float | None] = {
     "1 d": 86_400.0, "7 d": 7 * 86_400.0, "30 d": 30 * 86_400.0, "everything": None,

@@ -32,9 +32,9 @@ from panels.theme import (
     significant,
 )
 from performance import METRICS, YEAR_S
-from rules import Costs, Rules
 from simulation import run
 from sweep import combinations, cost_sensitivity, grid, heat_map
+from trading_rules import Costs, Rules
 from walk_forward import WalkForward, walk_forward
 
 ENTRIES = tuple(round(1.0 + 0.25 * k, 2) for k in range(11))

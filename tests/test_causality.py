@@ -144,7 +144,8 @@ MODULES = (
 # Modules of the same floor that compute nothing from a series.
 WITHOUT_STUDIES = {
     "alerts", "arguments", "bars_csv", "compiled", "feeds", "look_ahead", "overfitting",
-    "performance", "report", "rules", "signals", "simulation", "storage", "sweep", "walk_forward",
+    "performance", "report", "signals", "simulation", "storage", "sweep", "trading_rules",
+    "walk_forward",
 }  # fmt: skip
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 

@@ -29,7 +29,7 @@ FLOORS = (
         "windows",
         "pair",
         "alerts",
-        "rules",
+        "trading_rules",
         "signals",
         "performance",
         "simulation",
@@ -48,9 +48,9 @@ FLOORS = (
 )
 PURE = ("market", "analytics", "arguments", "baskets", "cointegration", "compiled", "features",
         "hedge", "indicators", "kalman", "resampling", "robust", "scan", "stationarity",
-        "summary", "unitroot", "windows", "pair", "rules", "signals", "performance", "simulation",
-        "report", "sweep", "overfitting", "walk_forward", "look_ahead", "alerts", "bars_csv",
-        "feeds/binance", "panels/figures", "panels/findings", "panels/tables",
+        "summary", "unitroot", "windows", "pair", "trading_rules", "signals", "performance",
+        "simulation", "report", "sweep", "overfitting", "walk_forward", "look_ahead", "alerts",
+        "bars_csv", "feeds/binance", "panels/figures", "panels/findings", "panels/tables",
         "panels/theme")  # fmt: skip
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
 # Doors that a library face is part of: the shell commands live in the same file as open_store().
