@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -42,7 +41,9 @@ from panels.theme import (
     TEXT,
     decimals_of,
 )
+from signals import positions
 from summary import pair_tests
+from trading_rules import Rules
 
 HEIGHT = "max(calc(100vh - 14.2rem), 32rem)"
 NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
@@ -136,7 +137,7 @@ def figure(
     """The last `bars` closed bars of a pair view. Prices as percent change since the first bar
     shown, or raw on two axes. Where there are more bars than points to draw, the extremes of each
     stretch are drawn."""
-    known = view.frame.assign(entry=entry_signs(view.frame["zscore"].to_numpy(), entry_z, exit_z))
+    known = view.frame.assign(side=sides(view, entry_z, exit_z, stop_z))
     frame = with_breaks(known.tail(bars), bar_seconds(bar))
     made = stacked(
         [
@@ -153,7 +154,7 @@ def figure(
     _line(made, time, frame["spread"], 1, "spread", SPREAD, ".6~g")
     _line(made, time, frame["zscore"], 2, "z", SCORE, ".2f")
     _thresholds(made, entry_z, exit_z, stop_z)
-    _entries(made, time, frame)
+    _turns(made, time, frame)
     _band(made, time, frame)
     show_all(made, time)
     _line(made, time, frame["correlation"], 4, "correlation", CORRELATION, ".3f")
@@ -253,38 +254,32 @@ def _thresholds(made: go.Figure, entry: float, exit_: float, stop: float | None)
     made.layout["yaxis3"].update(tickmode="array", tickvals=sorted(level for level, _ in levels))
 
 
-def _entries(made: go.Figure, time: Floats, frame: pd.DataFrame) -> None:
-    sign, zscore = frame["entry"].to_numpy(), frame["zscore"].to_numpy()
-    for wanted, symbol, colour, name in (
-        (1.0, "triangle-up", GOOD, "long entry"),
-        (-1.0, "triangle-down", BAD, "short entry"),
+def _turns(made: go.Figure, time: Floats, frame: pd.DataFrame) -> None:
+    """Where the rules enter and leave, at the close that decides."""
+    side, zscore = floats(frame["side"]), floats(frame["zscore"])
+    before = np.concatenate([side[:1], side[:-1]])
+    for rows, symbol, colour, name in (
+        ((side > 0) & (before == 0), "triangle-up", GOOD, "long entry"),
+        ((side < 0) & (before == 0), "triangle-down", BAD, "short entry"),
+        ((side == 0) & (before != 0), "x-thin-open", MUTED, "exit"),
     ):
-        at = np.flatnonzero(sign == wanted)
+        at = np.flatnonzero(rows)
         made.add_scatter(
             x=time[at], y=zscore[at], yaxis=axis(2), mode="markers", name=name, hoverinfo="skip",
-            marker={"symbol": symbol, "size": 9, "color": colour},
+            marker={"symbol": symbol, "size": 8, "color": colour,
+                    "line": {"width": 1.5, "color": colour}},
         )  # fmt: skip
 
 
-def entry_signs(zscore: Floats, entry: float, exit_: float) -> Floats:
-    """1 where a long spread would be entered, −1 a short one, else 0."""
-    signs = np.zeros(len(zscore))
-    signs[entries(-zscore, entry, exit_)] = 1.0
-    signs[entries(zscore, entry, exit_)] = -1.0
-    return signs
-
-
-def entries(score: Floats, entry: float, exit_: float) -> npt.NDArray[np.intp]:
-    """The rows where `score` first exceeds `entry` after having been at or below `exit_`; NaN
-    is no evidence of either."""
-    found, armed = [], True
-    for row, value in enumerate(score.tolist()):
-        if armed and value > entry:
-            found.append(row)
-            armed = False
-        elif value <= exit_:
-            armed = True
-    return np.array(found, dtype=np.intp)
+def sides(view: PairView, entry_z: float, exit_z: float, stop_z: float | None) -> Floats:
+    """The side wanted from each row's close on, 1, −1 or 0: by the backtest's state machine, from
+    the first row kept. Thresholds that cannot be traded, of which the sidebar warns, want none."""
+    score = view.frame["zscore"].to_numpy(dtype=np.float64)
+    try:
+        rules = Rules(entry_z=entry_z, exit_z=exit_z, stop_z=stop_z)
+    except ValueError:
+        return np.zeros(len(score))
+    return positions(score, rules).astype(np.float64)
 
 
 def _band(made: go.Figure, time: Floats, frame: pd.DataFrame) -> None:

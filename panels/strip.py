@@ -17,6 +17,8 @@ from live import Leg, Snapshot
 from pair import PairView
 from panels.alerts import notices
 from panels.desk import Desk, once
+from panels.figures import Floats
+from panels.pair import sides
 from panels.theme import (
     NONE,
     clock,
@@ -42,13 +44,17 @@ def draw(desk: Desk) -> None:
     """The strip of numbers, at every refresh."""
     snapshot, view = desk.now()
     adf_p, adf_bars = once(lambda: adf_of(view), ("adf", *desk.key(snapshot), desk.choice.spec))
+    choice = desk.choice
+    levels = (choice.entry_z, choice.exit_z, choice.stop_z)
+    side = once(
+        lambda: sides(view, *levels)[-1:], ("side", *desk.key(snapshot), choice.spec, levels)
+    )
     alerts = notices(desk)
     unseen = alerts.pulse.unacknowledged if alerts.pulse else 0
     st.html(
         header_html(snapshot, pd.Timestamp.now("UTC"), unseen)
         + cards_html(
-            snapshot, view, entry_z=desk.choice.entry_z, exit_z=desk.choice.exit_z,
-            adf_p=adf_p, adf_bars=adf_bars,
+            snapshot, view, side=side, adf_p=adf_p, adf_bars=adf_bars,
         )
     )  # fmt: skip
 
@@ -146,12 +152,12 @@ def cards_html(
     snapshot: Snapshot,
     view: PairView,
     *,
-    entry_z: float,
-    exit_z: float,
+    side: Floats,
     adf_p: float,
     adf_bars: int,
 ) -> str:
-    """The eight numbers. Prices include the forming bar, everything else closed bars only."""
+    """The eight numbers. Prices include the forming bar, everything else closed bars only.
+    `side`: what the rules want now, as an array of one, or of none without bars."""
     point = view.latest()
     nan = math.nan
     beta, spread, z, corr, error = (
@@ -161,7 +167,7 @@ def cards_html(
     )
     have, need = view.warmup
     warming = f"{have:,} of {need:,} bars" if have < need else ""
-    word, tone = signal(z, entry_z, exit_z)
+    word, tone = signal(z, side)
     sample = "IN-SAMPLE" if view.in_sample else ""
     cards = [
         _price_card(snapshot.y, "y"),
@@ -179,15 +185,14 @@ def cards_html(
     return f'<div class="pw pw-cards">{"".join(cards)}</div>'
 
 
-def signal(z: float, entry_z: float, exit_z: float) -> tuple[str, str]:
-    """What the thresholds say of a z-score, and its tone."""
+def signal(z: float, side: Floats) -> tuple[str, str]:
+    """What the rules want at this z-score, and its tone."""
     if not math.isfinite(z):
         return "no value", ""
-    if z < -entry_z:
+    wanted = float(side[-1]) if len(side) else 0.0
+    if wanted > 0:
         return "▲ long spread", "good"
-    if z > entry_z:
-        return "▼ short spread", "bad"
-    return ("at the mean", "") if abs(z) <= max(exit_z, 0.25) else ("inside the band", "")
+    return ("▼ short spread", "bad") if wanted < 0 else ("flat", "")
 
 
 def _price_card(leg: Leg, side: str) -> str:

@@ -19,7 +19,9 @@ from panels import pair as pair_panel
 from panels.figures import POINTS, pack, spans, thinned, with_breaks
 from panels.strip import STALE_S, cards_html, header_html, judge, signal
 from panels.theme import decimals_of, duration, number, percent, significant
+from simulation import run
 from storage.queries import FeedStatus
+from trading_rules import Costs, Rules
 
 N = 800
 
@@ -149,9 +151,20 @@ def test_lines_are_cut_where_nothing_is_known() -> None:
     assert with_breaks(frame, 1) is frame
 
 
-def test_entries_wait_for_the_exit_level() -> None:
-    z = np.array([0, 2.5, 1, 2.5, -0.1, math.nan, 3, 3, 0, 2.1])
-    assert pair_panel.entries(z, 2, 0).tolist() == [1, 6, 9]
+def test_the_marks_are_the_decisions_of_the_backtest() -> None:
+    made = view(PairSpec(window=60))
+    rules = Rules(window=60, hedge_window=60, entry_z=1.5, exit_z=0, stop_z=3)
+    done = run(snapshot().y.closed, snapshot().x.closed, rules, Costs()).signals
+    wanted = pair_panel.sides(made, 1.5, 0, 3)
+    np.testing.assert_array_equal(wanted[:-1], done["position"].to_numpy()[1:])
+    figure = pair_panel.figure(
+        made, ("ETHUSDT", "BTCUSDT"), "1s", bars=len(made.frame), entry_z=1.5, exit_z=0, stop_z=3,
+        raw=False, uirevision="u",
+    )  # fmt: skip
+    marks = {trace.name: len(trace.x) for trace in figure.data if trace.mode == "markers"}
+    entered = done["action"].value_counts()
+    assert (marks["long entry"], marks["short entry"]) == (entered["long"], entered["short"])
+    assert pair_panel.sides(made, 1.0, 2.0, None).any() == False  # noqa: E712
 
 
 @pytest.mark.parametrize(
@@ -188,18 +201,19 @@ def test_the_header_escapes_and_names_the_venue() -> None:
 
 def test_the_cards_show_warm_up_and_in_sample() -> None:
     short = PairSpec(window=500, hedge_window=500)
-    html = cards_html(snapshot(), view(short), entry_z=2, exit_z=0, adf_p=math.nan, adf_bars=0)
+    html = cards_html(snapshot(), view(short), side=np.zeros(1), adf_p=math.nan, adf_bars=0)
     assert "799 of 999 bars" in html
     html = cards_html(
-        snapshot(), view(PairSpec(hedge="ols")), entry_z=2, exit_z=0, adf_p=0.02, adf_bars=600
+        snapshot(), view(PairSpec(hedge="ols")), side=np.zeros(1), adf_p=0.02, adf_bars=600
     )
     assert "IN-SAMPLE" in html
 
 
 def test_signals() -> None:
-    assert signal(-2.1, 2, 0)[0].endswith("long spread")
-    assert signal(2.1, 2, 0)[0].endswith("short spread")
-    assert signal(math.nan, 2, 0)[0] == "no value"
+    assert signal(-1.1, np.array([1.0]))[0].endswith("long spread")
+    assert signal(1.1, np.array([-1.0]))[0].endswith("short spread")
+    assert signal(1.1, np.array([0.0])) == ("flat", "")
+    assert signal(math.nan, np.array([]))[0] == "no value"
 
 
 def test_numbers() -> None:
