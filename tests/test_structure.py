@@ -31,7 +31,7 @@ FLOORS = (
         "feeds",
         "storage",
     },
-    {"database_utils", "jobs", "live", "repair", "history"},
+    {"database_utils", "jobs", "live", "repair", "history", "liveness"},
     {"panels"},
     {"ingest_websocket", "dashboard_streamlit", "run"},
 )
