@@ -31,7 +31,7 @@ FLOORS = (
         "feeds",
         "storage",
     },
-    {"database_utils", "jobs", "live", "repair", "history", "liveness"},
+    {"database_utils", "jobs", "live", "repair", "history", "liveness", "inbox"},
     {"panels"},
     {"ingest_websocket", "dashboard_streamlit", "run"},
 )
