@@ -56,14 +56,15 @@ def first_missing(cursor: Cursor, number: int, first: int, last: int) -> int | N
     return None if missing is None else int(missing)
 
 
-def close_filled(cursor: Cursor, number: int, low: int, high: int) -> None:
-    """Mark the open gaps touching low … high as filled where every id of theirs is stored.
+def close_filled(cursor: Cursor, number: int, low: int, high: int) -> int:
+    """Mark the gaps touching low … high as filled where every id of theirs is stored; those
+    given up too, whose trades came after all. Returns how many.
 
     The ends are looked at first: a repair runs upwards, so counting waits for its last page.
     """
     cursor.execute(
         "UPDATE gap g SET state = 'filled', closed = clock_timestamp()"
-        " WHERE instrument_id = %(number)s AND state = 'open'"
+        " WHERE instrument_id = %(number)s AND state <> 'filled'"
         " AND first_id <= %(high)s AND last_id >= %(low)s"
         " AND CASE WHEN (SELECT count(*) FROM trade t WHERE t.instrument_id = %(number)s"
         "   AND t.trade_id IN (g.first_id, g.last_id)) = least(2, g.last_id - g.first_id + 1)"
@@ -72,6 +73,7 @@ def close_filled(cursor: Cursor, number: int, low: int, high: int) -> None:
         " ELSE false END",
         {"number": number, "low": low, "high": high},
     )
+    return cursor.rowcount
 
 
 def settle(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ class Written:
     conflicts: int
     gaps: tuple[Gap, ...]
     by_symbol: dict[str, tuple[int, int]]  # stored, duplicates
+    filled: dict[str, int] = field(default_factory=dict)  # gaps closed by it
 
 
 class PostgresStore:
@@ -174,7 +175,7 @@ class PostgresStore:
         with self.transaction() as cursor:
             known = lock_feeds(cursor, venue, parts)
             fresh, conflicts = insert(cursor, trades, parts, known, beyond=beyond)
-            opened = record_gaps(cursor, parts, known)
+            opened, filled = record_gaps(cursor, parts, known)
             move_cursors(cursor, parts, known, fresh)
         stored = sum(fresh.values())
         new = {part.symbol: fresh.get(part.number, 0) for part in parts}
@@ -184,6 +185,7 @@ class PostgresStore:
             conflicts,
             tuple(Gap(part.symbol, first, last) for part, first, last in opened),
             {part.symbol: (new[part.symbol], part.offered - new[part.symbol]) for part in parts},
+            filled,
         )
 
     def _ensure_partitions(self, parts: Sequence[Part]) -> None:
@@ -212,11 +214,11 @@ class PostgresStore:
         with self.transaction() as cursor:
             return first_missing(cursor, number, gap.first_id, gap.last_id)
 
-    def close_gap(self, venue: Venue, gap: Gap) -> None:
-        """Mark the gap as filled if every id of it is stored."""
+    def close_gap(self, venue: Venue, gap: Gap) -> int:
+        """Mark the gap as filled if every id of it is stored; the number of gaps closed."""
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
-            close_filled(cursor, number, gap.first_id, gap.last_id)
+            return close_filled(cursor, number, gap.first_id, gap.last_id)
 
     def settle(self, venue: Venue, gap: Gap, first: int, last: int, state: str, why: str) -> None:
         """Declare first … last inside an open gap `void` or `unrecoverable`; see gaps.settle."""
@@ -271,13 +273,19 @@ class PostgresStore:
         return Uploaded(int(new), int(changed), len(bars) - int(new) - int(changed))
 
     def quarantine(self, venue: Venue, rejected: Sequence[Rejected]) -> None:
-        """Keep what arrived and is no storable trade. NUL, which PostgreSQL refuses, is shown."""
+        """Keep what arrived and is no storable trade; characters that PostgreSQL refuses are
+        shown."""
+        rows = [
+            (venue, None if r.symbol is None else storable(r.symbol)[:100],
+             storable(r.reason)[:1000], storable(r.frame)[:10_000])
+            for r in rejected
+        ]  # fmt: skip
         with self.transaction() as cursor:
             execute_values(
-                cursor,
-                "INSERT INTO quarantine (venue, symbol, reason, frame) VALUES %s",
-                [
-                    (venue, r.symbol, r.reason, r.frame.replace("\0", "\\0")[:10_000])
-                    for r in rejected
-                ],
+                cursor, "INSERT INTO quarantine (venue, symbol, reason, frame) VALUES %s", rows
             )
+
+
+def storable(text: str) -> str:
+    """Any text as PostgreSQL can hold it: NUL and lone surrogates as escapes."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -4,6 +4,7 @@ system and one Chromium for all browser tests."""
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import warnings
@@ -18,6 +19,7 @@ from database_utils import Database, open_database
 from settings import DEFAULTS, load_settings
 from storage.postgres import PostgresStore
 from tests.browsing import ARTIFACTS, Watched, chromium
+from tests.chaos import SEED, TALLY
 from tests.running import System
 
 if TYPE_CHECKING:
@@ -30,6 +32,24 @@ _numbers = itertools.count(1)
 # No setting of the person who runs the tests may reach them.
 for _key in DEFAULTS:
     os.environ.pop(_key, None)
+
+
+def pytest_report_header() -> str:
+    """The seed of the faults stands at the top, whatever happens later."""
+    return f"CHAOS_SEED={SEED}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the fault scenarios have proven, where any has run."""
+    if TALLY.comparisons:
+        passed = len(terminalreporter.stats.get("passed", []))
+        failed = len(terminalreporter.stats.get("failed", []))
+        terminalreporter.section("nothing lost")
+        for line in TALLY.lines(passed, passed + failed):
+            terminalreporter.write_line(line)
+        if "CHAOS_TALLY" in os.environ:  # tools/chaos.py adds the parts up
+            counts = {**vars(TALLY), "passed": passed, "run": passed + failed}
+            Path(os.environ["CHAOS_TALLY"]).write_text(json.dumps(counts))
 
 
 @pytest.fixture(scope="session")
