@@ -7,11 +7,14 @@ python backtest.py --venue binance --y ETHUSDT --x BTCUSDT --bar 1min --preset b
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pandas as pd
 import psycopg2
@@ -23,13 +26,17 @@ from bars_csv import read_bars_csv
 from database_utils import StoreError, one_line, open_database, open_store
 from live import base_bar_s, is_closed
 from market import VENUES, bar_seconds, check_symbol
-from report import metrics_text, result_json
+from overfitting import returns_of, sharpe_interval
+from performance import YEAR_S
+from report import metrics_text, records, result_dict, strict
 from resampling import resample_bars
 from settings import load_settings
 from signals import positions
 from simulation import Result, run
 from storage.queries import read_bar_sizes, read_bars, read_feeds, read_symbols
+from sweep import FIGURES, combinations, cost_sensitivity, grid, heat_map
 from trading_rules import PRESETS, PRESETS_TAKEN, Costs, Preset, Rules
+from walk_forward import WalkForward, walk_forward
 
 __all__ = ["PRESETS", "PRESETS_TAKEN", "Costs", "Preset", "Result", "Rules", "positions", "run"]
 
@@ -86,7 +93,18 @@ def _parser() -> argparse.ArgumentParser:
     costs.add_argument("--slippage-bps", type=float, default=0.0, metavar="BPS", help="(default 0)")
     costs.add_argument("--preset", choices=list(PRESETS),
                        help=f"the fee of Binance's base tier, as of {PRESETS_TAKEN}")  # fmt: skip
+    costs.add_argument("--funding-y-csv", type=Path, metavar="FILE",
+                       help="funding rates of a perpetual: timestamp,rate")  # fmt: skip
+    costs.add_argument("--funding-x-csv", type=Path, metavar="FILE", help="those of x")
+    search = parser.add_argument_group("search")
+    search.add_argument("--grid", action="append", default=[], metavar="RULE=A,B,…",
+                        help="values to try, such as entry_z=1.5,2; may be repeated")  # fmt: skip
+    search.add_argument("--walk-forward", metavar="TRAIN,TEST",
+                        help="choose of the grid on TRAIN bars, trade the next TEST")  # fmt: skip
+    search.add_argument("--objective", default="sharpe", choices=FIGURES,
+                        help="what the best has most of (default sharpe)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page of HTML, too")
     return parser
 
 
@@ -94,15 +112,76 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit code. Failures are one line on stderr."""
     options = _parser().parse_args(argv)
     try:
-        rules = Rules(hedge=options.hedge, **{name: getattr(options, name) for name in _RULES})
-        costs = _costs(options)
-        bars_y, bars_x = _bars(options)
-        result = run(bars_y, bars_x, rules, costs)
+        print(_answer(options))
     except (ValueError, StoreError, OSError, psycopg2.Error, SQLAlchemyError) as error:
         print(f"backtest: {one_line(error)}", file=sys.stderr)
         return 2
-    print(result_json(result) if options.json else _text(result))
     return 0
+
+
+def _answer(options: argparse.Namespace) -> str:
+    rules = Rules(hedge=options.hedge, **{name: getattr(options, name) for name in _RULES})
+    costs = _costs(options)
+    candidates = combinations(rules, **dict(map(_grid_values, options.grid)))
+    lengths = _lengths(options.walk_forward)
+    bars = _bars(options)
+    found = _Found(run(*bars, rules, costs))
+    if options.grid:
+        found.table = grid(*bars, candidates, costs, progress=_Progress())
+    if lengths is not None:
+        found.walk = walk_forward(
+            *bars, candidates, costs, train=lengths[0], test=lengths[1],
+            objective=options.objective, progress=_Progress(),
+        )  # fmt: skip
+    if options.report is not None:
+        options.report.write_text(_html(bars, found, options), encoding="utf-8")
+    return _json(found) if options.json else _text(found, options)
+
+
+@dataclass(slots=True)
+class _Found:
+    result: Result
+    table: pd.DataFrame | None = None
+    walk: WalkForward | None = None
+
+
+class _Progress:
+    """A line on stderr once a second, from the second second on."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + 1.0
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() >= self._next:
+            print(f"backtest: {done:,} of {total:,} done", file=sys.stderr, flush=True)
+            self._next = time.monotonic() + 1.0
+
+
+def _grid_values(text: str) -> tuple[str, list[Any]]:
+    """`entry_z=1.5,2` as name and values."""
+    name, _, values = text.partition("=")
+    name = name.strip().replace("-", "_")
+    kind = str if name == "hedge" else _RULES[name][0] if name in _RULES else None
+    if kind is None:
+        allowed = ", ".join(("hedge", *_RULES))
+        raise ValueError(f"--grid {text!r} names no rule: {allowed} are allowed")
+    try:
+        found = [None if v.strip() == "none" else kind(v.strip()) for v in values.split(",")]
+    except ValueError:
+        raise ValueError(f"--grid {text!r} is not usable: {name}=A,B,… is allowed") from None
+    return name, found
+
+
+def _lengths(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        train, test = map(int, text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--walk-forward {text!r} is not usable: two counts of bars, TRAIN,TEST, are allowed"
+        ) from None
+    return train, test
 
 
 def _costs(options: argparse.Namespace) -> Costs:
@@ -111,7 +190,26 @@ def _costs(options: argparse.Namespace) -> Costs:
         if fee is not None:
             raise ValueError("--fee-bps and --preset both name the fee: one of them is allowed")
         fee = PRESETS[options.preset].fee_bps
-    return Costs(fee_bps=fee or 0.0, slippage_bps=options.slippage_bps)
+    return Costs(
+        fee_bps=fee or 0.0,
+        slippage_bps=options.slippage_bps,
+        funding_y=_rates(options.funding_y_csv),
+        funding_x=_rates(options.funding_x_csv),
+    )
+
+
+def _rates(path: Path | None) -> pd.Series[float] | None:
+    """Funding rates of a file with the columns timestamp and rate."""
+    if path is None:
+        return None
+    try:
+        table = pd.read_csv(path)
+        index = pd.DatetimeIndex(pd.to_datetime(table["timestamp"], utc=True, format="ISO8601"))
+        return table["rate"].astype(float).set_axis(index)
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}: {error}; columns timestamp (ISO-8601) and rate (a fraction) are needed"
+        ) from None
 
 
 def _bars(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -131,13 +229,13 @@ def _time(option: str, text: str | None) -> pd.Timestamp | None:
     if text is None:
         return None
     try:
-        time = datetime.fromisoformat(text)
+        when = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
             f"--{option} {text!r} is no time such as 2026-01-31 or 2026-01-31T12:00"
         ) from None
-    time = pd.Timestamp(time)
-    return time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")
+    stamp = pd.Timestamp(when)
+    return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 
 def _from_file(path: Path) -> pd.DataFrame:
@@ -182,7 +280,7 @@ def _stored(
     length = bar_seconds(bar)
     sizes = read_bar_sizes(engine, venue, symbol) if venue == "upload" else [1, 60]
     base = base_bar_s(bar, sizes)
-    first, last = (time and time.floor(f"{length}s") for time in (start, end))
+    first, last = (at and at.floor(f"{length}s") for at in (start, end))
     bars = read_bars(engine, venue, symbol, base, first, last)
     if bars.empty:
         held = ", ".join(read_symbols(engine).get(venue, [])) or "none"
@@ -193,8 +291,54 @@ def _stored(
     return bars if is_closed(bars.index[-1], length, feed) else bars.iloc[:-1]
 
 
-def _text(result: Result) -> str:
-    return metrics_text(result.metrics)
+def _json(found: _Found) -> str:
+    whole = result_dict(found.result)
+    if found.table is not None:
+        whole["grid"] = records(found.table)
+    if (walk := found.walk) is not None:
+        whole["walk_forward"] = {
+            "objective": walk.objective,
+            "deflated_sharpe": {k: strict(v) for k, v in asdict(walk.deflated).items()},
+            "metrics": {k: strict(v) for k, v in walk.metrics.items()},
+            "folds": records(walk.folds),
+        }
+    return json.dumps(whole, allow_nan=False)
+
+
+def _text(found: _Found, options: argparse.Namespace) -> str:
+    parts = ["In-sample, with the parameters given", metrics_text(found.result.metrics)]
+    if (table := found.table) is not None:
+        best = table.sort_values(options.objective, ascending=False).head(10)
+        shown = [n for n in table.columns if n in FIGURES or table[n].nunique(dropna=False) > 1]
+        parts += [f"\nBest of {len(table):,} tried, in-sample", best[shown].to_string(index=False)]
+    if (walk := found.walk) is not None:
+        luck = walk.deflated
+        parts += [
+            f"\nWalk-forward, out of sample, {len(walk.folds):,} pieces",
+            metrics_text(walk.metrics),
+            f"Best Sharpe ratio by luck alone of {luck.trials:,} trials: {luck.benchmark:.4g}",
+            f"Probability of a true Sharpe ratio above 0: {luck.against_zero:.1%}",
+            f"Above luck (deflated Sharpe ratio): {luck.probability:.1%}",
+        ]
+    return "\n".join(parts)
+
+
+def _html(
+    bars: tuple[pd.DataFrame, pd.DataFrame], found: _Found, options: argparse.Namespace
+) -> str:
+    from report_html import html_report  # Plotly takes half a second, and few runs need it
+
+    result, heat = found.result, None
+    names = [name for name, _ in map(_grid_values, options.grid)]
+    if found.table is not None and len(names) > 1:
+        heat = (heat_map(found.table, names[0], names[1], options.objective), options.objective)
+    legs = [path.stem for path in (options.y_csv, options.x_csv) if path] or [options.y, options.x]
+    per_year = YEAR_S / result.metrics["bar_s"]
+    return html_report(
+        result, title=f"Backtest of {legs[0]} and {legs[1]}", heat=heat, walk=found.walk,
+        cost=cost_sensitivity(*bars, result.rules, result.costs),
+        interval=sharpe_interval(returns_of(result.equity.to_numpy()), per_year),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 
 from arguments import Array, check_number, check_window
 from compiled import INT, NUMBER, VECTOR, compiled
@@ -64,9 +65,9 @@ class DeflatedSharpe:
     trials: int
 
 
-def returns_of(equity: Array) -> Array:
+def returns_of(equity: npt.ArrayLike) -> Array:
     """Simple returns between consecutive closes, one fewer than there are."""
-    values = np.ascontiguousarray(equity, dtype=np.float64)
+    values: Array = np.ascontiguousarray(equity, dtype=np.float64)
     if len(values) < 3 or not np.isfinite(values).all():
         raise ValueError(f"equity has {len(values)} values: at least 3 finite ones are allowed")
     return np.asarray(np.diff(values) / values[:-1])

@@ -201,6 +201,7 @@ def _curve(equity, capital):  # type: ignore[no-untyped-def]
     total = squares = below = drawdown = 0.0
     last = peak = capital
     peak_row, deepest = 0, -1  # deepest: the peak row of a record that has not ended yet
+    below_peak = False
     for t in range(rows):
         now = equity[t]
         if now != last:
@@ -210,12 +211,15 @@ def _curve(equity, capital):  # type: ignore[no-untyped-def]
                 squares += change * change
                 below += change * change if change < 0.0 else 0.0
             last = now
-            if peak - now > drawdown * peak:
+            if peak - now >= drawdown * peak and (peak - now) / peak > drawdown:
                 drawdown = (peak - now) / peak
                 deepest = peak_row
-        if now < peak and t < rows - 1:
-            continue
-        if now < peak or t - peak_row > 1:  # a stretch below the peak ends here
+        if now < peak:
+            below_peak = True
+            if t < rows - 1:
+                continue
+        if below_peak:  # a stretch below the peak ends here
+            below_peak = False
             if t - peak_row > at[3] - at[2]:
                 at[2], at[3] = peak_row, t
             if deepest == peak_row:

@@ -14,7 +14,10 @@ from performance import METRICS
 from simulation import Result
 from trading_rules import Costs, Rules
 
-__all__ = ["iso_times", "metrics_text", "parameters", "result_json", "strict"]
+__all__ = [
+    "iso_times", "metric_text", "metrics_text", "parameters", "records", "result_dict",
+    "result_json", "strict",
+]  # fmt: skip
 
 
 def result_json(result: Result) -> str:
@@ -23,24 +26,26 @@ def result_json(result: Result) -> str:
     return json.dumps(result_dict(result), allow_nan=False)
 
 
-def result_dict(result: Result) -> dict[str, Any]:
-    """The object of `result_json`."""
-    table = result.trades
-    columns = [
-        iso_times(pd.DatetimeIndex(table[name])) if name.endswith("_time") else table[name].tolist()
-        for name in table.columns
-    ]
-    equity = result.equity
+def result_dict(result: Result, *, curve: bool = True) -> dict[str, Any]:
+    """The object of `result_json`; `curve=False` leaves trades and equity empty."""
+    equity = result.equity if curve else result.equity.iloc[:0]
     times = iso_times(pd.DatetimeIndex(equity.index))
     return {
         "parameters": parameters(result.rules, result.costs),
         "metrics": {name: strict(value) for name, value in result.metrics.items()},
-        "trades": [
-            dict(zip(table.columns, map(strict, row), strict=True))
-            for row in zip(*columns, strict=True)
-        ],
+        "trades": records(result.trades if curve else result.trades.iloc[:0]),
         "equity": [[t, strict(v)] for t, v in zip(times, equity.tolist(), strict=True)],
     }
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as JSON holds them, times as ISO-8601."""
+    columns = [
+        iso_times(pd.DatetimeIndex(column)) if column.dtype.kind == "M" else column.tolist()
+        for _, column in table.items()
+    ]
+    names = list(map(str, table.columns))
+    return [dict(zip(names, map(strict, row), strict=True)) for row in zip(*columns, strict=True)]
 
 
 def parameters(rules: Rules, costs: Costs) -> dict[str, Any]:
@@ -68,22 +73,22 @@ def iso_times(index: pd.DatetimeIndex) -> list[str]:
     return [str(text) for text in np.datetime_as_string(exact, timezone="UTC")]
 
 
-def _number(value: float) -> str:
-    """Six digits, and a dash where there is no value."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:,.6g}" if value % 1 else f"{value:,.0f}"
-
-
 _SCALES = {"fraction": (100.0, " %"), "fraction a year": (100.0, " % a year")}
 
 
 def metrics_text(metrics: dict[str, float]) -> str:
     """Labels, values and units, one figure a line."""
-    lines = []
-    for name, metric in METRICS.items():
-        scale, unit = _SCALES.get(metric.unit, (1.0, f" {metric.unit}"))
-        unit = "" if metric.unit in ("count", "ratio") else unit
-        text = _number(metrics[name] * scale)
-        lines.append(f"{metric.label:34}{text:>16}{unit}")
-    return "\n".join(lines)
+    return "\n".join(
+        f"{metric.label:34}{metric_text(name, metrics[name]):>24}"
+        for name, metric in METRICS.items()
+    )
+
+
+def metric_text(name: str, value: float) -> str:
+    """A figure of METRICS with its unit; a dash where there is no value."""
+    unit = METRICS[name].unit
+    scale, sign = _SCALES.get(unit, (1.0, "" if unit in ("count", "ratio") else f" {unit}"))
+    if not math.isfinite(value):
+        return "–"
+    shown = value * scale
+    return (f"{shown:,.6g}" if shown % 1 else f"{shown:,.0f}") + sign

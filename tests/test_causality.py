@@ -143,9 +143,9 @@ MODULES = (
 )  # fmt: skip
 # Modules of the same floor that compute nothing from a series.
 WITHOUT_STUDIES = {
-    "alerts", "arguments", "bars_csv", "compiled", "feeds", "look_ahead", "overfitting",
-    "performance", "report", "signals", "simulation", "storage", "sweep", "trading_rules",
-    "walk_forward",
+    "alerts", "arguments", "backtest_figures", "bars_csv", "compiled", "feeds", "look_ahead",
+    "overfitting", "performance", "report", "report_html", "signals", "simulation", "storage",
+    "sweep", "trading_rules", "walk_forward",
 }  # fmt: skip
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 

@@ -38,6 +38,8 @@ FLOORS = (
         "walk_forward",
         "look_ahead",
         "report",
+        "report_html",
+        "backtest_figures",
         "bars_csv",
         "feeds",
         "storage",
@@ -59,9 +61,9 @@ FLOORS = (
 PURE = ("market", "analytics", "arguments", "baskets", "cointegration", "compiled", "features",
         "hedge", "indicators", "kalman", "resampling", "robust", "scan", "stationarity",
         "summary", "unitroot", "windows", "pair", "trading_rules", "signals", "performance",
-        "simulation", "report", "sweep", "overfitting", "walk_forward", "look_ahead", "alerts",
-        "bars_csv", "feeds/binance", "panels/figures", "panels/findings", "panels/tables",
-        "panels/theme")  # fmt: skip
+        "simulation", "report", "report_html", "backtest_figures", "sweep", "overfitting",
+        "walk_forward", "look_ahead", "alerts", "bars_csv", "feeds/binance", "panels/figures",
+        "panels/findings", "panels/tables", "panels/theme")  # fmt: skip
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
 # Doors that a library face is part of: the shell commands live in the same file as open_store().
 PROJECT = set().union(*FLOORS)

@@ -1,0 +1,110 @@
+"""The report is one file that needs nothing; pictures keep what they thin out."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plotly.offline import get_plotlyjs
+
+from backtest import Costs, Rules, main, run
+from backtest_figures import shown_rows, signals_figure
+from performance import METRICS
+from report import metric_text
+from report_html import html_report
+from tests.test_backtest_command import files, leg, printed  # noqa: F401
+from tests.test_walk_forward import BASE, COSTS, candidates, legs
+from walk_forward import walk_forward
+
+
+def test_one_file_without_any_address() -> None:
+    y, x = legs()
+    walk = walk_forward(y, x, candidates(), COSTS, train=300, test=150)
+    page = html_report(run(y, x, BASE, COSTS), title="A <b> & C", walk=walk)
+    assert "A &lt;b&gt; &amp; C" in page
+    assert "//" not in re.sub(r"https://plotly.com|//\s", "", page.replace(get_plotlyjs(), ""))
+    assert page.count('class="plotly-graph-div"') == 4
+    assert "in-sample" in page
+    assert "out of sample" in page
+    (data,) = re.findall(r'id="backtest">(.*?)</script>', page)
+    found = json.loads(data)
+    assert found["parameters"]["window"] == BASE.window
+    assert set(found["metrics"]) == set(METRICS)
+    assert f"{walk.deflated.probability:.1%}" in page
+
+
+def test_thinned_lines_keep_their_extremes() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 50_000).cumsum()
+    values[1000:2000] = math.nan
+    rows = shown_rows(values, 1000)
+    assert len(rows) <= 1002
+    assert (rows[0], rows[-1]) == (0, 49_999)
+    assert np.nanmax(values[rows]) == np.nanmax(values)
+    assert np.nanmin(values[rows]) == np.nanmin(values)
+    assert shown_rows(values[:10]).tolist() == list(range(10))
+
+
+def test_every_decision_is_marked() -> None:
+    result = run(*legs(), Rules(window=20, entry_z=1.0, stop_z=2.0, max_bars=9), COSTS)
+    drawn = {trace.name: len(trace.x) for trace in signals_figure(result).data}
+    counts = result.signals["action"].value_counts()
+    assert drawn["long entry"] == counts["long"]
+    assert drawn["stop"] == counts["stop_z"] + counts["max_bars"]
+
+
+def test_units_stand_beside_the_figures() -> None:
+    assert metric_text("total_return", 0.1234) == "12.34 %"
+    assert metric_text("sharpe", math.nan) == "–"
+    assert metric_text("trades", 1234) == "1,234"
+    assert metric_text("break_even_bps", 1.5) == "1.5 bps"
+
+
+def test_search_on_the_command_line(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+) -> None:  # fmt: skip
+    page = tmp_path / "report.html"
+    search = ["--window", "20", "--fee-bps", "1", "--grid", "entry_z=1,1.5", "--grid",
+              "stop-z=2.5,none", "--walk-forward", "120,60"]  # fmt: skip
+    found = printed(capsys, [*files, *search, "--report", str(page)])
+    assert [(row["entry_z"], row["stop_z"]) for row in found["grid"]] == [
+        (1.0, 2.5), (1.0, None), (1.5, 2.5), (1.5, None),
+    ]  # fmt: skip
+    walk = found["walk_forward"]
+    assert walk["deflated_sharpe"]["trials"] == 4
+    assert len(walk["folds"]) == 3
+    assert page.stat().st_size > 1_000_000
+    assert main([*files, *search]) == 0
+    out = capsys.readouterr().out
+    assert "Best of 4 tried, in-sample" in out
+    assert "Walk-forward, out of sample, 3 pieces" in out
+    for wrong in (["--grid", "speed=1"], ["--grid", "entry_z=a"], ["--walk-forward", "5"],
+                  ["--walk-forward", "290,60,3"], ["--walk-forward", "400,60"]):  # fmt: skip
+        assert main([*files, *wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_funding_from_files(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+) -> None:  # fmt: skip
+    rates = tmp_path / "rates.csv"
+    rates.write_text("timestamp,rate\n2024-01-01T01:00Z,0.01\n2024-01-01T02:00Z,-0.02\n")
+    found = printed(capsys, [*files, "--window", "20", "--entry-z", "0.5", "--exit-z", "-0.5",
+                             "--funding-y-csv", str(rates)])  # fmt: skip
+    assert found["metrics"]["funding"] != 0
+    assert found["parameters"]["funding_y_rates"] == 2
+    assert sum(t["funding"] for t in found["trades"]) == pytest.approx(found["metrics"]["funding"])
+    rates.write_text("time,rate\n1,2\n")
+    assert main([*files, "--funding-x-csv", str(rates)]) == 2
+    assert "columns timestamp (ISO-8601) and rate" in capsys.readouterr().err
+
+
+def test_costs_refuse_what_is_no_rate() -> None:
+    closes = leg(1)["close"]
+    with pytest.raises(ValueError, match="funding_y is a list"):
+        Costs(funding_y=[1.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="funding_x holds rates that are not finite"):
+        Costs(funding_x=closes.where(closes < closes.max()))

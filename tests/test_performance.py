@@ -1,0 +1,204 @@
+"""Metrics: published figures, definitions by hand, the odd curve."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analytics import kalman_hedge_ratio, zscore
+from backtest import Costs, Rules, positions, run
+from cointegration import johansen
+from performance import (
+    METRICS,
+    YEAR_S,
+    annual_growth,
+    bar_length_s,
+    curve,
+    measure,
+    sharpe_ratio,
+)
+from signals import TRADE_COLUMNS
+from tests.reference import published, reference_csv
+from tests.test_backtest_command import leg
+
+Floats = npt.NDArray[np.float64]
+NO_TRADES = np.empty((0, len(TRADE_COLUMNS)))
+
+
+def sharpe_of(returns: Any, per_year: float = 252) -> float:
+    """Through our own functions, from returns."""
+    equity = np.concatenate(([1.0], np.cumprod(1.0 + np.asarray(returns))))
+    found = curve(equity, 1.0)
+    return sharpe_ratio(found.mean, found.deviation, per_year)
+
+
+class TestPublished:
+    def test_backtesting_py_goog(self) -> None:
+        """Its volatility is that of compounded returns and its Sharpe ratio a growth over it; both
+        follow from our figures."""
+        entry = "backtestingpy_GOOG_metrics"
+        equity = reference_csv("backtestingpy_GOOG_equity_SmaCross_10_30.csv")["Equity"].to_numpy()
+        assert equity[-1] == published(entry, "final_equity")
+        growth = annual_growth(equity[0], equity[-1], (len(equity) - 1) / 252)
+        assert 100 * growth == published(entry, "return_ann_pct")
+        found = curve(equity, 10_000.0)
+        assert -100 * found.max_drawdown == published(entry, "max_dd_pct")
+        assert growth / found.max_drawdown == published(entry, "calmar")
+        middle = (1 + growth) ** (1 / 252)
+        volatility = math.sqrt((found.deviation**2 + middle**2) ** 252 - middle**504)
+        assert 100 * volatility == published(entry, "vol_ann_pct")
+        assert growth / volatility == published(entry, "sharpe")
+        assert growth / (found.downside * math.sqrt(252)) == published(entry, "sortino")
+
+    def test_chan_linear_mean_reversion(self) -> None:
+        prices = reference_csv("chan2_EWA_EWC_IGE.csv")[["EWC", "EWA", "IGE"]]
+        vector = johansen(prices, trend=0, lags=1).vectors[:, 0]
+        units = -zscore(prices @ vector, 23).to_numpy()
+        held = (units[:, None] * vector * prices.to_numpy())[:-1]
+        gains = (held * prices.pct_change().to_numpy()[1:]).sum(axis=1)
+        returns = np.nan_to_num(gains / np.abs(held).sum(axis=1), nan=0.0)
+        returns = np.concatenate(([0.0], returns))
+        entry = "chan2_linear_mean_reversion_triplet"
+        assert sharpe_of(returns) == published(entry, "Sharpe")
+        assert annual_growth(1.0, np.prod(1 + returns), len(returns) / 252) == published(
+            entry, "APR"
+        )
+
+    def test_chan_kalman(self) -> None:
+        """Entry and exit at the same band, which our rules refuse; the metrics are the same."""
+        table = reference_csv("chan2_EWA_EWC.csv")
+        y, x = table["EWC"], table["EWA"]
+        states = kalman_hedge_ratio(y, x)
+        score = (states["innovation"] / states["innovation_std"]).to_numpy()
+        side = np.where(score < -1, 1.0, np.where(score > 1, -1.0, 0.0))
+        beta = states["beta"].to_numpy()
+        held = np.column_stack([side * y, -side * beta * x])[:-1]
+        moves = np.column_stack([y.pct_change(), x.pct_change()])[1:]
+        gross = np.abs(held).sum(axis=1)
+        gains = (held * moves).sum(axis=1)
+        returns = np.divide(gains, gross, out=np.zeros_like(gains), where=gross > 0)
+        returns = np.concatenate(([0.0], returns))
+        entry = "chan2_kalman_EWC_on_EWA"
+        assert sharpe_of(returns) == published(entry, "Sharpe")
+        growth = annual_growth(1.0, np.prod(1 + returns), len(returns) / 252)
+        assert growth == published(entry, "APR")
+
+    def test_chan_gld_gdx_by_our_state_machine(self) -> None:
+        """The book's rule: enter at 2, leave at 1, decided and filled at the close."""
+        legs = [
+            reference_csv(f"chan1_{name}.csv").set_index("Date")["Adj Close"]
+            for name in ("GLD", "GDX")
+        ]
+        both = pd.concat(legs, axis=1, join="inner", keys=["y", "x"]).sort_index()
+        spread = both["y"] - 1.631009 * both["x"]
+        score = ((spread - spread[:252].mean()) / spread[:252].std()).to_numpy()
+        side = positions(score, Rules(entry_z=2.0, exit_z=1.0)).astype(float)
+        moves = both.pct_change().to_numpy()
+        returns = np.concatenate(([0.0], side[:-1] * (moves[1:, 0] - moves[1:, 1]) / 2))
+        entry = "chan1_GLD_GDX_zscore_backtest"
+        assert sharpe_of(returns[1:252]) == published(entry, "sharpe_train_book")
+        assert sharpe_of(returns[252:]) == published(entry, "sharpe_test_book")
+
+
+equities = st.lists(st.floats(50, 200), min_size=2, max_size=60)
+
+
+@settings(max_examples=300, deadline=None)
+@given(equities)
+def test_a_curve_by_its_definitions(values: list[float]) -> None:
+    equity = np.array(values)
+    found = curve(equity, 100.0)
+    returns = equity[1:] / equity[:-1] - 1
+    assert found.mean == pytest.approx(returns.mean(), abs=1e-12)
+    if len(returns) > 1:
+        assert found.deviation == pytest.approx(returns.std(ddof=1), rel=1e-6, abs=1e-9)
+    below = np.minimum(returns, 0)
+    assert found.downside == pytest.approx(math.sqrt((below**2).mean()), abs=1e-12)
+    peaks = np.maximum(np.maximum.accumulate(equity), 100.0)
+    lost = (peaks - equity) / peaks
+    assert found.max_drawdown == pytest.approx(lost.max(), abs=1e-12)
+    # Stretches below the peak, each from its peak's row to the row that reaches it again.
+    start, under, stretches = 0, False, []
+    for t, value in enumerate(equity):
+        under = under or bool(value < peaks[t])
+        if value >= peaks[t] or t == len(equity) - 1:
+            if under:
+                stretches.append((start, t))
+            start, under = t, False
+    longest = max((b - a for a, b in stretches), default=0)
+    assert found.longest[1] - found.longest[0] == longest
+    if stretches:
+        _, first, last = max((lost[a : b + 1].max(), -a, b) for a, b in stretches)
+        assert found.deepest == (-first, last)
+
+
+def test_every_figure_has_a_label_and_a_unit_and_stands_in_the_result() -> None:
+    result = run(leg(1), leg(2), Rules(window=20, entry_z=1.0, stop_z=2.0, max_bars=9),
+                 Costs(fee_bps=2, slippage_bps=1))  # fmt: skip
+    assert list(result.metrics) == list(METRICS)
+    units = {"quote", "fraction", "fraction a year", "ratio", "count", "bars", "s", "bps",
+             "times a year"}  # fmt: skip
+    assert {metric.unit for metric in METRICS.values()} <= units
+    m, trades = result.metrics, result.trades
+    assert m["trades"] == m["long_trades"] + m["short_trades"] == len(trades) > 10
+    assert m["long_pnl"] + m["short_pnl"] == pytest.approx(m["total_pnl"])
+    reasons = trades["exit_reason"].value_counts()
+    for name, reason in (("exits", "exit"), ("exits_stop_z", "stop_z"),
+                         ("exits_stop_loss", "stop_loss"), ("exits_max_bars", "max_bars"),
+                         ("exits_end_of_data", "end of data")):  # fmt: skip
+        assert m[name] == reasons.get(reason, 0)
+    assert m["exposure"] == pytest.approx(trades["bars"].sum() / 300)
+    assert m["exposure"] == (result.signals["position"] != 0).mean()
+    assert m["average_holding_s"] == 60 * trades["bars"].mean()
+    won, lost = trades["pnl"].clip(lower=0).sum(), -trades["pnl"].clip(upper=0).sum()
+    assert m["profit_factor"] == pytest.approx(won / lost)
+    years = 299 / 525_600
+    assert m["years"] == pytest.approx(years)
+    assert m["cagr"] == pytest.approx((1 + m["total_return"]) ** (1 / years) - 1)
+    assert m["calmar"] == pytest.approx(m["cagr"] / m["max_drawdown"])
+    returns = result.equity.pct_change()[1:]
+    assert m["sharpe"] == pytest.approx(returns.mean() / returns.std() * math.sqrt(525_600))
+    assert m["volatility"] == pytest.approx(returns.std() * math.sqrt(525_600))
+    downside = math.sqrt((returns.clip(upper=0) ** 2).mean())
+    assert m["sortino"] == pytest.approx(returns.mean() / downside * math.sqrt(525_600))
+    assert result.drawdown.max() == pytest.approx(m["max_drawdown"])
+
+
+def test_the_bar_is_the_most_common_step() -> None:
+    def length(*minutes: float) -> float:
+        stamps = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(minutes, unit="min")
+        return bar_length_s(pd.DatetimeIndex(stamps))
+
+    assert length(0, 1, 2, 60, 61) == 60
+    assert length(0, 5, 10, 11) == 300
+    assert length(0, 1, 6) == 60  # of equals the shortest
+    assert math.isnan(length(0))
+    gaps = pd.DatetimeIndex(["2024-01-01", "2024-01-02", "2024-01-03", "2024-02-01"], tz="UTC")
+    equity = np.array([100.0, 101.0, 99.0, 103.0])
+    found = measure(gaps, equity, NO_TRADES, 100.0)
+    returns = np.diff(equity) / equity[:-1]
+    assert found["sharpe"] == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(365))
+    assert found["years"] == pytest.approx(31 * 86_400 / YEAR_S)
+    assert found["max_drawdown_s"] == 30 * 86_400
+
+
+def test_without_a_value_there_is_none() -> None:
+    index = pd.date_range("2024-01-01", periods=4, freq="1D", tz="UTC")
+    found = measure(index, np.full(4, 100.0), NO_TRADES, 100.0)
+    empty = {name for name, value in found.items() if math.isnan(value)}
+    assert empty == {"sharpe", "sortino", "calmar", "win_rate", "profit_factor", "average_pnl",
+                     "average_bars", "average_holding_s", "break_even_bps"}  # fmt: skip
+    ruined = measure(index, np.array([100.0, 50.0, -5.0, -5.0]), NO_TRADES, 100.0)
+    assert math.isnan(ruined["cagr"])
+    assert ruined["max_drawdown"] == 1.05
+    for rows in (1, 2):
+        few = measure(index[:rows], np.full(rows, 100.0), NO_TRADES, 100.0)
+        assert math.isnan(few["sharpe"])
+        assert few["total_pnl"] == 0
