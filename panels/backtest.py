@@ -25,6 +25,7 @@ from panels.tables import note_html
 from panels.theme import BAD, GOOD, MUTED, SCORE, duration, number
 from performance import METRICS, YEAR_S
 from report import parameters
+from report_html import html_report
 from simulation import Result, run
 from trading_rules import PRESETS, PRESETS_TAKEN, Costs, Rules
 
@@ -73,7 +74,7 @@ def run_page(asked: Asked, button: DeltaGenerator) -> None:
     left, right = st.columns([3, 1], gap="medium")
     with left, boundary("Equity"):
         asked.desk.chart(lambda: figure(result), (id(job),), name="Backtest", height=HEIGHT)
-        _trades(asked, result)
+        _trades(asked, judged)
     with right, boundary("Metrics"):
         st.html(metrics_html(result.metrics, "In-sample figures"))
 
@@ -171,13 +172,15 @@ def _span(choice: Choice) -> int:
     return 0 if bar_seconds(choice.bar) < 60 else 1
 
 
-def _trades(asked: Asked, result: Result) -> None:
+def _trades(asked: Asked, judged: Judged) -> None:
+    result = judged.result
     row = st.container(horizontal=True, vertical_alignment="center")
     row.html(f'<div class="pw"><p class="pw-title">{len(result.trades):,} trades</p></div>')
     name = asked.file_name
     for label, file, make in (
         ("Trades", f"{name}_trades.csv", lambda: trades_csv(result)),
         ("Equity", f"{name}_equity.csv", lambda: frame_csv(result.equity.to_frame()).encode()),
+        ("Report", f"{name}_report.html", lambda: report_html(asked, judged)),
         ("Parameters", f"{name}_parameters.json", lambda: parameters_json(result)),
     ):
         row.download_button(label, make, file, on_click="ignore", key=f"download-bt-{label}",
@@ -196,6 +199,12 @@ def _trades(asked: Asked, result: Result) -> None:
             for name in ("beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y", "exit_x")
         },
     )  # fmt: skip
+
+
+def report_html(asked: Asked, judged: Judged) -> bytes:
+    """The run as one HTML page that needs nothing else."""
+    title = f"Backtest of {asked.desk.choice.name}, bars of {asked.desk.choice.bar}"
+    return html_report(judged.result, title=title, interval=judged.interval).encode()
 
 
 def trades_csv(result: Result) -> bytes:

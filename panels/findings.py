@@ -57,7 +57,7 @@ def when(index: pd.Index) -> str:
 # -- tests
 
 
-def tests_html(view: PairView, symbols: tuple[str, str], bar: str, bars: int) -> str:
+def verdicts_html(view: PairView, symbols: tuple[str, str], bar: str, bars: int) -> str:
     """The table of the tests, or the sentence why there is none."""
     frame, title = stretch_of(view, bars), "Tests of the spread · in-sample"
     obstacle = obstacle_of(view, frame, symbols)

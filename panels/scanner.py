@@ -74,13 +74,13 @@ def draw(desk: Desk) -> None:
     if len(universe.instruments) < 2:
         st.info(
             f"Fewer than two symbols of {VENUE_NAMES[universe.venue]} have bars of "
-            f"{universe.bar}. Choose another bar length, or upload more files."
+            f"{universe.bar}: take in what stands beside them, or choose another bar length."
         )
         return
     job = jobs().get(universe)
     row = st.container(horizontal=True, vertical_alignment="center")
     again = job is not None and job.finished and job.error is None
-    title = f"Scan {'again' if again else f'{universe.pairs:,} pairs'}"
+    title = "Scan again" if again else f"Scan {_pairs(universe.pairs)}"
     busy = job is not None and not job.finished
     if row.button(title, type="secondary" if again else "primary", disabled=busy, key="scan",
                   icon=":material/refresh:" if again else ":material/search:"):  # fmt: skip
@@ -89,6 +89,10 @@ def draw(desk: Desk) -> None:
             partial(scan_universe, desk.store.engine, universe), again=True,
         )  # fmt: skip
     _show(universe, job, row)
+
+
+def _pairs(count: int) -> str:
+    return "1 pair" if count == 1 else f"{count:,} pairs"
 
 
 def _show(universe: Universe, job: Job | None, row: Any) -> None:
@@ -215,10 +219,10 @@ def _results(universe: Universe, scan: Scan, took_s: float, row: Any) -> None:
 
 def summary_of(universe: Universe, scan: Scan, took_s: float) -> list[str]:
     """When, how many, over which bars."""
-    pairs = len(scan.table) // 2
     told = [
-        f"Made at {scan.made:%H:%M:%S} UTC in {duration(took_s)}: {pairs:,} pairs of "
-        f"{len(universe.instruments)} symbols, {number(universe.bars, 0)} bars of {universe.bar}"
+        f"Made at {scan.made:%H:%M:%S} UTC in {duration(took_s)}: "
+        f"{_pairs(len(scan.table) // 2)} of {len(universe.instruments)} symbols, "
+        f"{number(universe.bars, 0)} bars of {universe.bar}"
     ]
     if scan.since is not None and scan.until is not None:
         told.append(f"between {scan.since:%Y-%m-%d %H:%M:%S} and {scan.until:%Y-%m-%d %H:%M:%S}.")

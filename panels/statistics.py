@@ -23,7 +23,7 @@ from panels.findings import (
     interval_s,
     intervals_html,
     prices_html,
-    tests_html,
+    verdicts_html,
 )
 from panels.tables import note_html
 from panels.theme import decimals_of, number
@@ -75,7 +75,7 @@ def _tests(desk: Desk) -> None:
         st.info(NOTHING)
         return
     st.html(once(
-        lambda: tests_html(view, _symbols(desk), bar, bars),
+        lambda: verdicts_html(view, _symbols(desk), bar, bars),
         ("tests", *desk.key(snapshot), desk.choice.spec, bars),
     ))  # fmt: skip
 

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from analytics import ols_hedge_ratio, spread
 from baskets import correlation_matrix
 from cointegration import engle_granger, half_life
-from scan import SCAN_COLUMNS, benjamini_hochberg, scan_pairs
+from scan import SCAN_COLUMNS, benjamini_hochberg, pair_correlations, scan_pairs
 
 
 def universe(rows: int = 300, symbols: int = 5, seed: int = 0) -> pd.DataFrame:
@@ -112,6 +112,40 @@ class TestScan:
 
         with pytest.raises(Stop):
             scan_pairs(universe(120), progress=stop)
+
+    def test_only_the_pairs_asked_for(self) -> None:
+        table = universe()
+        told: list[tuple[int, int]] = []
+        found = scan_pairs(
+            table, pairs=[("S3", "S0"), ("S1", "S2")], progress=lambda *step: told.append(step)
+        )
+        assert {frozenset(pair) for pair in zip(found["y"], found["x"], strict=True)} == {
+            frozenset(("S0", "S3")), frozenset(("S1", "S2"))}  # fmt: skip
+        assert told == [(1, 2), (2, 2)]
+        whole = scan_pairs(table).set_index(["y", "x"])
+        for row in found.to_dict("records"):
+            assert row["p_value"] == whole.loc[(row["y"], row["x"]), "p_value"]
+        assert scan_pairs(table, pairs=[]).empty
+        for bad in (("S0", "S0"), ("S0", "S9"), ("S0", "S1", "S2")):
+            with pytest.raises(ValueError, match="two different columns"):
+                scan_pairs(table, pairs=[bad])  # type: ignore[list-item]
+
+    def test_correlations_are_those_of_the_scan(self) -> None:
+        table = universe().assign(flat=3.0, new=np.nan)
+        table.iloc[-10:, -1] = 1.0 + np.arange(10)
+        table.iloc[:40, 0] = np.nan
+        matrix = pair_correlations(table)
+        found = scan_pairs(table)
+        for row in found[found["reason"] == ""].to_dict("records"):
+            assert matrix.loc[row["y"], row["x"]] == row["correlation"]
+        assert matrix.loc["flat"].isna().all()
+        assert matrix.loc["new"].drop("new").isna().all()  # 10 rows of 30
+        assert (np.diag(matrix)[:5] == 1).all()
+        pd.testing.assert_frame_equal(
+            pair_correlations(universe()), correlation_matrix(universe()), atol=1e-12, rtol=0
+        )
+        with pytest.raises(ValueError, match="min_rows=2"):
+            pair_correlations(table, min_rows=2)
 
     def test_refusals(self) -> None:
         table = universe(120)
