@@ -15,7 +15,7 @@ from features import feature_table
 from live import Leg
 from market import Instrument
 from pair import pair_view
-from panels.desk import Desk
+from panels.desk import Desk, lately
 from panels.theme import decimals_of
 from panels.upload import upload
 from storage.queries import read_gaps, read_quarantine, read_ticks
@@ -196,7 +196,8 @@ def trades_table(desk: Desk, leg: Instrument) -> None:
     """One leg's newest trades."""
     end = datetime.now(UTC) + timedelta(days=1)
     start = datetime.now(UTC) - timedelta(days=2)
-    frame = read_ticks(desk.store.engine, *leg, start, end, SHOWN).iloc[::-1]
+    trades = lately(lambda: read_ticks(desk.store.engine, *leg, start, end, SHOWN), ("trades", leg))
+    frame = trades.iloc[::-1].copy()
     frame["aggressor"] = frame.pop("buyer_is_maker").map({True: "sold", False: "bought"})
     formats = {"trade_id": "%d", "price": f"%.{decimals_of(frame['price'].to_numpy())}f",
                "size": "%.6f"}  # fmt: skip
@@ -207,7 +208,8 @@ def trades_table(desk: Desk, leg: Instrument) -> None:
 def gaps_table(desk: Desk) -> None:
     """Holes in the ids of the pair's legs, and what became of them."""
     st.caption(f"The last {SHOWN} holes in the trade ids of the two legs, newest first.")
-    gaps = read_gaps(desk.store.engine, desk.choice.pair, SHOWN)
+    pair = desk.choice.pair
+    gaps = lately(lambda: read_gaps(desk.store.engine, pair, SHOWN), ("gaps", *pair))
     formats = dict.fromkeys(("first id", "last id", "trades"), "%d")
     _table(gaps, formats, "No trade of these legs was ever missing.")
 
@@ -215,7 +217,8 @@ def gaps_table(desk: Desk) -> None:
 def quarantine_table(desk: Desk) -> None:
     """What arrived and is no trade, with the reason."""
     st.caption(f"The last {SHOWN} frames of any feed that could not be stored as a trade.")
-    _table(read_quarantine(desk.store.engine, SHOWN), {}, "Every frame received was understood.")
+    frames = lately(lambda: read_quarantine(desk.store.engine, SHOWN), ("quarantine",))
+    _table(frames, {}, "Every frame received was understood.")
 
 
 def places(leg: Leg) -> int:

@@ -190,6 +190,13 @@ def once(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
     return _make()
 
 
+@st.cache_resource(ttl=0.8, max_entries=64, show_spinner=False)
+def lately(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
+    """What `_make` reads from the database, read once for all sessions that ask at about the same
+    time. Not to be changed by its users."""
+    return _make()
+
+
 def follow(job: Job) -> None:
     """Show how far a job is, with a way to stop it; run the page again once it has finished."""
 

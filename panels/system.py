@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import streamlit as st
 
-from panels.desk import Desk, boundary
+from panels.desk import Desk, boundary, lately
 from panels.strip import STALE_S
 from panels.tables import table_html
 from panels.theme import NONE, clock, duration, number
@@ -33,7 +33,12 @@ def draw(desk: Desk) -> None:
 
 
 def _feeds(desk: Desk) -> None:
-    rows = [(venue, feed) for venue in VENUES for feed in read_feeds(desk.store.engine, venue)]
+    rows = lately(
+        lambda: [
+            (venue, feed) for venue in VENUES for feed in read_feeds(desk.store.engine, venue)
+        ],
+        ("feeds",),
+    )
     if not rows:
         st.info("No feed has ever run on this database. Start one: `python ingest_websocket.py`")
         return
@@ -43,7 +48,7 @@ def _feeds(desk: Desk) -> None:
 def _database(desk: Desk) -> None:
     """Counting takes longer than a refresh: beside the page, every ten seconds."""
     with boundary("Database"):
-        st.html(database_html(read_figures(desk.store)))
+        st.html(database_html(lately(lambda: read_figures(desk.store), ("figures",))))
 
 
 def feeds_html(rows: Sequence[tuple[str, FeedStatus]]) -> str:
