@@ -107,3 +107,26 @@ def test_killed_parts_come_back_and_the_page_goes_on(
         wait_for_feed(tab, "live")
         assert tab.evaluate("window.sameDocument === true")
         assert tab.locator(".stAlert, .stException").count() == 0
+
+
+@pytest.mark.parametrize("watched", ["?view=Backtest&bar=1min&window_1min=30&fit_1min=60"],
+                         indirect=True)  # fmt: skip
+def test_a_backtest_runs_beside_the_live_page_and_its_report_downloads(
+    watched: Watched, tmp_path: Path
+) -> None:
+    page = watched.page
+    page.get_by_role("button", name="Run backtest").click()
+    page.locator("[data-testid=bt-trades]").wait_for()
+    page.wait_for_selector(".pairs-chart .main-svg")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Report").click()
+    path = tmp_path / "report.html"
+    waiting.value.save_as(path)
+    report = path.read_text()
+    assert "Backtest of ETHUSDT / BTCUSDT" in report
+    assert 'src="http' not in report
+    page.get_by_role("radio", name="System").click()
+    page.get_by_text("exchange → here").wait_for()
+    page.get_by_text("PostgreSQL 18").wait_for()
+    page.get_by_role("radio", name="Backtest").click()
+    page.locator("[data-testid=bt-trades]").wait_for()  # the result is still there
