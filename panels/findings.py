@@ -64,7 +64,7 @@ def verdicts_html(view: PairView, symbols: tuple[str, str], bar: str, bars: int)
     if obstacle is not None:
         return table_html(title, (), (), ()) + note_html(obstacle)
     tests = pair_tests(frame["close_y"], frame["close_x"], frame["spread"])
-    rows = verdicts(tests, symbols, bar_seconds(bar), view.spec.window)
+    rows = verdicts(tests, bar_seconds(bar), view.spec.window)
     heads = ("test", "value", "5 % critical", "p", "verdict", "convention")
     passed = sum(row[4][1] == "good" for row in rows)
     return table_html(title, heads, rows, (1, 2, 3)) + note_html(
@@ -99,10 +99,9 @@ Row = tuple[Cell, ...]
 
 
 def verdicts(
-    tests: PairTests, symbols: tuple[str, str], bar_s: int, window: int
+    tests: PairTests, bar_s: int, window: int
 ) -> list[tuple[Cell, Cell, Cell, Cell, tuple[str, str], Cell]]:
     """A row per test: name, value, critical value, p, verdict in words and tone, convention."""
-    y, x = symbols
     return [
         _row("ADF, unit root", tests.adf, lambda r: (
             number(r.statistic, 2), number(r.critical_values["5%"], 2), p_text(r.p_value),
@@ -113,11 +112,11 @@ def verdicts(
             "≥ 0.10" if r.p_value >= 0.1 else "≤ 0.01" if r.p_value <= 0.01 else p_text(r.p_value),
             _said(r.p_value >= LEVEL, "stationarity not rejected", "not stationary"),
             f"constant; automatic: {_lags(r.lags)}")),
-        *(_row(f"Engle–Granger, {a} on {b}", result, lambda r: (
+        *(_row(f"Engle–Granger, {name}", result, lambda r: (
             number(r.statistic, 2), number(r.critical_values["5%"], 2), p_text(r.p_value),
             _said(r.p_value < LEVEL, "cointegrated", "no cointegration found", ""),
             f"constant; AIC: {_lags(r.lags)}"))
-          for a, b, result in ((y, x, tests.y_on_x), (x, y, tests.x_on_y))),
+          for name, result in (("y on x", tests.y_on_x), ("x on y", tests.x_on_y))),
         _row("Johansen trace, r = 0", tests.johansen, lambda r: (
             number(r.trace[0], 2), number(r.critical_values["trace"][0, 1], 2), NONE,
             _rank(r.rank()), "constant; 1 lagged difference")),
@@ -125,10 +124,10 @@ def verdicts(
             f"{number(r, 1)} bars" if math.isfinite(r) else "∞", NONE, NONE,
             _life(r, bar_s, window), f"z window: {window} bars")),
         _row("Hurst exponent", tests.hurst, lambda r: (
-            number(r, 3), NONE, NONE, _hurst(r), "lags 2 to 99; a walk has 0.5")),
+            number(r, 3), NONE, NONE, _hurst(r), "lags 2 to 99; a walk: 0.5")),
         _row("Variance ratio", tests.ratio, lambda r: (
             number(r.ratio, 3), NONE, p_text(r.p_value), _ratio(r.ratio, r.p_value),
-            f"{r.q} bars against 1, robust; a walk has 1")),
+            f"{r.q} bars, robust; a walk: 1")),
     ]  # fmt: skip
 
 
@@ -269,7 +268,7 @@ def intervals_html(
     heads = ("UTC", "bars", ("close y", "y"), ("close x", "x"), "spread", "± std", "z mean",
              "z min", "z max", "corr.", ("vol. y", "y"), ("vol. x", "x"), ("trades y", "y"),
              ("trades x", "x"))  # fmt: skip
-    return table_html("", heads, cells, range(1, 14), dense=True)
+    return table_html("", heads, cells, range(1, 14), dense=True, label="Intervals, newest first")
 
 
 # -- correlations
@@ -295,7 +294,7 @@ def correlation_figure(matrix: pd.DataFrame, uirevision: str) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", uirevision=uirevision,
         margin={"l": 4, "r": 4, "t": 4, "b": 4}, font={"family": FONT, "size": 11, "color": TEXT},
         xaxis={"automargin": True, "gridcolor": GRID, "ticks": "", "type": "category",
-               "tickangle": -45 if len(names) > 4 else 0},
+               "tickangle": -45 if len(names) > 4 else 0, "showticklabels": written},
         yaxis={"automargin": True, "gridcolor": GRID, "ticks": "", "type": "category",
                "autorange": "reversed"},
     )  # fmt: skip

@@ -241,6 +241,8 @@ def verdict_html(scan: Scan) -> str:
     passed, raw = (int((table[name] <= LEVEL).sum()) for name in ("p_adjusted", "p_value"))
     if passed:
         head = f"{passed:,} of {tests:,} tests pass at a false-discovery rate of 5 %."
+    elif not raw:
+        head = f"Nothing passes: none of {tests:,} tests has p ≤ 5 %."
     else:
         have = "has" if raw == 1 else "have"
         head = (
@@ -279,8 +281,6 @@ def _table(universe: Universe, kept: pd.DataFrame) -> None:
     if kept.empty:
         st.info("No tested pair is within these limits. Widen them to see the ranking.")
         return
-    if len(kept) > SHOWN:
-        st.caption(f"The first {SHOWN} of {len(kept):,}.")
     shown = kept.head(SHOWN)
     instruments = {str(i): i for i in universe.instruments}
     legs = [(instruments[y], instruments[x]) for y, x in zip(shown["y"], shown["x"], strict=True)]
@@ -290,7 +290,8 @@ def _table(universe: Universe, kept: pd.DataFrame) -> None:
         on_select=partial(_open, legs), selection_mode=["single-row", "single-cell"],
         column_config=COLUMNS, alt="Pairs ranked by p-value; a click opens the pair",
     )  # fmt: skip
-    st.caption("A click on a row opens the pair in the Pair view.")
+    more = f" The first {SHOWN} of {len(kept):,} are shown." if len(kept) > SHOWN else ""
+    st.caption(f"A click on a row opens the pair in the Pair view.{more}")
 
 
 def _open(legs: Sequence[tuple[Instrument, Instrument]]) -> None:
@@ -305,6 +306,8 @@ def _open(legs: Sequence[tuple[Instrument, Instrument]]) -> None:
 COLUMNS = {
     "z now": st.column_config.NumberColumn(
         help="The newest residual over the deviation of all of them: of the fit's own bars."),
+    "R²": st.column_config.NumberColumn(
+        help="Near 0 x explains nothing: y alone returns, which passes the test too."),
     "corr.": st.column_config.NumberColumn(help="Of the log returns"),
     "statistic": st.column_config.NumberColumn(help="Engle–Granger; lags by AIC, a constant"),
     "adjusted p": st.column_config.NumberColumn(help="Benjamini–Hochberg over all tests made"),

@@ -10,9 +10,10 @@ Cell = str | tuple[str, str]  # text, or text and its tone: good, warn, bad; y, 
 
 def table_html(
     title: str, heads: Sequence[Cell], rows: Sequence[Sequence[Cell]],
-    numeric: Sequence[int], *, dense: bool = False,
+    numeric: Sequence[int], *, dense: bool = False, label: str = "",
 ) -> str:  # fmt: skip
-    """A table; cells are text or (text, tone), columns in `numeric` are aligned right."""
+    """A table; cells are text or (text, tone), columns in `numeric` are aligned right. `label`
+    names it to a screen reader where there is no title."""
 
     def cell(k: int, content: Cell, tag: str = "td", more: str = "") -> str:
         text, tone = (content, "") if isinstance(content, str) else content
@@ -23,8 +24,9 @@ def table_html(
         f"<tr>{''.join(cell(k, content) for k, content in enumerate(row))}</tr>" for row in rows
     )
     name = f'<p class="pw-title">{escape(title)}</p>' if title else ""
+    style = "pw-table pw-dense" if dense else "pw-table"
     return (
-        f'<div class="pw">{name}<table class="pw-table{" pw-dense" if dense else ""}">'
+        f'<div class="pw">{name}<table class="{style}" aria-label="{escape(title or label)}">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -69,9 +69,16 @@ def test_scan_and_open_a_pair_by_a_click(watched: Watched, tmp_path: Path) -> No
             ranked.append((row["y"].split(":")[1], row["x"].split(":")[1]))
         seen.add(legs)
     assert len(ranked) == 3
-    box = table.bounding_box()
+    before, box = None, table.bounding_box()
+    while box != before:  # what stood above the table is being taken away
+        page.wait_for_timeout(500)
+        before, box = box, table.bounding_box()
     assert box is not None
-    page.mouse.click(box["x"] + 220, box["y"] + 30 * 2 + 15)  # below the head: the second row
+    x, y = box["x"] + 220, box["y"] + 30 * 2 + 15  # below the head: the second row
+    page.mouse.move(x - 60, y - 5)
+    page.mouse.move(x, y, steps=5)  # as a hand does: the table must see the pointer come
+    page.wait_for_timeout(200)
+    page.mouse.click(x, y)
     page.locator("h1", has_text=" / ".join(ranked[1])).wait_for()
     page.wait_for_selector(".pairs-chart[data-name=Pair] .main-svg")
     assert f"y={ranked[1][0]}" in page.url or ranked[1][0] == "ETHUSDT"
