@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
-from settings import Settings, SettingsError, load_settings
+from settings import Parser, Settings, SettingsError, load_settings
 from storage.embedded import EmbeddedError, EmbeddedServer
 from storage.maintenance import audit, health, prune
 from storage.postgres import PostgresStore
@@ -105,7 +105,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="The store from the shell.")
+    parser = Parser(description="The store from the shell.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser(
         "url", help="print the DSN of the database in use (starts the embedded one)"

@@ -18,6 +18,7 @@ log = logging.getLogger("history")
 
 SECONDS_OF_HISTORY = 3600  # of 1 s bars; of 1 min bars it is HISTORY_HOURS
 ATTEMPTS = 5
+START_TIMEOUT_S = 4.0  # the stream must not wait for a REST interface that does not answer
 
 
 async def begin_records(
@@ -26,13 +27,16 @@ async def begin_records(
     """Begin the records of new symbols at the first trade of the running minute, so that every
     bar built from trades is whole; older bars come from klines.
 
-    Returns symbol → highest stored id (None where nothing is stored yet), without the symbols
-    that the exchange does not know.
+    Returns symbol → highest known id (None where the record begins with the first trade
+    received), without the symbols that the exchange does not know.
     """
+    names = list(symbols)
+    seconds = START_TIMEOUT_S + 0.2 * len(names)
     try:
-        now_ms = await rest.time_ms()
-    except RestError as error:
-        log.warning("%s; taking this machine's clock", error)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            now_ms = await rest.time_ms()
+    except (RestError, TimeoutError) as error:
+        log.warning("no time from the exchange (%s): taking this machine's clock", error)
         now_ms = time.time_ns() // 1_000_000
     minute_ms = now_ms // 60_000 * 60_000
 
@@ -41,18 +45,21 @@ async def begin_records(
         if known is not None:
             return symbol, known[1]
         try:
-            first = await rest.first_id_since(symbol, minute_ms)
+            async with asyncio.timeout(seconds):
+                first = await rest.first_id_since(symbol, minute_ms)
         except InvalidSymbol as error:
             log.error("%s: the exchange does not know this symbol (%s)", symbol, error)
             return None
-        except RestError as error:
-            log.warning("%s begins with its first trade received: %s", symbol, error)
+        except (RestError, TimeoutError) as error:
+            why = str(error) or "no answer in time"
+            log.warning("%s begins with its first trade received: %s", symbol, why)
             first = None
-        if first is not None:
-            await asyncio.to_thread(store.begin_at, venue, symbol, first)
-        return symbol, None
+        if first is None:
+            return symbol, None
+        await asyncio.to_thread(store.begin_at, venue, symbol, first)
+        return symbol, first - 1
 
-    return dict(found for found in await asyncio.gather(*map(begin, symbols)) if found)
+    return dict(found for found in await asyncio.gather(*map(begin, names)) if found)
 
 
 async def fetch_history(

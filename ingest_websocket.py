@@ -11,33 +11,35 @@ recovery path.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg2
-from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
 
 import metrics
 from database_utils import Database, StoreError, one_line, open_database, open_store
 from feeds.backoff import backoff
-from feeds.binance import PROTOCOLS, SPOT, Control, Protocol, parse, stream_url
-from feeds.binance_rest import BinanceRest, RestError
-from feeds.binance_stream import LIFE_S, QueueFull, TradeStream, describe, shards
-from feeds.local import LocalExchange, LocalExchangeError
+from feeds.binance import Control, parse
+from feeds.binance_rest import BinanceRest
+from feeds.binance_stream import LIFE_S, QueueFull, TradeStream, shards
+from feeds.choice import Feed, choose_feed
+from feeds.local import LocalExchangeError
 from history import begin_records, fetch_history
-from market import Rejected, Trade, Venue
+from liveness import Liveness, Watched
+from market import Rejected, Trade
 from repair import DATABASE_ERRORS, Repair
-from settings import Settings, SettingsError, load_settings, read_environment
+from settings import Parser, Settings, SettingsError, load_settings, read_environment
 from storage.maintenance import prune
 from storage.ownership import Ownership
 from storage.postgres import PostgresStore, Written
@@ -47,43 +49,20 @@ log = logging.getLogger("ingest")
 QUEUE_FRAMES = 200_000  # two minutes of the busiest market
 QUEUE_BYTES = 128 * 2**20
 BATCH_FRAMES = 20_000
-SILENCE_S = 5.0  # a stream this quiet is held against what REST knows
 PRUNE_EVERY_S = 3600.0
-DRAIN_S = 15.0
-
-
-@dataclass
-class Watched:
-    """What the daemon knows of one symbol's stream. Times are monotonic seconds."""
-
-    last_data: float = 0.0
-    high_id: int = -1
-    probed: float = 0.0
-    probe_every: float = SILENCE_S
-    state: str = "starting"
-    detail: str = ""
-
-    def heard(self, trade_id: int, now: float) -> None:
-        self.last_data = now
-        self.high_id = max(self.high_id, trade_id)
-        self.probe_every = SILENCE_S
-        self.state, self.detail = "live", ""
-
-
-@dataclass
-class Feed:
-    """Where the trades come from: addresses, the venue they are stored under, and the reason."""
-
-    venue: Venue
-    ws_url: str
-    rest_url: str
-    protocol: Protocol = SPOT
-    note: str = ""
-    local: LocalExchange | None = None
+DRAIN_S = 14.0
+STOP_S = 18.0  # after this a stop no longer waits for a database that does not answer
+STALLED_S = 5.0  # a batch that waits this long makes the picture stale
+GATHER_S = 0.005  # a burst after silence goes into one batch
+LOGGED_FRAMES = 5  # of a batch, one by one; the rest as a number
 
 
 class OwnershipLostError(RuntimeError):
     """Another daemon has taken over; this one waits again."""
+
+
+class NotDrainedError(RuntimeError):
+    """The database did not take what was received before the stop."""
 
 
 @dataclass
@@ -101,6 +80,8 @@ class Daemon:
         self.watched = {symbol + suffix: Watched() for symbol in self.settings.symbols}
         self._queue: deque[tuple[int, bytes]] = deque()
         self._queued_bytes = 0
+        self._writing = 0  # frames taken from the queue and not yet committed
+        self._write_began = 0.0
         self._arrived = asyncio.Event()
         self._reading = True
         self._rng = random.Random()  # noqa: S311 - jitter, not cryptography
@@ -109,18 +90,19 @@ class Daemon:
         self.streams = [
             TradeStream(
                 lambda: self.feed.ws_url, self.feed.protocol, symbols,
-                receive=self._receive, prepare=self._prepare, down=self._down, life_s=self.life_s,
+                receive=self._receive, prepare=self._prepare, up=self._up, down=self._down,
+                life_s=self.life_s,
             )
             for symbols in shards(tuple(self.watched))
         ]  # fmt: skip
+        self.liveness = Liveness(self.watched, self.streams, self.rest, self.repair, self.stalled_s)
 
     async def run(self) -> None:
         """Own the symbols, ingest until `stop`, then write what is queued."""
         async with self.rest:
             ownership = Ownership(self.store.connect, self.feed.venue)
             try:
-                if await self._own(ownership):
-                    await self._begin()
+                if await self._own(ownership) and await self._unless_stopped(self._begin()):
                     await self._ingest(ownership)
             finally:
                 await asyncio.to_thread(ownership.close)
@@ -130,7 +112,7 @@ class Daemon:
         vital = [
             asyncio.create_task(task)
             for task in (
-                self.stop.wait(), self._heartbeat(ownership), self._watch(),
+                self.stop.wait(), self._heartbeat(ownership), self.liveness.run(),
                 *(stream.run() for stream in self.streams),
             )
         ]  # fmt: skip
@@ -147,22 +129,27 @@ class Daemon:
         for task in (*vital, *others):
             task.cancel()
         await asyncio.gather(*vital, *others, return_exceptions=True)
-        await self._drain(writer)
+        drained = await self._drain(writer)
         await self._say_stopped(ownership)
         for task in done:
             task.result()  # a task that ended by itself ended by an error: let it out
+        if not drained:
+            raise NotDrainedError("the database did not take everything before the stop")
 
-    async def _drain(self, writer: asyncio.Task[None]) -> None:
+    async def _drain(self, writer: asyncio.Task[None]) -> bool:
+        """Write what is queued, for at most DRAIN_S; whether all of it was written."""
         self._reading = False
         self._arrived.set()
         await asyncio.wait({writer}, timeout=DRAIN_S)
+        drained = writer.done() and not self._queue
         if not writer.done():
             writer.cancel()
             log.error(
                 "drain_failed frames=%d after_s=%.0f: the next start repairs them by id",
-                len(self._queue), DRAIN_S,
+                len(self._queue) + self._writing, DRAIN_S,
             )  # fmt: skip
         await asyncio.gather(writer, return_exceptions=True)
+        return drained
 
     # -- start
 
@@ -180,6 +167,18 @@ class Daemon:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stop.wait(), 1.0)
         return False
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether `work` was done before a stop; an error of it comes out."""
+        task = asyncio.create_task(work)
+        stopped = asyncio.create_task(self.stop.wait())
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not task.done():
+            task.cancel()
+            return False
+        task.result()
+        return True
 
     async def _begin(self) -> None:
         known = await begin_records(self.store, self.rest, self.feed.venue, self.watched)
@@ -211,22 +210,35 @@ class Daemon:
         self._queued_bytes += len(frame)
         self._arrived.set()
 
+    def _up(self, symbols: tuple[str, ...]) -> None:
+        for symbol in symbols:
+            if self.watched[symbol].state == "disconnected":
+                self.watched[symbol].state = "starting"
+                self.watched[symbol].detail = "connected, no trade yet"
+
     def _down(self, symbols: tuple[str, ...], why: str) -> None:
         metrics.RECONNECTS.labels(self.feed.venue).inc()
         for symbol in symbols:
             self.watched[symbol].state, self.watched[symbol].detail = "disconnected", why
 
     async def _write(self) -> None:
-        """Write the queued frames every FLUSH_MS, until reading has ended and all is written."""
+        """Write what is queued, every FLUSH_MS where there is something, until reading has ended
+        and all is written."""
+        due = 0.0
         while self._reading or self._queue:
             await self._arrived.wait()
             if self._reading:
-                await asyncio.sleep(self.settings.flush_ms / 1000)
+                await asyncio.sleep(max(GATHER_S, due - time.monotonic()))
+            due = time.monotonic() + self.settings.flush_ms / 1000
             self._arrived.clear()
-            while self._queue:
-                count = min(BATCH_FRAMES, len(self._queue))
-                trades, rejected = self._parsed(count)
+            waiting = len(self._queue)  # what comes meanwhile is the next batch's
+            while waiting > 0:
+                self._writing = min(BATCH_FRAMES, waiting)
+                self._write_began = time.monotonic()
+                waiting -= self._writing
+                trades, rejected = self._parsed(self._writing)
                 await self._store_all(trades, rejected)
+                self._writing = 0
             metrics.QUEUE.labels(self.feed.venue).set(len(self._queue))
             metrics.QUEUE_BYTES.labels(self.feed.venue).set(self._queued_bytes)
 
@@ -246,14 +258,18 @@ class Daemon:
                 trades.append(message)
                 stream.heard(message.trade_id, now)
             elif isinstance(message, Rejected):
-                log.warning('quarantined symbol=%s reason="%s"', message.symbol, message.reason)
                 rejected.append(message)
             elif isinstance(message, Control) and message.kind != "ack":
-                log.warning('exchange_says kind=%s text="%s"', message.kind, message.text)
-                if message.kind == "shutdown":
-                    for connection in self.streams:
-                        connection.renew()
+                log.warning('exchange_says kind=%s text="%s"', message.kind, _plain(message.text))
+        for one in rejected[:LOGGED_FRAMES]:
+            log.warning('quarantined symbol=%s reason="%s"', one.symbol, _plain(one.reason))
+        if len(rejected) > LOGGED_FRAMES:
+            log.warning("quarantined more=%d", len(rejected) - LOGGED_FRAMES)
         return trades, rejected
+
+    def stalled_s(self) -> float:
+        """How long the batch at hand has been waiting for the database."""
+        return time.monotonic() - self._write_began if self._writing else 0.0
 
     async def _store_all(self, trades: list[Trade], rejected: list[Rejected]) -> None:
         """Write until it is written: a database that is away is waited for."""
@@ -290,11 +306,8 @@ class Daemon:
         metrics.COMMIT.labels(venue).observe(seconds)
         oldest = min(trade.ts_us for trade in trades)
         metrics.LAG.labels(venue).observe(max(0.0, time.time() - oldest / 1e6))
-        for symbol, (stored, duplicates) in written.by_symbol.items():
-            metrics.STORED.labels(venue, symbol).inc(stored)
-            metrics.DUPLICATES.labels(venue, symbol).inc(duplicates)
+        metrics.note_stored(venue, written.by_symbol, written.conflicts)
         if written.conflicts:
-            metrics.CONFLICTS.labels(venue).inc(written.conflicts)
             log.error("conflict trades=%d: the first stays, see quarantine", written.conflicts)
         for gap in written.gaps:
             metrics.GAPS_OPENED.labels(venue, gap.symbol).inc()
@@ -306,11 +319,13 @@ class Daemon:
         """Write each stream's state every second. A lost connection is a lost ownership: it is
         claimed anew, and where another daemon was faster, this one steps back."""
         while True:
-            states = {s: (stream.state, stream.detail) for s, stream in self.watched.items()}
+            states = self._states()
             for symbol, (state, _) in states.items():
                 metrics.LIVE.labels(self.feed.venue, symbol).set(state in ("live", "quiet"))
             try:
                 await asyncio.to_thread(ownership.heartbeat, states)
+            except psycopg2.errors.LockNotAvailable:
+                log.warning("heartbeat_waits: a long transaction holds the feeds' rows")
             except psycopg2.Error as error:
                 log.error('heartbeat_failed error="%s"', one_line(error))
                 with contextlib.suppress(psycopg2.Error):
@@ -318,54 +333,19 @@ class Daemon:
                         raise OwnershipLostError("another daemon has taken over") from None
             await asyncio.sleep(1.0)
 
+    def _states(self) -> dict[str, tuple[str, str]]:
+        stalled = self.stalled_s()
+        if stalled > STALLED_S:
+            why = f"the database has not taken trades for {stalled:.0f} s"
+            return dict.fromkeys(self.watched, ("stale", why))
+        return {symbol: (stream.state, stream.detail) for symbol, stream in self.watched.items()}
+
     async def _say_stopped(self, ownership: Ownership) -> None:
         try:
             states = dict.fromkeys(self.watched, ("stopped", ""))
             await asyncio.to_thread(ownership.heartbeat, states)
         except psycopg2.Error as error:
             log.warning('state_not_written error="%s"', one_line(error))
-
-    async def _watch(self) -> None:
-        """Hold every silent stream against REST: is the market quiet, or is the stream dead?"""
-        while True:
-            await asyncio.sleep(1.0)
-            for connection in self.streams:
-                if connection.connected_at:
-                    await self._check(connection)
-
-    async def _check(self, connection: TradeStream) -> None:
-        now = time.monotonic()
-        due = []
-        for symbol in connection.symbols:
-            stream = self.watched[symbol]
-            silent = now - max(stream.last_data, connection.connected_at)
-            if silent > SILENCE_S and now - stream.probed > stream.probe_every:
-                stream.probed = now
-                due.append(self._probe(symbol, stream, silent))
-        if any(await asyncio.gather(*due)):
-            await connection.reconnect()
-
-    async def _probe(self, symbol: str, stream: Watched, silent_s: float) -> bool:
-        """True where the stream is dead. What it has missed is fetched at once."""
-        heard = stream.last_data
-        try:
-            latest = await self.rest.latest_id(symbol)
-            if stream.last_data != heard:
-                return False
-            if latest is None or latest <= stream.high_id:
-                stream.state, stream.detail = "quiet", f"no trade for {silent_s:.0f} s"
-                stream.probe_every = min(60.0, stream.probe_every * 2)
-                return False
-            stream.state = "stale"
-            stream.detail = f"silent for {silent_s:.0f} s while the exchange has newer trades"
-            log.warning('stale symbol=%s detail="%s"', symbol, stream.detail)
-            if stream.high_id >= 0:
-                stream.high_id = await self.repair.catch_up(symbol, stream.high_id)
-            return True
-        except (RestError, *DATABASE_ERRORS) as error:
-            stream.state = "stale"
-            stream.detail = f"silent for {silent_s:.0f} s; REST: {one_line(error)}"
-            return False
 
     async def _retention(self) -> None:
         days = self.settings.tick_retention_days
@@ -378,43 +358,29 @@ class Daemon:
             await asyncio.sleep(PRUNE_EVERY_S)
 
 
+def _plain(text: str) -> str:
+    """Text of the exchange for one line of the log."""
+    return " ".join(text[:300].split())
+
+
 # -- the door
-
-
-async def choose_feed(settings: Settings) -> Feed:
-    """Binance, or the local exchange: by FEED, and for `auto` by one attempt."""
-    protocol = PROTOCOLS[settings.market]
-    real = Feed(
-        settings.exchange_venue, settings.binance_ws_url, settings.binance_rest_url, protocol
-    )
-    # Under venue `local` both markets live side by side: perpetuals carry a suffix there.
-    simulated = replace(protocol, suffix=".P") if settings.market == "usdm" else protocol
-    if settings.feed == "binance":
-        return real
-    if settings.feed == "local" and settings.own_addresses:
-        return replace(real, venue="local", protocol=simulated, note="FEED=local, own addresses")
-    note = "FEED=local"
-    if settings.feed == "auto":
-        try:
-            async with asyncio.timeout(5), BinanceRest(real.rest_url, protocol) as rest:
-                await rest.get("ping")
-                url = stream_url(real.ws_url, protocol, settings.symbols[:1])
-                async with connect(url, open_timeout=4):
-                    log.info("Binance is reachable: venue %s", real.venue)
-                    return real
-        except (OSError, TimeoutError, WebSocketException, RestError) as error:
-            note = f"Binance cannot be reached ({describe(error)})"
-    local = LocalExchange(settings.symbols)
-    await local.ensure()
-    log.warning("%s: using the local exchange, SIMULATED data under venue local", note)
-    return Feed("local", local.ws_url, local.rest_url, simulated, note, local)
 
 
 async def serve(settings: Settings, database: Database) -> None:
     """Run until SIGTERM or SIGINT; a lost database or ownership starts the daemon anew."""
     stop = asyncio.Event()
+    # A thread that waits for a silent database cannot be ended, and would keep the process alive.
+    last_word = threading.Timer(STOP_S, _give_up)
+    last_word.daemon = True
+
+    def told() -> None:
+        if not stop.is_set():
+            log.info("stopping")
+            stop.set()
+            last_word.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, told)
     store = open_store(database)
     feed = await choose_feed(settings)
     waits = backoff(random.Random(), 0.5, 5.0)  # noqa: S311
@@ -425,17 +391,30 @@ async def serve(settings: Settings, database: Database) -> None:
             except (*DATABASE_ERRORS, OwnershipLostError) as error:
                 wait = next(waits)
                 log.error('starting_anew error="%s" in_s=%.1f', one_line(error), wait)
-                await asyncio.sleep(wait)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), wait)
     finally:
         if feed.local is not None:
             await feed.local.stop()
         store.close()
+    last_word.cancel()
     log.info("stopped: everything received is stored")
+
+
+def _give_up() -> None:
+    log.error("the database does not answer: ending without it; the next start repairs by id")
+    logging.shutdown()
+    os._exit(1)
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The daemon's command line; the exit code."""
-    parser = argparse.ArgumentParser(description="Take trades from the exchange into PostgreSQL.")
+    signal.signal(signal.SIGTERM, _interrupted)  # until the loop takes signals over
+    parser = Parser(description="Take trades from the exchange into PostgreSQL.")
     parser.add_argument("--symbols", help="comma-separated, overrides SYMBOLS")
     parser.add_argument("--market", help="spot or usdm, overrides MARKET")
     parser.add_argument("--feed", help="auto, binance or local, overrides FEED")
@@ -458,6 +437,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingsError, StoreError, LocalExchangeError, OSError) as error:
         print(f"ingest_websocket: {one_line(error)}", file=sys.stderr)
         return 2
+    except NotDrainedError as error:
+        print(f"ingest_websocket: {error}; the next start repairs by id", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0  # told to stop before it had begun
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 _LABELS = ("venue", "symbol")
@@ -32,6 +34,15 @@ LAG = Histogram(
     buckets=_SECONDS,
 )
 COMMIT = Histogram("pairs_commit_seconds", "One batch's transaction", ("venue",), buckets=_SECONDS)
+
+
+def note_stored(venue: str, by_symbol: Mapping[str, tuple[int, int]], conflicts: int) -> None:
+    """Count what one transaction stored: symbol → (new, known already), live or repaired."""
+    for symbol, (stored, duplicates) in by_symbol.items():
+        STORED.labels(venue, symbol).inc(stored)
+        DUPLICATES.labels(venue, symbol).inc(duplicates)
+    if conflicts:
+        CONFLICTS.labels(venue).inc(conflicts)
 
 
 def serve(port: int) -> None:

@@ -8,21 +8,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Iterable
 
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
 import metrics
 from feeds.backoff import backoff
-from feeds.binance import REST_PAGE
+from feeds.binance import Unstorable
 from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
-from market import Venue
+from market import Trade, Venue
 from storage.gaps import Gap
 from storage.postgres import PostgresStore
 
 log = logging.getLogger("repair")
 DATABASE_ERRORS = (psycopg2.Error, SQLAlchemyError)
+GRACE_S = 0.3  # late frames mostly close a hole by themselves
 PATIENCE = 40  # empty answers in a row, some 3 minutes, before a gap is given up
+REFUSALS = 8  # refusals in a row (HTTP 400, 401, 404 …), some 15 s
 
 
 class Repair:
@@ -49,6 +52,7 @@ class Repair:
         waits = backoff(self._rng, 0.25)
         while True:
             await event.wait()
+            await asyncio.sleep(GRACE_S)
             event.clear()
             try:
                 while gaps := await asyncio.to_thread(self._store.open_gaps, self._venue, symbol):
@@ -66,15 +70,23 @@ class Repair:
         """Ask for the gap page by page, until it is filled or a part of it is known to be lost."""
         log.info("gap_open symbol=%s first_id=%d last_id=%d", *_key(gap))
         waits = backoff(self._rng, 0.25, 10.0)
-        empty = 0
+        empty = refused = 0
         missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
         while missing is not None:
             try:
                 # A whole page, however small the hole: what comes after it tells void from late.
                 page = await self._rest.trades_from(gap.symbol, missing)
-            except InvalidSymbol as error:
-                await self._lose(gap, missing, gap.last_id, "unrecoverable", str(error))
-                return
+            except RestError as error:
+                refused += 1
+                if not error.refused:
+                    raise  # an outage: asked again without end
+                if isinstance(error, InvalidSymbol) or refused >= REFUSALS:
+                    await self._lose(gap, missing, gap.last_id, "unrecoverable", str(error))
+                    return
+                await asyncio.sleep(next(waits))
+                continue
+            refused = 0
+            page = [row for row in page if row.trade_id >= missing]
             if not page:
                 empty += 1  # REST may trail the stream
                 if empty >= PATIENCE:
@@ -82,21 +94,36 @@ class Repair:
                     await self._lose(gap, missing, gap.last_id, "unrecoverable", why)
                     return
                 await asyncio.sleep(next(waits))
+                missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
                 continue
             if page[0].trade_id > missing:
                 await self._skip(gap, missing, min(page[0].trade_id - 1, gap.last_id))
                 return
             empty = 0
-            wanted = [trade for trade in page if missing <= trade.trade_id <= gap.last_id]
-            if not wanted:
-                raise RestError(f"asked for {gap.symbol} from id {missing}, received earlier ones")
-            await asyncio.to_thread(self._store.write, self._venue, wanted)
-            missing = _after(wanted[0].trade_id, [t.trade_id for t in wanted])
+            wanted = [row for row in page if row.trade_id <= gap.last_id]
+            await self._store_page(gap.symbol, wanted)
+            if isinstance(wanted[0], Unstorable):
+                why = f"the exchange tells it, but {wanted[0].rejected.reason}"
+                await self._lose(gap, missing, missing, "unrecoverable", why)
+                return
+            missing = _after(missing, [row.trade_id for row in wanted if isinstance(row, Trade)])
             if missing > gap.last_id:
                 missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
         await asyncio.to_thread(self._store.close_gap, self._venue, gap)
         metrics.GAPS_FILLED.labels(self._venue, gap.symbol).inc()
         log.info("gap_filled symbol=%s first_id=%d last_id=%d", *_key(gap))
+
+    async def _store_page(self, symbol: str, page: Iterable[Trade | Unstorable]) -> None:
+        """Store what can be stored; keep aside what stands first and cannot."""
+        rows = list(page)
+        trades = [row for row in rows if isinstance(row, Trade)]
+        if trades:
+            written = await asyncio.to_thread(self._store.write, self._venue, trades)
+            metrics.note_stored(self._venue, written.by_symbol, written.conflicts)
+        if rows and isinstance(rows[0], Unstorable):
+            log.warning('quarantined symbol=%s reason="%s"', symbol, rows[0].rejected.reason)
+            await asyncio.to_thread(self._store.quarantine, self._venue, [rows[0].rejected])
+            metrics.QUARANTINED.labels(self._venue).inc()
 
     async def _skip(self, gap: Gap, first: int, last: int) -> None:
         """The exchange begins later than asked: the ids never were trades, or are gone."""
@@ -118,13 +145,17 @@ class Repair:
 
     async def catch_up(self, symbol: str, after: int) -> int:
         """Fetch what the exchange has beyond id `after` (a stream that has fallen silent); the
-        newest id then known."""
-        while page := await self._rest.trades_from(symbol, after + 1):
-            await asyncio.to_thread(self._store.write, self._venue, page)
-            after = page[-1].trade_id
-            if len(page) < REST_PAGE:
-                break
-        return after
+        newest id then known. What is missing in between becomes a gap."""
+        while True:
+            page = await self._rest.trades_from(symbol, after + 1)
+            trades = [t for t in page if isinstance(t, Trade) and t.trade_id > after]
+            if not trades:
+                return after
+            written = await asyncio.to_thread(self._store.write, self._venue, trades)
+            metrics.note_stored(self._venue, written.by_symbol, written.conflicts)
+            if written.gaps:
+                self.wake(symbol)
+            after = trades[-1].trade_id
 
 
 def _key(gap: Gap) -> tuple[str, int, int]:

@@ -5,12 +5,13 @@ An unknown or malformed value is refused with the key, the value and what is all
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, NoReturn, cast, get_args
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -30,6 +31,13 @@ REST_URLS: dict[str, str] = {
     "spot": "https://api.binance.com",
     "usdm": "https://fapi.binance.com",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose refusals are one plain line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
 class SettingsError(ValueError):
@@ -96,7 +104,9 @@ def _number(
 def _url(key: str, value: str, schemes: tuple[str, ...]) -> str:
     try:
         parts = urlsplit(value)
-        valid = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        # A database may be reached through a socket file: postgresql:///name?host=/run/postgresql
+        named = bool(parts.hostname) or ("postgres" in parts.scheme and len(parts.path) > 1)
+        valid = parts.scheme in schemes and named and parts.port != 0
     except ValueError:
         valid = False
     if not valid:

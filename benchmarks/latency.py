@@ -19,7 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.harness import empty_store, machine, table
-from ingest_websocket import Daemon, Feed
+from feeds.choice import Feed
+from ingest_websocket import Daemon
 from market import Trade, Venue
 from settings import load_settings
 from storage.postgres import PostgresStore, Written

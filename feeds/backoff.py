@@ -17,3 +17,12 @@ def backoff(rng: random.Random, first_s: float = 0.5, cap_s: float = 30.0) -> It
     while True:
         yield rng.uniform(ceiling / 10, ceiling)
         ceiling = min(cap_s, ceiling * 2)
+
+
+def retry_after_s(text: str | None, default: float) -> float:
+    """A Retry-After header in seconds; `default` where there is none or it is a date."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return default
+    return seconds if 0 <= seconds < 1e7 else default

@@ -27,6 +27,8 @@ _US_FROM = 10**14  # larger times are µs, smaller ones ms, for every moment fro
 _TIME_RANGE_US = (1_230_000_000_000_000, 4_100_000_000_000_000)  # 2008 … 2099
 MAX_FRAME_BYTES = 32 * 2**20
 REST_PAGE = 1000
+LOOPBACK = ("//127.", "//localhost", "//[::1]")  # never through a proxy
+_SHOWN_CHARS = 300  # of what is quoted in reasons and log lines; frames are kept to 10,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,35 @@ class Protocol:
     trades_by_id: str
     weight_per_minute: int
     kline_s: tuple[int, ...]
+    weights: tuple[tuple[str, int], ...]
     suffix: str = ""
 
     def wire(self, symbol: str) -> str:
         """The exchange's name of a stored symbol."""
         return symbol.removesuffix(self.suffix)
 
+    def weight(self, endpoint: str) -> int:
+        """What a request costs of the limit per minute (those of klines by the largest page)."""
+        return dict(self.weights).get(endpoint, 1)
 
-SPOT = Protocol("trade", "t", "", "/api/v3", "historicalTrades", 6000, (60, 1))
-USDM = Protocol("aggTrade", "a", "/market", "/fapi/v1", "aggTrades", 2400, (60,))
+
+SPOT = Protocol(
+    "trade", "t", "", "/api/v3", "historicalTrades", 6000, (60, 1),
+    (("historicalTrades", 25), ("trades", 25), ("aggTrades", 4), ("klines", 2)),
+)  # fmt: skip
+USDM = Protocol(
+    "aggTrade", "a", "/market", "/fapi/v1", "aggTrades", 2400, (60,),
+    (("aggTrades", 20), ("klines", 5)),
+)  # fmt: skip
 PROTOCOLS = {"spot": SPOT, "usdm": USDM}
+
+
+@dataclass(frozen=True, slots=True)
+class Unstorable:
+    """A trade that the exchange tells by id, but in a form that cannot be stored."""
+
+    trade_id: int
+    rejected: Rejected
 
 
 class _Data(msgspec.Struct):
@@ -122,7 +143,8 @@ def _parse_other(
     """Everything that is not a trade in the usual form."""
     try:
         message = json.loads(frame, parse_float=Decimal)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        # ArithmeticError: an exponent that no Decimal can hold.
         return Rejected(f"not JSON: {error}", _shown(frame))
     if isinstance(message, dict):
         control = _control(message)
@@ -142,9 +164,9 @@ def _control(message: dict[str, Any]) -> Control | None:
         return Control("shutdown", "the server announces its shutdown")
     error = message.get("error", message)
     if isinstance(error, dict) and "code" in error and "msg" in error:
-        return Control("error", f"{error['code']}: {error['msg']}")
+        return Control("error", f"{error['code']}: {error['msg']}"[:_SHOWN_CHARS])
     if "result" in message and "id" in message:
-        return Control("ack", json.dumps(message["result"], default=str))
+        return Control("ack", json.dumps(message["result"], default=str)[:_SHOWN_CHARS])
     return None
 
 
@@ -155,12 +177,12 @@ def _odd_trade(
     symbol = data.get("s")
     try:
         if not isinstance(symbol, str) or not symbol:
-            raise ValueError(f"symbol {symbol!r} is no text")
+            raise ValueError(f"symbol {_brief(symbol)} is no text")
         if not isinstance(data.get("m"), bool):
-            raise ValueError(f"buyer_is_maker {data.get('m')!r} is neither true nor false")
+            raise ValueError(f"buyer_is_maker {_brief(data.get('m'))} is neither true nor false")
         for field, what in ((protocol.id_field, "trade id"), ("T", "trade time")):
             if type(data.get(field)) is not int:
-                raise ValueError(f"{what} {data.get(field)!r} is no integer")
+                raise ValueError(f"{what} {_brief(data.get(field))} is no integer")
         return Trade(
             symbol + protocol.suffix,
             _trade_id(data[protocol.id_field]),
@@ -178,12 +200,12 @@ def exact(value: object, what: str) -> float:
     """A positive decimal as the float that reads back as the same decimal; else ValueError."""
     text = str(value) if type(value) in (int, Decimal) else value
     if not isinstance(text, str) or not _DECIMAL.fullmatch(text):
-        raise ValueError(f"{what} {value!r} is no positive decimal number")
+        raise ValueError(f"{what} {_brief(value)} is no positive decimal number")
     number = float(text)
     if not 0 < number < math.inf:
-        raise ValueError(f"{what} {text!r} is not positive and finite")
+        raise ValueError(f"{what} {_brief(text)} is not positive and finite")
     if len(text) > _EXACT_CHARS and Decimal(repr(number)) != Decimal(text):
-        raise ValueError(f"{what} {text!r} has more digits than can be stored exactly")
+        raise ValueError(f"{what} {_brief(text)} has more digits than can be stored exactly")
     return number
 
 
@@ -200,6 +222,10 @@ def _time_us(value: int) -> int:
     return micros
 
 
+def _brief(value: object) -> str:
+    return repr(value)[:_SHOWN_CHARS]
+
+
 def _shown(frame: str | bytes) -> str:
     text = frame if isinstance(frame, str) else frame[:10_000].decode("utf-8", "backslashreplace")
     return text[:10_000]
@@ -207,38 +233,54 @@ def _shown(frame: str | bytes) -> str:
 
 def parse_rest_trades(
     symbol: str, rows: Any, received_us: int, protocol: Protocol = SPOT
-) -> list[Trade]:
-    """The rows of historicalTrades, trades or aggTrades. ValueError where they are not that."""
+) -> list[Trade | Unstorable]:
+    """The rows of historicalTrades, trades or aggTrades, ascending by id. A row whose numbers
+    cannot be stored stands in the list as `Unstorable`; ValueError, KeyError or TypeError where
+    the rows are no trades at all."""
     if not isinstance(rows, list):
         raise ValueError(f"expected a list of trades, received {str(rows)[:200]}")
     names = ("id", "time", "price", "qty", "isBuyerMaker")
     if protocol.id_field == "a":
         names = ("a", "T", "p", "q", "m")
     number, when, price, size, maker = names
-    return [
-        Trade(
-            symbol,
-            _trade_id(int(row[number])),
-            _time_us(int(row[when])),
-            exact(row[price], "price"),
-            exact(row[size], "size"),
-            bool(row[maker]),
-            received_us,
-        )
-        for row in rows
-    ]
+    found: list[Trade | Unstorable] = []
+    for row in rows:
+        trade_id = _trade_id(int(row[number]))
+        try:
+            if not isinstance(row[maker], bool):
+                raise ValueError(f"{maker} {_brief(row[maker])} is neither true nor false")
+            found.append(
+                Trade(
+                    symbol, trade_id, _time_us(int(row[when])),
+                    exact(row[price], "price"), exact(row[size], "size"), row[maker], received_us,
+                )
+            )  # fmt: skip
+        except ValueError as error:
+            found.append(Unstorable(trade_id, Rejected(str(error), _brief(row), symbol)))
+    return sorted(found, key=lambda row: row.trade_id)
 
 
 def parse_klines(symbol: str, bar_s: int, rows: Any) -> list[Kline]:
-    """The rows of /api/v3/klines, the bar that is still forming included if it is there."""
+    """The rows of /api/v3/klines, the bar that is still forming included if it is there.
+    ValueError where they are not that, or hold a number that no bar can."""
     if not isinstance(rows, list):
         raise ValueError(f"expected a list of klines, received {str(rows)[:200]}")
-    return [
-        Kline(
+    found = []
+    for row in rows:
+        made = Kline(
             symbol=symbol, bar_s=bar_s, ts_us=_time_us(int(row[0])),
             open=float(row[1]), high=float(row[2]), low=float(row[3]), close=float(row[4]),
             volume=float(row[5]), quote_volume=float(row[7]), taker_buy_volume=float(row[9]),
             trades=int(row[8]),
-        )
-        for row in rows
-    ]  # fmt: skip
+        )  # fmt: skip
+        rest = (made.volume, made.quote_volume, made.taker_buy_volume)
+        if made.trades == 0 and made.volume == 0:
+            pass  # a span without trades; some servers fill its prices with zeros
+        elif not (
+            0 < made.low <= min(made.open, made.close) <= max(made.open, made.close) <= made.high
+            and math.isfinite(made.high)
+            and all(0 <= number < math.inf for number in rest)
+        ):
+            raise ValueError(f"the kline {str(row)[:200]} is no bar")
+        found.append(made)
+    return found

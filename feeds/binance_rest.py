@@ -1,32 +1,46 @@
 """Binance's REST interface: what the stream cannot tell — history, and trades by id.
 
 The exchange counts request weight per address and minute and answers 429, then bans with 418.
-The client reads the count from the answers and waits rather than be refused.
+The client reads the count from the answers, keeps one of its own (feeds/weights.py), and waits
+rather than be refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from decimal import Decimal
 from typing import Any
 
 import httpx
 
-from feeds.binance import REST_PAGE, SPOT, Protocol, parse_klines, parse_rest_trades
+from feeds.backoff import retry_after_s
+from feeds.binance import (
+    LOOPBACK,
+    REST_PAGE,
+    SPOT,
+    Protocol,
+    Unstorable,
+    parse_klines,
+    parse_rest_trades,
+)
+from feeds.weights import Budget
 from market import Kline, Trade
 
-WEIGHT_SHARE = 0.8  # of the limit: other programs may run behind the same address
 TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 3.0  # a dead stream must be told within 10 s
 INTERVALS = {1: "1s", 60: "1m"}
 
 
 class RestError(RuntimeError):
-    """A request without a usable answer; it may be repeated after `retry_after_s`."""
+    """A request without a usable answer; it may be repeated after `retry_after_s`. `refused`:
+    the exchange understood and says no, so repeating it will hardly help."""
 
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+    def __init__(self, message: str, retry_after_s: float = 0.0, *, refused: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.refused = refused
 
 
 class InvalidSymbol(RestError):  # noqa: N818
@@ -40,8 +54,10 @@ class BinanceRest:
         self.base = base
         self.protocol = protocol
         self._client = httpx.AsyncClient(
-            timeout=TIMEOUT_S, limits=httpx.Limits(max_connections=4), trust_env=True
-        )
+            timeout=TIMEOUT_S, limits=httpx.Limits(max_connections=4),
+            trust_env=not any(host in base for host in LOOPBACK),  # no proxy for this machine
+        )  # fmt: skip
+        self._budget = Budget(protocol.weight_per_minute)
         self._quiet_until = 0.0  # monotonic; after 429 and 418 no request leaves before it
 
     async def __aenter__(self) -> BinanceRest:
@@ -55,38 +71,46 @@ class BinanceRest:
         path = f"{self.protocol.rest_path}/{name}"
         if "symbol" in parameters:
             parameters["symbol"] = self.protocol.wire(str(parameters["symbol"]))
-        wait = self._quiet_until - time.monotonic()
-        if wait > 60:
-            raise RestError(f"REST is paused for {wait:.0f} s more by the exchange", wait)
-        if wait > 0:
-            await asyncio.sleep(wait)
+        await self._turn(name, urgent=timeout_s <= PROBE_TIMEOUT_S)
         try:
-            answer = await self._client.get(self.base + path, params=parameters, timeout=timeout_s)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(timeout_s):  # httpx alone counts each read anew
+                answer = await self._client.get(self.base + path, params=parameters)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise RestError(f"{path}: {type(error).__name__} {error}".strip()) from error
-        self._note_weight(answer)
-        if answer.status_code in (418, 429):
-            seconds = _retry_after(answer)
-            self._quiet_until = time.monotonic() + seconds
-            raise RestError(f"{path}: HTTP {answer.status_code}, wait {seconds:.0f} s", seconds)
-        try:
-            body = answer.json()
-        except ValueError as error:
-            raise RestError(
-                f"{path}: HTTP {answer.status_code} with a body that is no JSON"
-            ) from error
-        if answer.status_code != 200:
-            message = f"{path}: HTTP {answer.status_code} {_message(body)}"
-            if isinstance(body, dict) and body.get("code") == -1121:
-                raise InvalidSymbol(message)
-            raise RestError(message)
-        return body
+        self._budget.told(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
+        return self._decoded(path, answer)
 
-    def _note_weight(self, answer: httpx.Response) -> None:
-        used = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
-        if used.isdigit() and int(used) > self.protocol.weight_per_minute * WEIGHT_SHARE:
-            # The count falls back at the full minute of the exchange's clock.
-            self._quiet_until = max(self._quiet_until, time.monotonic() + 60 - time.time() % 60)
+    async def _turn(self, name: str, *, urgent: bool) -> None:
+        """Wait for this request's turn: the exchange's pause, then the weight budget."""
+        while True:
+            pause = self._quiet_until - time.monotonic()
+            wait = max(pause, self._budget.wait_s(self.protocol.weight(name), urgent=urgent))
+            if pause > 60:
+                raise RestError(f"REST is paused for {pause:.0f} s more by the exchange", pause)
+            if wait <= 0:
+                break
+            await asyncio.sleep(wait)
+        self._budget.spend(self.protocol.weight(name))
+
+    def _decoded(self, path: str, answer: httpx.Response) -> Any:
+        status = answer.status_code
+        if status in (418, 429):
+            seconds = retry_after_s(answer.headers.get("Retry-After"), 120 if status == 418 else 10)
+            self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
+            raise RestError(f"{path}: HTTP {status}, wait {seconds:.0f} s", seconds)
+        refused = status in (400, 401, 404, 405, 410, 501)
+        try:
+            body = json.loads(answer.content, parse_float=Decimal)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            raise RestError(
+                f"{path}: HTTP {status} with a body that is no JSON", refused=refused
+            ) from error
+        if status != 200:
+            message = f"{path}: HTTP {status} {_message(body)}"
+            if isinstance(body, dict) and body.get("code") == -1121:
+                raise InvalidSymbol(message, refused=True)
+            raise RestError(message, refused=refused)
+        return body
 
     # -- what the daemon asks for
 
@@ -98,15 +122,34 @@ class BinanceRest:
         except (KeyError, TypeError, ValueError) as error:
             raise RestError(f"the server time is malformed: {error}") from error
 
-    async def trades_from(self, symbol: str, from_id: int, limit: int = REST_PAGE) -> list[Trade]:
+    async def trades_from(
+        self, symbol: str, from_id: int, limit: int = REST_PAGE
+    ) -> list[Trade | Unstorable]:
         """Up to `limit` trades from `from_id` on, ascending. The exchange may begin later than
-        asked where it does not keep that id (any more): look at the first one."""
-        rows = await self.get(
-            self.protocol.trades_by_id, symbol=symbol, fromId=from_id, limit=limit
-        )
+        asked where it does not keep that id (any more): look at the first one.
+
+        Where the endpoint by id is not offered (`historicalTrades` is not, at the address for
+        market data only), the newest trades are looked through instead.
+        """
+        try:
+            rows = await self.get(
+                self.protocol.trades_by_id, symbol=symbol, fromId=from_id, limit=limit
+            )
+        except RestError as error:
+            if not self._otherwise(error):
+                raise
+            newest = self._checked(symbol, await self.get("trades", symbol=symbol, limit=REST_PAGE))
+            if newest and newest[0].trade_id > from_id:
+                raise  # older than what `trades` tells: only the refused endpoint knows
+            return [trade for trade in newest if trade.trade_id >= from_id][:limit]
         return self._checked(symbol, rows)
 
-    def _checked(self, symbol: str, rows: Any) -> list[Trade]:
+    def _otherwise(self, error: RestError) -> bool:
+        """Whether another endpoint may tell what this one refuses. `trades` knows spot's ids."""
+        known = not isinstance(error, InvalidSymbol)
+        return error.refused and known and self.protocol.id_field == "t"
+
+    def _checked(self, symbol: str, rows: Any) -> list[Trade | Unstorable]:
         try:
             return parse_rest_trades(symbol, rows, time.time_ns() // 1000, self.protocol)
         except (ValueError, KeyError, TypeError) as error:
@@ -114,7 +157,18 @@ class BinanceRest:
 
     async def latest_id(self, symbol: str) -> int | None:
         """The id of the newest trade the exchange tells; None where there is none."""
-        rows = await self.get("aggTrades", symbol=symbol, limit=1, timeout_s=PROBE_TIMEOUT_S)
+        try:
+            rows = await self.get("aggTrades", symbol=symbol, limit=1, timeout_s=PROBE_TIMEOUT_S)
+        except RestError as error:
+            if (
+                not error.refused
+                or isinstance(error, InvalidSymbol)
+                or self.protocol.id_field == "a"
+            ):
+                raise
+            rows = await self.get("trades", symbol=symbol, limit=1, timeout_s=PROBE_TIMEOUT_S)
+            newest = self._checked(symbol, rows)
+            return newest[-1].trade_id if newest else None
         return self._id_in(symbol, rows, "l")
 
     async def first_id_since(self, symbol: str, start_ms: int) -> int | None:
@@ -142,18 +196,14 @@ class BinanceRest:
                 page = parse_klines(symbol, bar_s, rows)
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise RestError(f"klines of {symbol} are malformed: {error}") from error
+            # A page may be shorter than asked for; what ends the history is one without news.
+            page = [kline for kline in page if kline.ts_us >= start_ms * 1000]
             found += page
-            if len(page) < REST_PAGE:
+            if not page or len(page) <= 2:
                 break
             start_ms = page[-1].ts_us // 1000 + bar_s * 1000
         # The newest may still be forming. Without it no clock needs to be compared.
         return [kline for kline in found[:-1] if kline.trades > 0]
-
-
-def _retry_after(answer: httpx.Response) -> float:
-    text = answer.headers.get("Retry-After", "")
-    default = 120.0 if answer.status_code == 418 else 10.0
-    return float(text) if text.isdigit() else default
 
 
 def _message(body: Any) -> str:

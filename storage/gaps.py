@@ -57,13 +57,14 @@ def first_missing(cursor: Cursor, number: int, first: int, last: int) -> int | N
 
 
 def close_filled(cursor: Cursor, number: int, low: int, high: int) -> None:
-    """Mark the open gaps touching low … high as filled where every id of theirs is stored.
+    """Mark the gaps touching low … high as filled where every id of theirs is stored; those
+    given up too, whose trades came after all.
 
     The ends are looked at first: a repair runs upwards, so counting waits for its last page.
     """
     cursor.execute(
         "UPDATE gap g SET state = 'filled', closed = clock_timestamp()"
-        " WHERE instrument_id = %(number)s AND state = 'open'"
+        " WHERE instrument_id = %(number)s AND state <> 'filled'"
         " AND first_id <= %(high)s AND last_id >= %(low)s"
         " AND CASE WHEN (SELECT count(*) FROM trade t WHERE t.instrument_id = %(number)s"
         "   AND t.trade_id IN (g.first_id, g.last_id)) = least(2, g.last_id - g.first_id + 1)"

@@ -14,12 +14,22 @@ if TYPE_CHECKING:
 ALIVE = {"live", "quiet"}
 
 
+DIED = """
+SELECT i.venue, i.symbol, extract(epoch FROM now() - f.heartbeat)::float8
+FROM feed f JOIN instrument i USING (instrument_id)
+WHERE f.state <> 'stopped' AND f.heartbeat < now() - interval '8 seconds'
+  AND f.heartbeat > now() - interval '1 day'
+ORDER BY 1, 2
+"""
+
+
 def health(store: PostgresStore) -> dict[str, Any]:
     """The state of the store and its feeds as JSON-ready values.
 
     `healthy` means: the schema is there, at least one feed exists, and every feed of a venue
     whose daemon runs is alive without an open gap. A venue whose daemon is not running at all is
     unhealthy too, unless another venue's is (yesterday's simulated feed is no reason to worry).
+    A daemon of a real venue that ended in the past day without a goodbye is told in any case.
     """
     with store.transaction() as cursor:
         cursor.execute("SELECT version(), pg_database_size(current_database())")
@@ -32,6 +42,8 @@ def health(store: PostgresStore) -> dict[str, Any]:
             "SELECT state, count(*), sum(last_id - first_id + 1)::bigint FROM gap GROUP BY state"
         )
         gaps = {row[0]: {"gaps": row[1], "trades": row[2]} for row in cursor.fetchall()}
+        cursor.execute(DIED)
+        died = cursor.fetchall()
     feeds = {venue: read_feeds(store.engine, venue) for venue in venues}
     running = [v for v, rows in feeds.items() if any(r.state != "stopped" for r in rows)]
     problems = [
@@ -45,6 +57,11 @@ def health(store: PostgresStore) -> dict[str, Any]:
         for venue in running
         for row in feeds[venue]
         if row.open_gaps
+    ]
+    problems += [
+        f"{venue} {symbol}: the daemon ended {age:.0f} s ago without a goodbye: start it again"
+        for venue, symbol, age in died
+        if venue not in running and (venue != "local" or not running)
     ]
     if not running:
         problems.append("no daemon is running: start `python ingest_websocket.py`")
@@ -76,14 +93,16 @@ def health(store: PostgresStore) -> dict[str, Any]:
 
 
 def prune(store: PostgresStore, keep_days: float, now: datetime | None = None) -> dict[str, int]:
-    """Drop trades older than `keep_days`; bars stay. Returns what went.
+    """Drop trades and quarantined frames older than `keep_days`; bars stay. Returns what went.
 
     Whole partitions are dropped; only in the one partition per symbol that the limit runs
     through are rows deleted (at most TRADES_PER_PARTITION of them).
     """
     limit = (now or datetime.now(UTC)) - timedelta(days=keep_days)
-    gone = {"partitions": 0, "trades": 0}
+    gone = {"partitions": 0, "trades": 0, "quarantined": 0}
     with store.transaction() as cursor:
+        cursor.execute("DELETE FROM quarantine WHERE detected < %s", (limit,))
+        gone["quarantined"] = cursor.rowcount
         cursor.execute(
             "SELECT relid::regclass::text FROM pg_partition_tree('trade')"
             " WHERE isleaf AND level = 2"

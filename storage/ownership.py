@@ -35,6 +35,7 @@ class Ownership:
         self._connection.autocommit = True
         taken = []
         with self._connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '3s'")
             for symbol in sorted(symbols):
                 cursor.execute(
                     "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))",
@@ -48,7 +49,8 @@ class Ownership:
 
     def heartbeat(self, states: Mapping[str, tuple[str, str]]) -> None:
         """Write symbol → (state, detail) with the database's time. psycopg2.Error where the
-        connection, and with it the ownership, is lost."""
+        connection, and with it the ownership, is lost; LockNotAvailable where only the rows
+        could not be had in time."""
         if self._connection is None:
             raise psycopg2.InterfaceError("these symbols are not owned")
         with self._connection.cursor() as cursor:

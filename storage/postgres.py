@@ -271,13 +271,19 @@ class PostgresStore:
         return Uploaded(int(new), int(changed), len(bars) - int(new) - int(changed))
 
     def quarantine(self, venue: Venue, rejected: Sequence[Rejected]) -> None:
-        """Keep what arrived and is no storable trade. NUL, which PostgreSQL refuses, is shown."""
+        """Keep what arrived and is no storable trade; characters that PostgreSQL refuses are
+        shown."""
+        rows = [
+            (venue, None if r.symbol is None else storable(r.symbol)[:100],
+             storable(r.reason)[:1000], storable(r.frame)[:10_000])
+            for r in rejected
+        ]  # fmt: skip
         with self.transaction() as cursor:
             execute_values(
-                cursor,
-                "INSERT INTO quarantine (venue, symbol, reason, frame) VALUES %s",
-                [
-                    (venue, r.symbol, r.reason, r.frame.replace("\0", "\\0")[:10_000])
-                    for r in rejected
-                ],
+                cursor, "INSERT INTO quarantine (venue, symbol, reason, frame) VALUES %s", rows
             )
+
+
+def storable(text: str) -> str:
+    """Any text as PostgreSQL can hold it: NUL and lone surrogates as escapes."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -88,6 +88,7 @@ CREATE TABLE IF NOT EXISTS gap (
     closed        timestamptz
 );
 CREATE INDEX IF NOT EXISTS gap_open ON gap (instrument_id, first_id) WHERE state = 'open';
+CREATE INDEX IF NOT EXISTS gap_unfilled ON gap (instrument_id, first_id) WHERE state <> 'filled';
 
 -- What arrived and could not be stored as a trade, with the reason; nothing is dropped unseen.
 CREATE TABLE IF NOT EXISTS quarantine (

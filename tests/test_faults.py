@@ -26,7 +26,8 @@ from exchange.synthetic import SyntheticSource
 from exchange.testing import Running, running
 from exchange.world import default_world
 from feeds.binance import SPOT, USDM
-from ingest_websocket import Daemon, Feed
+from feeds.choice import Feed
+from ingest_websocket import Daemon
 from settings import load_settings
 from storage.maintenance import audit, health
 from storage.postgres import PostgresStore
