@@ -62,6 +62,7 @@ class Liveness:
         self._rest = rest
         self._repair = repair
         self._stalled_s = stalled_s
+        self._began_ms = time.time_ns() // 60_000_000_000 * 60_000
 
     async def run(self) -> None:
         """Look at every silent stream, until cancelled."""
@@ -111,7 +112,7 @@ class Liveness:
                 stream.state, stream.detail = "quiet", f"no trade for {silent:.0f} s"
                 stream.probe_every = min(LONGEST_S, stream.probe_every * 2)
                 return
-            await self._dead(connection, symbol, silent)
+            await self._dead(connection, symbol, silent, latest)
         except (RestError, *DATABASE_ERRORS) as error:
             log.warning('catch_up_failed symbol=%s reason="%s"', symbol, error)
         finally:
@@ -123,16 +124,18 @@ class Liveness:
         if self._all_silent(connection, BLIND_S):
             await self._renew(connection, stream, why)
 
-    async def _dead(self, connection: TradeStream, symbol: str, silent: float) -> None:
+    async def _dead(self, connection: TradeStream, symbol: str, silent: float, latest: int) -> None:
         stream = self._watched[symbol]
         stream.state = "stale"
         stream.detail = f"silent for {silent:.0f} s while the exchange has newer trades"
         stream.probe_every = SILENCE_S
         log.warning('stale symbol=%s detail="%s"', symbol, stream.detail)
         await self._renew(connection, stream, stream.detail)
-        if stream.high_id >= 0:
-            newest = await self._repair.catch_up(symbol, stream.high_id)
-            stream.high_id = max(stream.high_id, newest)
+        if stream.high_id < 0:  # not one trade so far: the record begins with REST's
+            first = await self._rest.first_id_since(symbol, self._began_ms)
+            stream.high_id = await self._repair.begin(symbol, latest if first is None else first)
+        newest = await self._repair.catch_up(symbol, stream.high_id)
+        stream.high_id = max(stream.high_id, newest)
 
     def _all_silent(self, connection: TradeStream, seconds: float) -> bool:
         return all(self._silent_s(connection, symbol) > seconds for symbol in connection.symbols)

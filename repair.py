@@ -143,6 +143,12 @@ class Repair:
         )  # fmt: skip
         await asyncio.to_thread(self._store.settle, self._venue, gap, first, last, state, why)
 
+    async def begin(self, symbol: str, first_id: int) -> int:
+        """Begin the record of `symbol` at `first_id`, unless it has one; its highest known id."""
+        await asyncio.to_thread(self._store.begin_at, self._venue, symbol, first_id)
+        known = await asyncio.to_thread(self._store.known_ids, self._venue, symbol)
+        return first_id - 1 if known is None else known[1]
+
     async def catch_up(self, symbol: str, after: int) -> int:
         """Fetch what the exchange has beyond id `after` (a stream that has fallen silent); the
         newest id then known. What is missing in between becomes a gap."""
