@@ -243,7 +243,7 @@ class EmbeddedServer:
                 psycopg2.connect(self._dsn("postgres"), connect_timeout=5).close()
                 return True
             except psycopg2.OperationalError as error:
-                if not _is_postgres(pid):
+                if not _serves(pid, self.pgdata):
                     # Left by a kill, and the number perhaps reused: PostgreSQL would refuse.
                     (self.pgdata / "postmaster.pid").unlink(missing_ok=True)
                     return False
@@ -299,13 +299,16 @@ def _home_for_root(data_dir: Path) -> Path:
     return home
 
 
-def _is_postgres(pid: int) -> bool:
-    """Whether the process `pid` lives and is a PostgreSQL server."""
-    done = subprocess.run(
-        ["ps", "-ww", "-p", str(pid), "-o", "stat=,command="],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    stat, _, command = done.stdout.strip().partition(" ")
-    return "postgres" in command and not stat.startswith("Z")
+def _serves(pid: int, pgdata: Path) -> bool:
+    """Whether the process `pid` lives and is a PostgreSQL server on this data folder."""
+    shown = [
+        subprocess.run(
+            ["ps", "-ww", "-p", str(pid), "-o", f"{what}="],
+            capture_output=True, text=True, check=False,
+        ).stdout.strip()
+        for what in ("stat", "comm", "command")
+    ]  # fmt: skip
+    state, program, command = shown
+    # The command line alone proves nothing: any program may have the word among its arguments.
+    ours = Path(program).name == "postgres" and str(pgdata) in command
+    return ours and not state.startswith("Z")

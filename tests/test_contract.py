@@ -102,12 +102,25 @@ RESULTS: dict[str, tuple[object, str, str]] = {
     "resample_bars": (resample_bars(BARS, "5min"), "DataFrame", "open high low close volume"),
 }  # fmt: skip
 
+TEXT, WHEN, ID, NUMBER = "text", "timestamp with time zone", "bigint", "double precision"
 VIEWS = {
-    "v_ticks": "venue symbol trade_id ts price size buyer_is_maker received",
-    "v_bars": "venue symbol bar_s ts open high low close volume quote_volume taker_buy_volume"
-              " trades source",
-    "v_gaps": "venue symbol first_id last_id state detected closed",
-    "v_feed": "venue symbol last_trade_id last_trade last_received state",
+    "v_ticks": {
+        "venue": TEXT, "symbol": TEXT, "trade_id": ID, "ts": WHEN, "price": NUMBER,
+        "size": NUMBER, "buyer_is_maker": "boolean", "received": WHEN,
+    },
+    "v_bars": {
+        "venue": TEXT, "symbol": TEXT, "bar_s": "integer", "ts": WHEN, "open": NUMBER,
+        "high": NUMBER, "low": NUMBER, "close": NUMBER, "volume": NUMBER, "quote_volume": NUMBER,
+        "taker_buy_volume": NUMBER, "trades": ID, "source": TEXT,
+    },
+    "v_gaps": {
+        "venue": TEXT, "symbol": TEXT, "first_id": ID, "last_id": ID, "state": TEXT,
+        "detected": WHEN, "closed": WHEN,
+    },
+    "v_feed": {
+        "venue": TEXT, "symbol": TEXT, "last_trade_id": ID, "last_trade": WHEN,
+        "last_received": WHEN, "state": TEXT,
+    },
 }  # fmt: skip
 
 
@@ -144,8 +157,15 @@ def test_critical_values() -> None:
     assert (np.diff(limits["trace"], axis=1) > 0).all()
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_views(store: PostgresStore, view: str) -> None:
+def test_views_have_these_columns_in_this_order_with_these_types(store: PostgresStore) -> None:
     with store.transaction() as cursor:
-        cursor.execute(f"SELECT * FROM {view}")
-        assert [column.name for column in cursor.description or ()] == VIEWS[view].split()
+        cursor.execute(
+            "SELECT table_name, column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = 'public' AND table_name LIKE 'v\\_%'"
+            " ORDER BY 1, ordinal_position"
+        )
+        found: dict[str, dict[str, str]] = {}
+        for view, column, kind in cursor.fetchall():
+            found.setdefault(view, {})[column] = kind
+    expected = {view: list(columns.items()) for view, columns in VIEWS.items()}
+    assert {view: list(columns.items()) for view, columns in found.items()} == expected

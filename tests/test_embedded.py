@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -160,7 +161,7 @@ def test_the_shell_commands(data_dir: Path) -> None:
     prune = shell(data_dir, "prune")
     assert prune.returncode == 2
     assert prune.stderr.count("\n") == 1
-    assert shell(data_dir, "prune", "--days", "7").stdout == '{"partitions": 0, "trades": 0}\n'
+    assert json.loads(shell(data_dir, "prune", "--days", "7").stdout)["trades"] == 0
     assert alive(dsn)
     assert shell(data_dir, "stop").returncode == 0
     assert not alive(dsn)

@@ -13,18 +13,22 @@ import os
 import random
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg2
 import pytest
 
+import history
 import ingest_websocket
+import liveness
 from exchange.faults import Faults, Ids
 from exchange.limits import Limits
 from exchange.synthetic import SyntheticSource
 from exchange.testing import Running, running
 from exchange.world import default_world
+from feeds import binance_rest
 from feeds.binance import SPOT, USDM
 from feeds.choice import Feed
 from ingest_websocket import Daemon
@@ -269,6 +273,20 @@ def test_the_exchanges_limit_of_attempts_is_never_met(store: PostgresStore) -> N
 
 
 @chaos
+def test_an_outage_longer_than_any_wait(store: PostgresStore) -> None:
+    """Neither stream nor REST for 45 s: waits grow to 30 s, and no attempt is the last."""
+    with desk(store) as d:
+        d.flowing()
+        d.exchange.faults.handshake_status = 503
+        d.exchange.faults.rest_status = 503
+        d.exchange.faults.do("abort")
+        time.sleep(45)
+        d.exchange.faults.handshake_status = d.exchange.faults.rest_status = 0
+        eventually(lambda: d.daemon.streams[0].connected_at, "connected", 35)
+        d.flowing(1000)
+
+
+@chaos
 def test_a_name_that_does_not_resolve_and_then_does(store: PostgresStore) -> None:
     with desk(store) as d:
         d.flowing()
@@ -296,6 +314,24 @@ def test_a_name_that_does_not_resolve_and_then_does(store: PostgresStore) -> Non
 def test_frames_lost_doubled_and_late(store: PostgresStore, faults: Faults) -> None:
     with desk(store, faults) as d:
         d.flowing(800)
+
+
+def test_the_cursor_does_not_jump_a_hole_under_repair(store: PostgresStore) -> None:
+    """Live trades are stored meanwhile; v_feed.last_trade_id stays before the hole."""
+    with desk(store) as d:
+        d.flowing()
+        d.settled()
+        d.exchange.faults.rest_status = 500
+        d.exchange.faults.do("skip:50@BTCUSDT")
+        eventually(lambda: d.count("SELECT count(*) FROM v_gaps WHERE state = 'open'"), "the hole")
+        first = d.count("SELECT min(first_id) FROM v_gaps WHERE state = 'open'")
+        cursor = "SELECT last_trade_id FROM v_feed WHERE symbol = 'BTCUSDT'"
+        newest = "SELECT max(trade_id) FROM v_ticks WHERE symbol = 'BTCUSDT'"
+        before = d.count(newest)
+        eventually(lambda: d.count(newest) > before + 100, "live trades go on")
+        assert d.count(cursor) == first - 1
+        d.exchange.faults.rest_status = 0
+        eventually(lambda: d.count(cursor) > before, "the cursor moves on")
 
 
 @pytest.mark.parametrize("ids", [50, pytest.param(2600, marks=chaos)])
@@ -427,6 +463,26 @@ def test_midnight(store: PostgresStore) -> None:
         d.flowing()
     days = rows(store, "SELECT count(DISTINCT ts::date) FROM v_ticks")
     assert days == [(2,)]
+
+
+@pytest.mark.parametrize("step_s", [-10, pytest.param(10, marks=chaos)])
+def test_the_own_clock_is_set_while_running(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, step_s: int
+) -> None:
+    """Only `received` shows it: all else goes by ids and the exchange's time."""
+    with desk(store) as d:
+        d.flowing()
+        shim = types.SimpleNamespace(**vars(time))
+        shim.time_ns = lambda: time.time_ns() + step_s * 10**9
+        shim.time = lambda: time.time() + step_s
+        for module in (ingest_websocket, binance_rest, history, liveness):
+            monkeypatch.setattr(module, "time", shim)
+        d.exchange.faults.do("abort")
+        d.flowing(500)
+    stepped = rows(
+        store, "SELECT count(*) FROM v_ticks WHERE abs(extract(epoch FROM received - ts)) > 5"
+    )
+    assert stepped[0][0] > 0
 
 
 @chaos

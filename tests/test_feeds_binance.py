@@ -15,6 +15,7 @@ from feeds.binance import (
     SPOT,
     USDM,
     Control,
+    Unstorable,
     exact,
     parse,
     parse_klines,
@@ -202,3 +203,36 @@ def test_backoff_grows_to_its_cap_and_never_to_nothing() -> None:
     assert all(0.05 <= wait <= 30 for wait in waits)
     assert all(wait >= 3 for wait in waits[10:])
     assert max(waits[20:]) > 20
+
+
+def test_numbers_beyond_every_decimal_are_rejected_not_raised() -> None:
+    text = frame().replace('"61837.63000000"', "1e99999999999999999999")
+    assert isinstance(parse(text, 5), Rejected)
+
+
+def test_what_is_quoted_in_a_reason_is_short() -> None:
+    made = parse(frame(m="x" * 100_000), 5)
+    assert isinstance(made, Rejected)
+    assert len(made.reason) < 500
+    error = parse(json.dumps({"code": 1, "msg": "y" * 100_000}), 5)
+    assert isinstance(error, Control)
+    assert len(error.text) <= 300
+
+
+def test_a_rest_row_that_cannot_be_stored_does_not_spoil_its_page() -> None:
+    row = {"id": 7, "price": "1.5", "qty": "2", "time": 1723161255342, "isBuyerMaker": True}
+    page = parse_rest_trades("BTCUSDT", [{**row, "id": 8, "price": "0"}, row], 9)
+    assert isinstance(page[0], Trade)
+    assert isinstance(page[1], Unstorable)
+    assert (page[0].trade_id, page[1].trade_id) == (7, 8)  # ascending, whatever the answer
+    assert "price '0'" in page[1].rejected.reason
+
+
+@pytest.mark.parametrize(
+    "change", [{1: "nan"}, {2: "1"}, {5: "-1"}, {3: "0"}, {4: "inf"}], ids=lambda c: str(c)
+)
+def test_a_kline_that_is_no_bar_is_refused(change: dict[int, str]) -> None:
+    good = [1723161240000, "2", "3", "1", "2.5", "10", 0, "20", 5, "4", "8", "0"]
+    assert len(parse_klines("BTCUSDT", 60, [good])) == 1
+    with pytest.raises(ValueError, match="no bar"):
+        parse_klines("BTCUSDT", 60, [[change.get(k, v) for k, v in enumerate(good)]])

@@ -130,6 +130,36 @@ def test_trades_are_sent_before_anything_is_acknowledged(
         assert count(store, "SELECT count(*) FROM quarantine") == 0
 
 
+@pytest.mark.parametrize(
+    "notice",
+    [
+        '{"e":"serverShutdown","E":1770123456789}',
+        '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}',
+    ],
+    ids=["raw", "combined"],
+)
+def test_an_announced_shutdown_leaves_no_hole(
+    store: PostgresStore, database_url: str, tmp_path: Path, notice: str
+) -> None:
+    """The next connection is there before the old one ends, in both forms of the notice."""
+    with Foreign(*PAIR) as exchange, desk(store, database_url, tmp_path, exchange):
+        for symbol in PAIR:
+            exchange.print_trades(symbol, 10)
+        eventually(lambda: complete(store, exchange), "trades")
+        exchange.say(notice)
+        eventually(lambda: exchange.connected == 2, "both connections")
+        for _ in range(25):
+            for symbol in PAIR:
+                exchange.print_trades(symbol, 2)
+            time.sleep(0.1)
+        eventually(lambda: exchange.connected == 1, "the old one is left")
+        for symbol in PAIR:
+            exchange.print_trades(symbol, 2)
+        eventually(lambda: complete(store, exchange), "all trades")
+        assert count(store, "SELECT count(*) FROM v_gaps") == 0
+        assert count(store, "SELECT sum(duplicates) FROM feed") > 0
+
+
 def test_times_of_2024_and_the_order_ids_of_that_time(
     store: PostgresStore, database_url: str, tmp_path: Path
 ) -> None:

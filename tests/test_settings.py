@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import DEFAULTS, ROOT, SettingsError, load_settings, read_environment
+from settings import DEFAULTS, ROOT, Parser, SettingsError, load_settings, read_environment
 
 
 def test_defaults() -> None:
@@ -65,3 +65,17 @@ def test_every_key_stands_in_the_example_with_its_default() -> None:
     text = (ROOT / ".env.example").read_text()
     found = dict(re.findall(r"^#? ?([A-Z_]+)=(.*)$", text, re.MULTILINE))
     assert found == DEFAULTS
+
+
+def test_a_database_behind_a_socket_file() -> None:
+    url = "postgresql:///pairs?host=/run/postgresql"
+    assert load_settings({"DATABASE_URL": url}).database_url == url
+    with pytest.raises(SettingsError, match="DATABASE_URL"):
+        load_settings({"DATABASE_URL": "postgresql:///"})
+
+
+def test_a_command_line_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        Parser(prog="daemon").parse_args(["--bogus"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "daemon: unrecognized arguments: --bogus; see --help\n"

@@ -1,0 +1,76 @@
+"""A TCP proxy before PostgreSQL that cuts connections at a chosen moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+from urllib.parse import urlsplit, urlunsplit
+
+
+class CuttingProxy:
+    """Forwards to the server of `dsn`; `self.dsn` leads through here. Use as a context manager.
+
+    While `cut` is above 0, a COMMIT that a client sends is passed on, but its answer is not: both
+    ends of that connection are reset instead. `chance` of the commits are cut, `cut` in all.
+    """
+
+    def __init__(self, dsn: str, *, seed: int = 0) -> None:
+        parts = urlsplit(dsn)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        self._parts = parts
+        self._rng = random.Random(seed)
+        self.chance = 0.0
+        self.cut = 0
+        self._ready = threading.Event()
+
+    def __enter__(self) -> CuttingProxy:
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+        self._thread.start()
+        self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._client, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        user = self._parts.netloc.rpartition("@")[0]
+        self.dsn = urlunsplit(self._parts._replace(netloc=f"{user}@127.0.0.1:{port}"))
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection(*self._target)
+        doomed = asyncio.Event()
+
+        async def up() -> None:
+            while data := await reader.read(65536):
+                if b"COMMIT" in data and self._rng.random() < self.chance:
+                    doomed.set()
+                to_server.write(data)
+                await to_server.drain()
+
+        async def down() -> None:
+            while data := await from_server.read(65536):
+                if doomed.is_set():
+                    self.cut += 1
+                    return
+                writer.write(data)
+                await writer.drain()
+
+        tasks = [asyncio.create_task(up()), asyncio.create_task(down())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for end in (writer, to_server):
+                with contextlib.suppress(OSError):
+                    end.transport.abort()

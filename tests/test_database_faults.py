@@ -1,0 +1,308 @@
+"""The database restarts, refuses, deadlocks, fills up, falls silent: nothing is lost or doubled.
+
+The daemon is a process, the errors are PostgreSQL's own; the server is the embedded one and, where
+its binaries are on this machine, PostgreSQL 15.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from exchange.testing import running
+from storage.embedded import EmbeddedServer
+from storage.maintenance import audit
+from storage.postgres import PostgresStore
+from tests.proxy import CuttingProxy
+from tests.test_faults import SEED
+from tests.test_ingest import ROOT, count, daemon, eventually
+from tests.test_kills import assert_complete, no_open_gap, source
+
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+chaos = pytest.mark.chaos
+
+
+class OwnServer:
+    """A PostgreSQL for one test, to be restarted at will. Trust on loopback, its port kept."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._binaries, self._folder = binaries, folder
+        self._as: dict[str, object] = {}
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("nobody")
+            os.chown(folder, account.pw_uid, account.pw_gid)
+            self._as = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self._port = probe.getsockname()[1]
+        self.dsn = f"postgresql://desk@127.0.0.1:{self._port}/postgres"
+        self._run("initdb", "-A", "trust", "-U", "desk")
+        with (folder / "pg" / "postgresql.conf").open("a") as configuration:
+            configuration.write(
+                f"port = {self._port}\nlisten_addresses = '127.0.0.1'\n"
+                "unix_socket_directories = ''\n"
+            )
+        self._run("pg_ctl", "-w", "-l", str(folder / "log"), "start")
+
+    def _run(self, name: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._binaries / name), "-D", str(self._folder / "pg"), *arguments], check=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            cwd=self._folder, **self._as,  # type: ignore[call-overload]
+        )  # fmt: skip
+
+    def restart(self, mode: str) -> None:
+        self._run("pg_ctl", "-w", "-m", mode, "-l", str(self._folder / "log"), "restart")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+
+@pytest.fixture(params=["embedded", pytest.param("15", marks=chaos)])
+def own_server(request: pytest.FixtureRequest) -> Iterator[OwnServer]:
+    """A server of its own, of the embedded version or of 15."""
+    folder = Path(tempfile.mkdtemp(prefix="own-pg-"))
+    folder.chmod(0o755)
+    binaries = POSTGRES_15
+    if request.param == "embedded":
+        carrier = EmbeddedServer(folder)
+        carrier.home.mkdir(parents=True, exist_ok=True)
+        binaries = Path(carrier._bin("postgres")).parent
+    elif not binaries.exists():
+        pytest.skip("no PostgreSQL 15 on this machine")
+    data = folder / "own"
+    data.mkdir(mode=0o700)
+    server = OwnServer(binaries, data)
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def store_of(dsn: str) -> Iterator[PostgresStore]:
+    store = PostgresStore(lambda: psycopg2.connect(dsn, options="-c timezone=UTC"))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def patient_count(store: PostgresStore, query: str = "SELECT count(*) FROM v_ticks") -> int:
+    """As `count`, waiting for a database that is away or not yet made."""
+    while True:
+        try:
+            return int(count(store, query) or 0)
+        except psycopg2.Error:
+            time.sleep(0.2)
+
+
+def test_postgresql_restarts_under_load_and_the_first_start_finds_it_empty(
+    own_server: OwnServer, tmp_path: Path
+) -> None:
+    """Crashed and shut down in turn, in the middle of whatever it is doing."""
+    with running(source(1650)) as exchange, store_of(own_server.dsn) as store:
+        with daemon(own_server.dsn, (exchange.ws_url, exchange.rest_url), tmp_path / "log"):
+            for mode in ("immediate", "fast", "immediate"):
+                before = patient_count(store)
+                eventually(lambda n=before: patient_count(store) > n + 1000, "trades")  # type: ignore[misc]
+                own_server.restart(mode)
+            before = patient_count(store)
+            eventually(lambda: patient_count(store) > before + 2000, "trades again")
+            eventually(lambda: no_open_gap(store), "no open gap")
+        assert_complete(store, exchange)
+        assert "starting_anew" not in (tmp_path / "log").read_text()
+
+
+def test_connections_are_cut_between_a_commit_and_its_answer(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    with running(source()) as exchange, CuttingProxy(database_url, seed=SEED) as proxy:
+        with daemon(proxy.dsn, (exchange.ws_url, exchange.rest_url), tmp_path / "log"):
+            eventually(lambda: count(store) > 300, "trades")
+            proxy.chance = 0.3
+            eventually(lambda: proxy.cut >= 12, "twelve answers lost")
+            proxy.chance = 0.0
+            before = count(store)
+            eventually(lambda: count(store) > before + 500, "trades again")
+            eventually(lambda: no_open_gap(store), "no open gap")
+        assert_complete(store, exchange)
+        assert count(store, "SELECT sum(duplicates) FROM feed") > 0
+
+
+REFUSALS = {
+    "disk full": ("53100", "could not extend file: No space left on device"),
+    "deadlock": ("40P01", "deadlock detected"),
+    "serialization": ("40001", "could not serialize access"),
+    "read only": ("25006", "cannot execute INSERT in a read-only transaction"),
+    "out of memory": ("53200", "out of memory"),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k == "disk full" else pytest.param(k, marks=chaos) for k in REFUSALS]
+)
+def test_the_server_refuses_every_insert_for_a_while(
+    store: PostgresStore, database_url: str, tmp_path: Path, kind: str
+) -> None:
+    """A trigger raises the server's own error. It is told aloud, the state reads stale, and
+    afterwards everything is there."""
+    state, message = REFUSALS[kind]
+    with running(source()) as exchange:
+        with daemon(database_url, (exchange.ws_url, exchange.rest_url), tmp_path / "log"):
+            eventually(lambda: count(store) > 300, "trades")
+            with store.transaction() as cursor:
+                cursor.execute(
+                    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+                    f" $$BEGIN RAISE EXCEPTION '{message}' USING ERRCODE = '{state}'; END$$;"
+                    "CREATE TRIGGER refuse BEFORE INSERT ON trade FOR STATEMENT"
+                    " EXECUTE FUNCTION refuse()"
+                )
+            eventually(lambda: message in (tmp_path / "log").read_text(), "it is told aloud")
+            eventually(
+                lambda: count(store, "SELECT count(*) FROM v_feed WHERE state = 'stale'") == 2,
+                "the state is stale", 10,
+            )  # fmt: skip
+            with store.transaction() as cursor:
+                cursor.execute("DROP TRIGGER refuse ON trade")
+            before = count(store)
+            eventually(lambda: count(store) > before + 2000, "trades again")
+            eventually(lambda: no_open_gap(store), "no open gap")
+        assert_complete(store, exchange)
+
+
+def test_a_privilege_is_taken_away_and_given_back(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    """As a role that owns nothing but may do everything, until it may not."""
+    role = f"clerk_{os.getpid()}"
+    with store.transaction() as cursor:
+        cursor.execute(
+            f"CREATE ROLE {role} LOGIN PASSWORD 'clerk';"
+            f"ALTER SCHEMA public OWNER TO {role};"
+            + "".join(
+                f"ALTER TABLE {name} OWNER TO {role};"
+                for name in ("instrument", "trade", "bar", "kline", "feed", "gap", "quarantine")
+            )
+            + "".join(
+                f"ALTER VIEW {name} OWNER TO {role};"
+                for name in ("v_ticks", "v_bars", "v_gaps", "v_feed")
+            )
+        )
+    dsn = database_url.replace(database_url.split("//")[1].split("@")[0], f"{role}:clerk")
+    try:
+        with running(source()) as exchange:
+            with daemon(dsn, (exchange.ws_url, exchange.rest_url), tmp_path / "log"):
+                eventually(lambda: count(store) > 300, "trades")
+                with store.transaction() as cursor:
+                    cursor.execute(f"REVOKE INSERT ON trade FROM {role}")
+                eventually(
+                    lambda: "permission denied" in (tmp_path / "log").read_text(), "told aloud"
+                )
+                with store.transaction() as cursor:
+                    cursor.execute(f"GRANT INSERT ON trade TO {role}")
+                before = count(store)
+                eventually(lambda: count(store) > before + 500, "trades again")
+                eventually(lambda: no_open_gap(store), "no open gap")
+            assert_complete(store, exchange)
+    finally:
+        with store.transaction() as cursor:
+            cursor.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+@chaos
+def test_a_stop_ends_although_the_database_never_answers(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    """In bounded time, and not with 0: what was received is not stored. The next start has it."""
+    with running(source()) as exchange:
+        addresses = (exchange.ws_url, exchange.rest_url)
+        with daemon(database_url, addresses, tmp_path / "log") as process:
+            eventually(lambda: count(store) > 300, "trades")
+            with store.transaction() as cursor:
+                cursor.execute("LOCK TABLE trade IN ACCESS EXCLUSIVE MODE")
+                time.sleep(1)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(25) == 1
+        text = (tmp_path / "log").read_text()
+        assert "drain_failed" in text
+        assert "everything received is stored" not in text
+        with daemon(database_url, addresses, tmp_path / "log"):
+            before = count(store)
+            eventually(lambda: count(store) > before + 100 and no_open_gap(store), "repaired")
+        assert_complete(store, exchange)
+
+
+def test_a_commit_wakes_whoever_listens(store: PostgresStore) -> None:
+    """NOTIFY comes with the commit, not before it, and names the venue."""
+    from tests.test_store import trade
+
+    listener = store.connect()
+    try:
+        listener.autocommit = True
+        listener.cursor().execute("LISTEN trades")
+        assert not select.select([listener], [], [], 0)[0]
+        threading.Timer(0.2, lambda: store.write("binance", [trade(1)])).start()
+        assert select.select([listener], [], [], 10)[0]
+        listener.poll()
+        assert [(n.channel, n.payload) for n in listener.notifies] == [("trades", "binance")]
+        assert count(store) == 1
+    finally:
+        listener.close()
+
+
+def shell(database_url: str, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "database_utils.py", *arguments], cwd=ROOT, capture_output=True,
+        text=True, timeout=60, check=False, env={**os.environ, "DATABASE_URL": database_url},
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+def test_health_from_the_shell_tells_a_killed_daemon_within_10_s(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    """Of two markets' daemons too, although the other one lives."""
+    with running(source()) as exchange:
+        addresses = (exchange.ws_url, exchange.rest_url)
+        with (
+            daemon(database_url, addresses, tmp_path / "spot"),
+            daemon(database_url, addresses, tmp_path / "usdm", MARKET="usdm") as futures,
+        ):
+            eventually(lambda: shell(database_url, "health")[0] == 0, "healthy")
+            report = json.loads(shell(database_url, "health")[1])
+            assert set(report["feeds"]) == {"binance", "binance-usdm"}
+            futures.kill()
+            futures.wait()
+            killed = time.monotonic()
+            eventually(lambda: shell(database_url, "health")[0] == 1, "unhealthy", 10)
+            assert time.monotonic() - killed < 10.5
+            problems = json.loads(shell(database_url, "health")[1])["problems"]
+            assert all("binance-usdm" in problem for problem in problems)
+            states = "SELECT string_agg(DISTINCT state, ',') FROM v_feed WHERE venue = '{}'"
+            assert count(store, states.format("binance-usdm")) == "stopped"
+            assert count(store, states.format("binance")) == "live"
+    code, text = shell(database_url, "audit")
+    assert code == 0
+    assert json.loads(text)["ok"] is True
+    with store.transaction() as cursor:
+        cursor.execute(
+            "DELETE FROM trade WHERE (instrument_id, trade_id) IN"
+            " (SELECT instrument_id, max(trade_id) - 5 FROM trade GROUP BY 1 LIMIT 1)"
+        )
+    assert shell(database_url, "audit")[0] == 1
+    assert not audit(store)["ok"]
