@@ -50,4 +50,5 @@ bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
 
 chaos: $(VENV)/.installed-dev  ## every fault scenario and 100 random kills; repeat with CHAOS_SEED=
 	@$(BIN)/python -m pytest -m "chaos or not chaos" \
-		tests/test_faults.py tests/test_kills.py tests/test_ingest.py tests/test_watch_alerts.py
+		tests/test_faults.py tests/test_kills.py tests/test_ingest.py tests/test_watch_alerts.py \
+		tests/test_database_faults.py tests/test_foreign_exchange.py

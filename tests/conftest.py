@@ -18,6 +18,7 @@ from database_utils import Database, open_database
 from settings import DEFAULTS, load_settings
 from storage.postgres import PostgresStore
 from tests.browsing import ARTIFACTS, Watched, chromium
+from tests.chaos import SEED, TALLY
 from tests.running import System
 
 if TYPE_CHECKING:
@@ -30,6 +31,21 @@ _numbers = itertools.count(1)
 # No setting of the person who runs the tests may reach them.
 for _key in DEFAULTS:
     os.environ.pop(_key, None)
+
+
+def pytest_report_header() -> str:
+    """The seed of the faults stands at the top, whatever happens later."""
+    return f"CHAOS_SEED={SEED}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the fault scenarios have proven, where any has run."""
+    if TALLY.comparisons:
+        passed = len(terminalreporter.stats.get("passed", []))
+        failed = len(terminalreporter.stats.get("failed", []))
+        terminalreporter.section("nothing lost")
+        for line in TALLY.lines(passed, passed + failed):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

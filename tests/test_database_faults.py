@@ -29,8 +29,8 @@ from exchange.testing import running
 from storage.embedded import EmbeddedServer
 from storage.maintenance import audit
 from storage.postgres import PostgresStore
+from tests.chaos import SEED
 from tests.proxy import CuttingProxy
-from tests.test_faults import SEED
 from tests.test_ingest import ROOT, count, daemon, eventually
 from tests.test_kills import assert_complete, no_open_gap, source
 

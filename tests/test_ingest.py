@@ -23,6 +23,7 @@ from resampling import resample_bars, ticks_to_bars
 from storage.maintenance import audit, health
 from storage.postgres import PostgresStore
 from storage.queries import BAR_COLUMNS, read_bars, read_feeds
+from tests.chaos import TALLY
 from tests.conftest import shared
 
 ROOT = Path(__file__).parents[1]
@@ -116,6 +117,14 @@ def captures() -> list[str]:
     return [str(shared("market", f"spot_{s}_trade.jsonl.gz")) for s in ("btcusdt", "ethusdt")]
 
 
+def captured(symbol: str) -> list[tuple[int, float, float, int, bool]]:
+    """The capture's trades as the exchange's own file of the day tells them."""
+    path = shared("market", f"spot_{symbol.lower()}_trades.csv.gz")
+    table = pd.read_csv(path, float_precision="round_trip")
+    columns = ("id", "price", "qty", "time", "is_buyer_maker")
+    return list(zip(*(table[name].tolist() for name in columns), strict=True))
+
+
 def assert_ground_truth(store: PostgresStore) -> None:
     """Rows, ids, sums and hash of both captures, from the database alone."""
     truth = json.loads(shared("market", "ground_truth.json").read_text())
@@ -128,6 +137,7 @@ def assert_ground_truth(store: PostgresStore) -> None:
                 (symbol,),
             )
             rows = cursor.fetchall()
+            TALLY.compare(captured(symbol), rows)
             assert len(rows) == expected["rows"]
             assert (rows[0][0], rows[-1][0]) == (expected["first_id"], expected["last_id"])
             assert (rows[0][3], rows[-1][3]) == (expected["first_T"], expected["last_T"])

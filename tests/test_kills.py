@@ -15,7 +15,8 @@ from exchange.testing import Running, running
 from exchange.world import default_world
 from storage.maintenance import audit
 from storage.postgres import PostgresStore
-from tests.test_faults import SEED, SYMBOLS
+from tests.chaos import SEED, TALLY
+from tests.test_faults import SYMBOLS
 from tests.test_ingest import count, daemon, eventually
 
 KILLS = 100
@@ -32,12 +33,17 @@ def assert_complete(store: PostgresStore, exchange: Running) -> None:
         assert known is not None
         with store.transaction() as cursor:
             cursor.execute(
-                "SELECT trade_id, price, size FROM v_ticks WHERE symbol = %s ORDER BY trade_id",
+                "SELECT trade_id, price, size, (extract(epoch FROM ts) * 1000)::bigint,"
+                " buyer_is_maker FROM v_ticks WHERE venue = 'binance' AND symbol = %s"
+                " ORDER BY trade_id",
                 (symbol,),
             )
             stored = cursor.fetchall()
-        tape = [(i, float(p), float(q)) for i, p, q, *_ in exchange.log(symbol, *known)]
-        same = stored == tape
+        tape = [
+            (i, float(p), float(q), us // 1000, m)
+            for i, p, q, us, m in exchange.log(symbol, *known)
+        ]
+        same = TALLY.compare(tape, stored)
         assert same, f"{symbol}: {len(stored)} stored, {len(tape)} on the tape"
     assert audit(store)["ok"]
 
@@ -50,15 +56,25 @@ def no_open_gap(store: PostgresStore) -> bool:
 def test_killed_at_random_points(
     store: PostgresStore, database_url: str, tmp_path: Path, kills: int
 ) -> None:
-    print(f"CHAOS_SEED={SEED}")
+    """While it starts, begins, ingests and repairs."""
+    log = tmp_path / "log"
     rng = random.Random(SEED)
     with running(source()) as exchange:
         addresses = (exchange.ws_url, exchange.rest_url)
         for _ in range(kills):
-            with daemon(database_url, addresses, tmp_path / "log") as process:
-                time.sleep(rng.uniform(0.5, 2.5))
+            before = log.stat().st_size if log.exists() else 0
+            with daemon(database_url, addresses, log) as process:
+                if rng.random() < 0.3:
+                    time.sleep(rng.uniform(0.2, 1.5))
+                else:
+                    eventually(
+                        lambda n=before: b"connected url" in log.read_bytes()[n:],  # type: ignore[misc]
+                        "connected", every=0.02,
+                    )  # fmt: skip
+                    time.sleep(rng.uniform(0.0, 1.2))
                 process.kill()
                 process.wait()
+            TALLY.kills += 1
         with daemon(database_url, addresses, tmp_path / "log"):
             before = count(store)
             eventually(lambda: count(store) > before + 100, "trades")

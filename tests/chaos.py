@@ -1,0 +1,45 @@
+"""One seed for all random faults of a run, and the sum of what the run has proven."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from typing import Any
+
+SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+
+
+class Tally:
+    """Trades that the exchanges have printed over the ids covered, held against the stored ones."""
+
+    def __init__(self) -> None:
+        self.comparisons = self.kills = 0
+        self.offered = self.lost = self.missing = self.duplicated = self.altered = 0
+
+    def compare(
+        self, tape: Sequence[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]], lost: int = 0
+    ) -> bool:
+        """Whether `stored` is `tape` (rows that begin with the id, without the `lost` ones that
+        v_gaps names). Counts either way."""
+        printed = {row[0]: row for row in tape}
+        found = {row[0]: row for row in stored}
+        self.comparisons += 1
+        self.offered += len(tape) + lost
+        self.lost += lost
+        self.missing += len(printed.keys() - found.keys())
+        self.duplicated += len(stored) - len(found)
+        self.altered += sum(printed.get(number) != row for number, row in found.items())
+        return list(tape) == list(stored)
+
+    def lines(self, passed: int, run: int) -> list[str]:
+        return [
+            f"scenarios {run} run, {passed} passed · {self.kills} random kills"
+            f" · CHAOS_SEED={SEED} repeats it",
+            f"trades offered {self.offered:,} in {self.comparisons} comparisons"
+            f" · missing {self.missing} · duplicated {self.duplicated} · altered {self.altered}"
+            f" · named as void or unrecoverable, as the scenario wanted: {self.lost}",
+        ]
+
+
+TALLY = Tally()
