@@ -222,14 +222,16 @@ class Daemon:
             self.watched[symbol].state, self.watched[symbol].detail = "disconnected", why
 
     async def _write(self) -> None:
-        """Write what is queued, every FLUSH_MS where there is something, until reading has ended
-        and all is written."""
-        due = 0.0
+        """Write what is queued until reading has ended and all is written: so often that a trade
+        is committed FLUSH_MS after it came, the time that writing takes included."""
+        flush = self.settings.flush_ms / 1000
+        due = took = 0.0
         while self._reading or self._queue:
             await self._arrived.wait()
             if self._reading:
                 await asyncio.sleep(max(GATHER_S, due - time.monotonic()))
-            due = time.monotonic() + self.settings.flush_ms / 1000
+            began = time.monotonic()
+            due = began + max(flush / 2, flush - took)
             self._arrived.clear()
             waiting = len(self._queue)  # what comes meanwhile is the next batch's
             while waiting > 0:
@@ -239,6 +241,7 @@ class Daemon:
                 trades, rejected = self._parsed(self._writing)
                 await self._store_all(trades, rejected)
                 self._writing = 0
+            took = 0.8 * took + 0.2 * (time.monotonic() - began)
             metrics.QUEUE.labels(self.feed.venue).set(len(self._queue))
             metrics.QUEUE_BYTES.labels(self.feed.venue).set(self._queued_bytes)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import gzip
 import hashlib
 import json
 import os
@@ -120,9 +122,12 @@ def captures() -> list[str]:
 def captured(symbol: str) -> list[tuple[int, float, float, int, bool]]:
     """The capture's trades as the exchange's own file of the day tells them."""
     path = shared("market", f"spot_{symbol.lower()}_trades.csv.gz")
-    table = pd.read_csv(path, float_precision="round_trip")
-    columns = ("id", "price", "qty", "time", "is_buyer_maker")
-    return list(zip(*(table[name].tolist() for name in columns), strict=True))
+    with gzip.open(path, "rt", newline="") as lines:
+        return [
+            (int(row["id"]), float(row["price"]), float(row["qty"]), int(row["time"]),
+             row["is_buyer_maker"] == "True")
+            for row in csv.DictReader(lines)
+        ]  # fmt: skip
 
 
 def assert_ground_truth(store: PostgresStore) -> None:
