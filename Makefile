@@ -48,7 +48,5 @@ bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
 	@$(BIN)/python -m benchmarks.bars
 	@$(BIN)/python -m benchmarks.market_scan
 
-chaos: $(VENV)/.installed-dev  ## every fault scenario and 100 random kills; repeat with CHAOS_SEED=
-	@$(BIN)/python -m pytest -m "chaos or not chaos" \
-		tests/test_faults.py tests/test_kills.py tests/test_ingest.py tests/test_watch_alerts.py \
-		tests/test_database_faults.py tests/test_foreign_exchange.py
+chaos: $(VENV)/.installed-dev  ## every fault scenario, 100 random kills; CHAOS_SEED=N repeats it
+	@$(BIN)/python tools/chaos.py

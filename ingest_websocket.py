@@ -20,8 +20,8 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +30,12 @@ import psycopg2
 import metrics
 from database_utils import Database, StoreError, one_line, open_database, open_store
 from feeds.backoff import backoff
-from feeds.binance import Control, parse
-from feeds.binance_rest import BinanceRest
-from feeds.binance_stream import LIFE_S, QueueFull, TradeStream, shards
+from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
+from feeds.binance_stream import LIFE_S, TradeStream, shards
 from feeds.choice import Feed, choose_feed
 from feeds.local import LocalExchangeError
 from history import begin_records, fetch_history
+from inbox import Batch, Inbox
 from liveness import Liveness, Watched
 from market import Rejected, Trade
 from repair import DATABASE_ERRORS, Repair
@@ -46,15 +46,13 @@ from storage.postgres import PostgresStore, Written
 
 log = logging.getLogger("ingest")
 
-QUEUE_FRAMES = 200_000  # two minutes of the busiest market
-QUEUE_BYTES = 128 * 2**20
 BATCH_FRAMES = 20_000
 PRUNE_EVERY_S = 3600.0
 DRAIN_S = 14.0
 STOP_S = 18.0  # after this a stop no longer waits for a database that does not answer
+THREADS = 32
 STALLED_S = 5.0  # a batch that waits this long makes the picture stale
 GATHER_S = 0.005  # a burst after silence goes into one batch
-LOGGED_FRAMES = 5  # of a batch, one by one; the rest as a number
 
 
 class OwnershipLostError(RuntimeError):
@@ -78,11 +76,9 @@ class Daemon:
     def __post_init__(self) -> None:
         suffix = self.feed.protocol.suffix
         self.watched = {symbol + suffix: Watched() for symbol in self.settings.symbols}
-        self._queue: deque[tuple[int, bytes]] = deque()
-        self._queued_bytes = 0
+        self.inbox = Inbox(self.feed.protocol, self.watched)
         self._writing = 0  # frames taken from the queue and not yet committed
         self._write_began = 0.0
-        self._arrived = asyncio.Event()
         self._reading = True
         self._rng = random.Random()  # noqa: S311 - jitter, not cryptography
         self.rest = BinanceRest(self.feed.rest_url, self.feed.protocol)
@@ -90,7 +86,7 @@ class Daemon:
         self.streams = [
             TradeStream(
                 lambda: self.feed.ws_url, self.feed.protocol, symbols,
-                receive=self._receive, prepare=self._prepare, up=self._up, down=self._down,
+                receive=self.inbox.put, prepare=self._prepare, up=self._up, down=self._down,
                 life_s=self.life_s,
             )
             for symbols in shards(tuple(self.watched))
@@ -139,14 +135,14 @@ class Daemon:
     async def _drain(self, writer: asyncio.Task[None]) -> bool:
         """Write what is queued, for at most DRAIN_S; whether all of it was written."""
         self._reading = False
-        self._arrived.set()
+        self.inbox.arrived.set()
         await asyncio.wait({writer}, timeout=DRAIN_S)
-        drained = writer.done() and not self._queue
+        drained = writer.done() and not len(self.inbox)
         if not writer.done():
             writer.cancel()
             log.error(
                 "drain_failed frames=%d after_s=%.0f: the next start repairs them by id",
-                len(self._queue) + self._writing, DRAIN_S,
+                len(self.inbox) + self._writing, DRAIN_S,
             )  # fmt: skip
         await asyncio.gather(writer, return_exceptions=True)
         return drained
@@ -198,17 +194,8 @@ class Daemon:
         """Before a connection: the local exchange runs, and the queue has room again."""
         if self.feed.local is not None:
             await self.feed.local.ensure()
-        while len(self._queue) > QUEUE_FRAMES // 2:  # noqa: ASYNC110 - rare, and no hurry
+        while not self.inbox.half_empty:  # noqa: ASYNC110 - rare, and no hurry
             await asyncio.sleep(0.1)
-
-    def _receive(self, frame: bytes) -> None:
-        if len(self._queue) >= QUEUE_FRAMES or self._queued_bytes >= QUEUE_BYTES:
-            raise QueueFull(
-                f"{len(self._queue)} frames wait for the database: repairing by id later"
-            )
-        self._queue.append((time.time_ns() // 1000, frame))
-        self._queued_bytes += len(frame)
-        self._arrived.set()
 
     def _up(self, symbols: tuple[str, ...]) -> None:
         for symbol in symbols:
@@ -226,49 +213,37 @@ class Daemon:
         is committed FLUSH_MS after it came, the time that writing takes included."""
         flush = self.settings.flush_ms / 1000
         due = took = 0.0
-        while self._reading or self._queue:
-            await self._arrived.wait()
+        while self._reading or len(self.inbox):
+            await self.inbox.arrived.wait()
             if self._reading:
                 await asyncio.sleep(max(GATHER_S, due - time.monotonic()))
             began = time.monotonic()
             due = began + max(flush / 2, flush - took)
-            self._arrived.clear()
-            waiting = len(self._queue)  # what comes meanwhile is the next batch's
+            self.inbox.arrived.clear()
+            waiting = len(self.inbox)  # what comes meanwhile is the next batch's
             while waiting > 0:
                 self._writing = min(BATCH_FRAMES, waiting)
                 self._write_began = time.monotonic()
                 waiting -= self._writing
-                trades, rejected = self._parsed(self._writing)
-                await self._store_all(trades, rejected)
+                batch = self.inbox.take(self._writing)
+                if batch.doubtful:
+                    await self._judge(batch)
+                await self._store_all(batch.trades, batch.rejected)
                 self._writing = 0
             took = 0.8 * took + 0.2 * (time.monotonic() - began)
-            metrics.QUEUE.labels(self.feed.venue).set(len(self._queue))
-            metrics.QUEUE_BYTES.labels(self.feed.venue).set(self._queued_bytes)
+            metrics.QUEUE.labels(self.feed.venue).set(len(self.inbox))
+            metrics.QUEUE_BYTES.labels(self.feed.venue).set(self.inbox.bytes)
 
-    def _parsed(self, count: int) -> tuple[list[Trade], list[Rejected]]:
-        trades: list[Trade] = []
-        rejected: list[Rejected] = []
-        now = time.monotonic()
-        for _ in range(count):
-            received_us, frame = self._queue.popleft()
-            self._queued_bytes -= len(frame)
-            message = parse(frame, received_us, self.feed.protocol)
-            if isinstance(message, Trade):
-                stream = self.watched.get(message.symbol)
-                if stream is None:
-                    rejected.append(Rejected("not subscribed to", str(message), message.symbol))
-                    continue
-                trades.append(message)
-                stream.heard(message.trade_id, now)
-            elif isinstance(message, Rejected):
-                rejected.append(message)
-            elif isinstance(message, Control) and message.kind != "ack":
-                log.warning('exchange_says kind=%s text="%s"', message.kind, _plain(message.text))
-        for one in rejected[:LOGGED_FRAMES]:
-            log.warning('quarantined symbol=%s reason="%s"', one.symbol, _plain(one.reason))
-        if len(rejected) > LOGGED_FRAMES:
-            log.warning("quarantined more=%d", len(rejected) - LOGGED_FRAMES)
-        return trades, rejected
+    async def _judge(self, batch: Batch) -> None:
+        """Ask REST about ids that leap: after a long absence they are right, else nonsense."""
+        newest: dict[str, int | None] = {}
+        for symbol in {trade.symbol for trade in batch.doubtful}:
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    newest[symbol] = await self.rest.latest_id(symbol)
+            except (RestError, TimeoutError) as error:
+                log.warning('leap_unconfirmed symbol=%s reason="%s"', symbol, error)
+        self.inbox.judge(batch, newest)
 
     def stalled_s(self) -> float:
         """How long the batch at hand has been waiting for the database."""
@@ -361,16 +336,13 @@ class Daemon:
             await asyncio.sleep(PRUNE_EVERY_S)
 
 
-def _plain(text: str) -> str:
-    """Text of the exchange for one line of the log."""
-    return " ".join(text[:300].split())
-
-
 # -- the door
 
 
 async def serve(settings: Settings, database: Database) -> None:
     """Run until SIGTERM or SIGINT; a lost database or ownership starts the daemon anew."""
+    # Calls that wait for a stalled database must not keep the heartbeat or a name lookup waiting.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     stop = asyncio.Event()
     # A thread that waits for a silent database cannot be ended, and would keep the process alive.
     last_word = threading.Timer(STOP_S, _give_up)

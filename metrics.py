@@ -47,4 +47,7 @@ def note_stored(venue: str, by_symbol: Mapping[str, tuple[int, int]], conflicts:
 
 def serve(port: int) -> None:
     """Answer http://127.0.0.1:PORT/metrics from a thread. OSError where the port is taken."""
-    start_http_server(port, addr="127.0.0.1")
+    try:
+        start_http_server(port, addr="127.0.0.1")
+    except OSError as error:
+        raise OSError(f"METRICS_PORT={port} cannot be used ({error}): choose another") from error

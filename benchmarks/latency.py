@@ -59,7 +59,7 @@ async def measure(store: Timed, ws_url: str, rest_url: str, seconds: float) -> d
     found = {
         "rate": store.stored / took,
         "cpu": (time.process_time() - cpu) / took,
-        "queue": len(daemon._queue),
+        "queue": len(daemon.inbox),
         "reconnects": sum(stream.reconnects for stream in daemon.streams),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

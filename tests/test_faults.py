@@ -19,6 +19,7 @@ import psycopg2
 import pytest
 
 import history
+import inbox
 import ingest_websocket
 import liveness
 from exchange.faults import Faults, Ids
@@ -473,7 +474,7 @@ def test_the_own_clock_is_set_while_running(
         shim = types.SimpleNamespace(**vars(time))
         shim.time_ns = lambda: time.time_ns() + step_s * 10**9
         shim.time = lambda: time.time() + step_s
-        for module in (ingest_websocket, binance_rest, history, liveness):
+        for module in (ingest_websocket, inbox, binance_rest, history, liveness):
             monkeypatch.setattr(module, "time", shim)
         d.exchange.faults.do("abort")
         d.flowing(500)
@@ -610,7 +611,7 @@ def test_a_stalled_database(store: PostgresStore, seconds: int) -> None:
         with store.transaction() as cursor:
             cursor.execute("SELECT FROM feed ORDER BY instrument_id FOR UPDATE")
             time.sleep(seconds)
-            assert len(d.daemon._queue) < ingest_websocket.QUEUE_FRAMES
+            assert len(d.daemon.inbox) < inbox.QUEUE_FRAMES
         assert d.daemon.streams[0].reconnects == 0
         d.flowing(1000)
 
@@ -618,13 +619,13 @@ def test_a_stalled_database(store: PostgresStore, seconds: int) -> None:
 def test_a_full_queue_closes_the_socket_and_loses_nothing(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_websocket, "QUEUE_FRAMES", 1000)
+    monkeypatch.setattr(inbox, "QUEUE_FRAMES", 1000)
     with desk(store) as d:
         d.flowing()
         with store.transaction() as cursor:
             cursor.execute("SELECT FROM feed ORDER BY instrument_id FOR UPDATE")
             eventually(lambda: d.daemon.streams[0].reconnects, "the socket is closed")
-            assert len(d.daemon._queue) <= 1000
+            assert len(d.daemon.inbox) <= 1000
         d.flowing()
 
 

@@ -177,6 +177,26 @@ def test_times_of_2024_and_the_order_ids_of_that_time(
         eventually(lambda: complete(store, exchange), "all trades")
 
 
+def test_ids_that_leap_are_believed_only_where_rest_knows_them(
+    store: PostgresStore, database_url: str, tmp_path: Path
+) -> None:
+    """A number of nonsense opens no hole of quadrillions; five million trades of absence do."""
+    with Foreign(*PAIR) as exchange, desk(store, database_url, tmp_path, exchange) as log:
+        for symbol in PAIR:
+            exchange.print_trades(symbol, 10)
+        row = {**exchange.trades["BTCUSDT"][-1], "id": 10**17}
+        exchange.say(exchange._frame("BTCUSDT", row))
+        exchange.print_trades("BTCUSDT", 10)
+        eventually(lambda: complete(store, exchange), "all trades but that")
+        assert count(store, "SELECT count(*) FROM v_gaps") == 0
+        assert "its id is far beyond" in log.read_text()
+        exchange.print_trades("ETHUSDT", 10, first=5_000_000)
+        eventually(lambda: count(store, "SELECT max(trade_id) FROM v_ticks") == 5_000_009, "leap")
+        eventually(lambda: complete(store, exchange), "the rest is named")
+        state = count(store, "SELECT state FROM v_gaps WHERE last_id = 4999999")
+        assert state == "void"
+
+
 def test_futures(store: PostgresStore, database_url: str, tmp_path: Path) -> None:
     with (
         Foreign(*PAIR, market="usdm") as exchange,

@@ -1,0 +1,117 @@
+"""The bounded queue between the sockets and the store: frames in, parsed batches out.
+
+`put` only stamps and keeps, so that no database slows a socket. At the bound it raises: the
+connection is closed and what is missed is repaired by id, rather than grow or drop in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from feeds.binance import Control, Protocol, parse
+from feeds.binance_stream import QueueFull
+from liveness import Watched
+from market import Rejected, Trade
+
+log = logging.getLogger("inbox")
+
+QUEUE_FRAMES = 200_000  # two minutes of the busiest market
+QUEUE_BYTES = 128 * 2**20
+LEAP = 1_000_000  # a jump of the ids by more is held against REST before it opens a hole
+LOGGED_FRAMES = 5  # of a batch, one by one; the rest as a number
+
+
+@dataclass
+class Batch:
+    """Some frames as what they mean. `doubtful` trades leap further than ids do."""
+
+    trades: list[Trade] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    doubtful: list[Trade] = field(default_factory=list)
+
+
+class Inbox:
+    """The frames of all connections of one daemon, in the order of their arrival."""
+
+    def __init__(self, protocol: Protocol, watched: Mapping[str, Watched]) -> None:
+        self._protocol = protocol
+        self._watched = watched
+        self._frames: deque[tuple[int, bytes]] = deque()
+        self.bytes = 0
+        self.arrived = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def put(self, frame: bytes) -> None:
+        """Keep a frame with the time of its arrival. Raises QueueFull at the bound."""
+        if len(self._frames) >= QUEUE_FRAMES or self.bytes >= QUEUE_BYTES:
+            raise QueueFull(f"{len(self)} frames wait for the database: repairing by id later")
+        self._frames.append((time.time_ns() // 1000, frame))
+        self.bytes += len(frame)
+        self.arrived.set()
+
+    @property
+    def half_empty(self) -> bool:
+        """Whether a new connection is worth while."""
+        return len(self._frames) <= QUEUE_FRAMES // 2 and self.bytes <= QUEUE_BYTES // 2
+
+    def take(self, count: int) -> Batch:
+        """Parse the oldest `count` frames, and note which streams have been heard."""
+        batch = Batch()
+        now = time.monotonic()
+        for _ in range(count):
+            received_us, frame = self._frames.popleft()
+            self.bytes -= len(frame)
+            message = parse(frame, received_us, self._protocol)
+            if isinstance(message, Trade):
+                self._sort(message, batch, now)
+            elif isinstance(message, Rejected):
+                batch.rejected.append(message)
+            elif isinstance(message, Control) and message.kind != "ack":
+                log.warning('exchange_says kind=%s text="%s"', message.kind, plain(message.text))
+        tell(batch.rejected)
+        return batch
+
+    def _sort(self, trade: Trade, batch: Batch, now: float) -> None:
+        stream = self._watched.get(trade.symbol)
+        if stream is None:
+            batch.rejected.append(Rejected("not subscribed to", str(trade), trade.symbol))
+        elif 0 <= stream.high_id < trade.trade_id - LEAP:
+            batch.doubtful.append(trade)
+        else:
+            batch.trades.append(trade)
+            stream.heard(trade.trade_id, now)
+
+    def judge(self, batch: Batch, newest: Mapping[str, int | None]) -> None:
+        """Put the doubtful trades where they belong. `newest`: symbol → the newest id that REST
+        tells, None where it does not answer; then they are believed."""
+        now = time.monotonic()
+        for trade in batch.doubtful:
+            known = newest.get(trade.symbol)
+            if known is None or trade.trade_id <= known + LEAP:
+                batch.trades.append(trade)
+                self._watched[trade.symbol].heard(trade.trade_id, now)
+            else:
+                reason = f"its id is far beyond {known}, the newest that the exchange tells"
+                batch.rejected.append(Rejected(reason, str(trade), trade.symbol))
+                tell(batch.rejected[-1:])
+        batch.doubtful.clear()
+
+
+def tell(rejected: list[Rejected]) -> None:
+    """Log what is kept aside."""
+    for one in rejected[:LOGGED_FRAMES]:
+        log.warning('quarantined symbol=%s reason="%s"', one.symbol, plain(one.reason))
+    if len(rejected) > LOGGED_FRAMES:
+        log.warning("quarantined more=%d", len(rejected) - LOGGED_FRAMES)
+
+
+def plain(text: str) -> str:
+    """Text of the exchange for one line of the log."""
+    return " ".join(text[:300].split())
