@@ -43,6 +43,7 @@ class Inbox:
         self._watched = watched
         self._frames: deque[tuple[int, bytes]] = deque()
         self.bytes = 0
+        self.received = 0  # frames put in so far
         self.arrived = asyncio.Event()
 
     def __len__(self) -> int:
@@ -54,6 +55,7 @@ class Inbox:
             raise QueueFull(f"{len(self)} frames wait for the database: repairing by id later")
         self._frames.append((time.time_ns() // 1000, frame))
         self.bytes += len(frame)
+        self.received += 1
         self.arrived.set()
 
     @property
@@ -65,12 +67,13 @@ class Inbox:
         """Parse the oldest `count` frames, and note which streams have been heard."""
         batch = Batch()
         now = time.monotonic()
-        for _ in range(count):
+        oldest = self.received - len(self._frames)
+        for number in range(oldest, oldest + count):
             received_us, frame = self._frames.popleft()
             self.bytes -= len(frame)
             message = parse(frame, received_us, self._protocol)
             if isinstance(message, Trade):
-                self._sort(message, batch, now)
+                self._sort(message, number, batch, now)
             elif isinstance(message, Rejected):
                 batch.rejected.append(message)
             elif isinstance(message, Control) and message.kind != "ack":
@@ -78,7 +81,7 @@ class Inbox:
         tell(batch.rejected)
         return batch
 
-    def _sort(self, trade: Trade, batch: Batch, now: float) -> None:
+    def _sort(self, trade: Trade, number: int, batch: Batch, now: float) -> None:
         stream = self._watched.get(trade.symbol)
         if stream is None:
             batch.rejected.append(Rejected("not subscribed to", str(trade), trade.symbol))
@@ -86,7 +89,7 @@ class Inbox:
             batch.doubtful.append(trade)
         else:
             batch.trades.append(trade)
-            stream.heard(trade.trade_id, now)
+            stream.heard(trade.trade_id, number, now)
 
     def judge(self, batch: Batch, newest: Mapping[str, int | None]) -> None:
         """Put the doubtful trades where they belong. `newest`: symbol → the newest id that REST
@@ -96,7 +99,7 @@ class Inbox:
             known = newest.get(trade.symbol)
             if known is None or trade.trade_id <= known + LEAP:
                 batch.trades.append(trade)
-                self._watched[trade.symbol].heard(trade.trade_id, now)
+                self._watched[trade.symbol].heard(trade.trade_id, self.received, now)
             else:
                 reason = f"its id is far beyond {known}, the newest that the exchange tells"
                 batch.rejected.append(Rejected(reason, str(trade), trade.symbol))

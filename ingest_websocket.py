@@ -36,7 +36,7 @@ from feeds.choice import Feed, choose_feed
 from feeds.local import LocalExchangeError
 from history import begin_records, fetch_history
 from inbox import Batch, Inbox
-from liveness import Liveness, Watched
+from liveness import NEVER, Liveness, Watched
 from market import Rejected, Trade
 from repair import DATABASE_ERRORS, Repair
 from settings import Parser, Settings, SettingsError, load_settings, read_environment
@@ -199,6 +199,7 @@ class Daemon:
 
     def _up(self, symbols: tuple[str, ...]) -> None:
         for symbol in symbols:
+            self.watched[symbol].fresh_from = self.inbox.received
             if self.watched[symbol].state == "disconnected":
                 self.watched[symbol].state = "starting"
                 self.watched[symbol].detail = "connected, no trade yet"
@@ -206,6 +207,7 @@ class Daemon:
     def _down(self, symbols: tuple[str, ...], why: str) -> None:
         metrics.RECONNECTS.labels(self.feed.venue).inc()
         for symbol in symbols:
+            self.watched[symbol].fresh_from = NEVER
             self.watched[symbol].state, self.watched[symbol].detail = "disconnected", why
 
     async def _write(self) -> None:
@@ -284,7 +286,7 @@ class Daemon:
         metrics.COMMIT.labels(venue).observe(seconds)
         oldest = min(trade.ts_us for trade in trades)
         metrics.LAG.labels(venue).observe(max(0.0, time.time() - oldest / 1e6))
-        metrics.note_stored(venue, written.by_symbol, written.conflicts)
+        metrics.note_stored(venue, written)
         if written.conflicts:
             log.error("conflict trades=%d: the first stays, see quarantine", written.conflicts)
         for gap in written.gaps:

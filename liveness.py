@@ -21,6 +21,7 @@ log = logging.getLogger("liveness")
 
 SILENCE_S = 5.0  # a stream this quiet is held against what REST knows
 BLIND_S = 20.0  # silent this long while REST does not answer either: connect anew
+NEVER = 2**63  # no frame is fresh while there is no connection
 LONGEST_S = 60.0  # between two looks at a quiet market, and between two new connections
 
 
@@ -29,6 +30,7 @@ class Watched:
     """What the daemon knows of one symbol's stream. Times are monotonic seconds."""
 
     last_data: float = 0.0
+    fresh_from: int = 0  # frames before this one came through a connection that is gone
     high_id: int = -1
     state: str = "starting"
     detail: str = ""
@@ -38,11 +40,14 @@ class Watched:
     renewed: float = 0.0
     renew_every: float = SILENCE_S
 
-    def heard(self, trade_id: int, now: float) -> None:
-        self.last_data = now
+    def heard(self, trade_id: int, frame: int, now: float) -> None:
+        """A trade has come in the `frame`-th frame received. One that waited in the queue while
+        its connection ended proves nothing about the present one."""
         self.high_id = max(self.high_id, trade_id)
-        self.probe_every = self.renew_every = SILENCE_S
-        self.state, self.detail = "live", ""
+        if frame >= self.fresh_from:
+            self.last_data = now
+            self.probe_every = self.renew_every = SILENCE_S
+            self.state, self.detail = "live", ""
 
 
 class Liveness:

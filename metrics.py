@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
@@ -18,7 +19,7 @@ QUARANTINED = Counter(
     "pairs_frames_quarantined_total", "Frames kept as no storable trade", ("venue",)
 )
 GAPS_OPENED = Counter("pairs_gaps_opened_total", "Holes found in the trade ids", _LABELS)
-GAPS_FILLED = Counter("pairs_gaps_filled_total", "Holes filled over REST", _LABELS)
+GAPS_FILLED = Counter("pairs_gaps_filled_total", "Holes filled by REST or late frames", _LABELS)
 GAPS_LOST = Counter(
     "pairs_gaps_lost_total", "Holes that are void or unrecoverable", (*_LABELS, "state")
 )
@@ -36,13 +37,26 @@ LAG = Histogram(
 COMMIT = Histogram("pairs_commit_seconds", "One batch's transaction", ("venue",), buckets=_SECONDS)
 
 
-def note_stored(venue: str, by_symbol: Mapping[str, tuple[int, int]], conflicts: int) -> None:
-    """Count what one transaction stored: symbol → (new, known already), live or repaired."""
-    for symbol, (stored, duplicates) in by_symbol.items():
+class Stored(Protocol):
+    """What one transaction changed; see storage.postgres.Written."""
+
+    @property
+    def conflicts(self) -> int: ...
+    @property
+    def by_symbol(self) -> Mapping[str, tuple[int, int]]: ...
+    @property
+    def filled(self) -> Mapping[str, int]: ...
+
+
+def note_stored(venue: str, written: Stored) -> None:
+    """Count what one transaction stored, live or repaired."""
+    for symbol, (stored, duplicates) in written.by_symbol.items():
         STORED.labels(venue, symbol).inc(stored)
         DUPLICATES.labels(venue, symbol).inc(duplicates)
-    if conflicts:
-        CONFLICTS.labels(venue).inc(conflicts)
+    for symbol, count in written.filled.items():
+        GAPS_FILLED.labels(venue, symbol).inc(count)
+    if written.conflicts:
+        CONFLICTS.labels(venue).inc(written.conflicts)
 
 
 def serve(port: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from bisect import bisect_right
 from collections.abc import Iterable
 
 import psycopg2
@@ -57,7 +58,7 @@ class Repair:
             try:
                 while gaps := await asyncio.to_thread(self._store.open_gaps, self._venue, symbol):
                     metrics.GAPS_OPEN.labels(self._venue, symbol).set(len(gaps))
-                    await self._repair(gaps[0])
+                    await self._repair(gaps)
                     waits = backoff(self._rng, 0.25)
                 metrics.GAPS_OPEN.labels(self._venue, symbol).set(0)
             except (RestError, *DATABASE_ERRORS) as error:
@@ -66,8 +67,10 @@ class Repair:
                 await asyncio.sleep(wait)
                 event.set()
 
-    async def _repair(self, gap: Gap) -> None:
-        """Ask for the gap page by page, until it is filled or a part of it is known to be lost."""
+    async def _repair(self, gaps: list[Gap]) -> None:
+        """Ask for the first gap page by page, until it is filled or a part of it is known to be
+        lost. Whatever a page tells of the others is stored with it."""
+        gap = gaps[0]
         log.info("gap_open symbol=%s first_id=%d last_id=%d", *_key(gap))
         waits = backoff(self._rng, 0.25, 10.0)
         empty = refused = 0
@@ -101,7 +104,7 @@ class Repair:
                 return
             empty = 0
             wanted = [row for row in page if row.trade_id <= gap.last_id]
-            await self._store_page(gap.symbol, wanted)
+            await self._store_page(gap.symbol, wanted + _inside(page[len(wanted) :], gaps))
             if isinstance(wanted[0], Unstorable):
                 why = f"the exchange tells it, but {wanted[0].rejected.reason}"
                 await self._lose(gap, missing, missing, "unrecoverable", why)
@@ -109,8 +112,8 @@ class Repair:
             missing = _after(missing, [row.trade_id for row in wanted if isinstance(row, Trade)])
             if missing > gap.last_id:
                 missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
-        await asyncio.to_thread(self._store.close_gap, self._venue, gap)
-        metrics.GAPS_FILLED.labels(self._venue, gap.symbol).inc()
+        closed = await asyncio.to_thread(self._store.close_gap, self._venue, gap)
+        metrics.GAPS_FILLED.labels(self._venue, gap.symbol).inc(closed)
         log.info("gap_filled symbol=%s first_id=%d last_id=%d", *_key(gap))
 
     async def _store_page(self, symbol: str, page: Iterable[Trade | Unstorable]) -> None:
@@ -119,7 +122,7 @@ class Repair:
         trades = [row for row in rows if isinstance(row, Trade)]
         if trades:
             written = await asyncio.to_thread(self._store.write, self._venue, trades)
-            metrics.note_stored(self._venue, written.by_symbol, written.conflicts)
+            metrics.note_stored(self._venue, written)
         if rows and isinstance(rows[0], Unstorable):
             log.warning('quarantined symbol=%s reason="%s"', symbol, rows[0].rejected.reason)
             await asyncio.to_thread(self._store.quarantine, self._venue, [rows[0].rejected])
@@ -158,7 +161,7 @@ class Repair:
             if not trades:
                 return after
             written = await asyncio.to_thread(self._store.write, self._venue, trades)
-            metrics.note_stored(self._venue, written.by_symbol, written.conflicts)
+            metrics.note_stored(self._venue, written)
             if written.gaps:
                 self.wake(symbol)
             after = trades[-1].trade_id
@@ -166,6 +169,17 @@ class Repair:
 
 def _key(gap: Gap) -> tuple[str, int, int]:
     return gap.symbol, gap.first_id, gap.last_id
+
+
+def _inside(rows: list[Trade | Unstorable], gaps: list[Gap]) -> list[Trade | Unstorable]:
+    """The rows that lie in one of `gaps`. Both ascend."""
+    starts = [gap.first_id for gap in gaps]
+    found = []
+    for row in rows:
+        k = bisect_right(starts, row.trade_id) - 1
+        if k >= 0 and row.trade_id <= gaps[k].last_id:
+            found.append(row)
+    return found
 
 
 def _after(expected: int, ids: list[int]) -> int:

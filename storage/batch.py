@@ -118,23 +118,27 @@ def _high(known: Known, part: Part) -> int:
     return -1 if high is None else high
 
 
-def record_gaps(cursor: Cursor, parts: Sequence[Part], known: Known) -> list[tuple[Part, int, int]]:
-    """Open a gap for every hole this batch leaves, close those that it has filled."""
+def record_gaps(
+    cursor: Cursor, parts: Sequence[Part], known: Known
+) -> tuple[list[tuple[Part, int, int]], dict[str, int]]:
+    """Open a gap for every hole this batch leaves, close those that it has filled: the holes,
+    and how many gaps were filled by symbol."""
     opened: list[tuple[Part, int, int]] = []
+    filled: dict[str, int] = {}
     for part in parts:
         first, high = known[part.number]
         # In the usual batch nothing is missing, and that shows without looking at each id.
         if high is None or part.low != high + 1 or part.high - part.low + 1 != len(part.ids):
             opened += [(part, *hole) for hole in holes(part.ids, first, high)]
         if part.low <= _high(known, part):
-            close_filled(cursor, part.number, part.low, part.high)
+            filled[part.symbol] = close_filled(cursor, part.number, part.low, part.high)
     if opened:
         execute_values(
             cursor,
             "INSERT INTO gap (instrument_id, first_id, last_id) VALUES %s",
             [(part.number, first, last) for part, first, last in opened],
         )
-    return opened
+    return opened, filled
 
 
 def move_cursors(

@@ -56,9 +56,9 @@ def first_missing(cursor: Cursor, number: int, first: int, last: int) -> int | N
     return None if missing is None else int(missing)
 
 
-def close_filled(cursor: Cursor, number: int, low: int, high: int) -> None:
+def close_filled(cursor: Cursor, number: int, low: int, high: int) -> int:
     """Mark the gaps touching low … high as filled where every id of theirs is stored; those
-    given up too, whose trades came after all.
+    given up too, whose trades came after all. Returns how many.
 
     The ends are looked at first: a repair runs upwards, so counting waits for its last page.
     """
@@ -73,6 +73,7 @@ def close_filled(cursor: Cursor, number: int, low: int, high: int) -> None:
         " ELSE false END",
         {"number": number, "low": low, "high": high},
     )
+    return cursor.rowcount
 
 
 def settle(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ class Written:
     conflicts: int
     gaps: tuple[Gap, ...]
     by_symbol: dict[str, tuple[int, int]]  # stored, duplicates
+    filled: dict[str, int] = field(default_factory=dict)  # gaps closed by it
 
 
 class PostgresStore:
@@ -174,7 +175,7 @@ class PostgresStore:
         with self.transaction() as cursor:
             known = lock_feeds(cursor, venue, parts)
             fresh, conflicts = insert(cursor, trades, parts, known, beyond=beyond)
-            opened = record_gaps(cursor, parts, known)
+            opened, filled = record_gaps(cursor, parts, known)
             move_cursors(cursor, parts, known, fresh)
         stored = sum(fresh.values())
         new = {part.symbol: fresh.get(part.number, 0) for part in parts}
@@ -184,6 +185,7 @@ class PostgresStore:
             conflicts,
             tuple(Gap(part.symbol, first, last) for part, first, last in opened),
             {part.symbol: (new[part.symbol], part.offered - new[part.symbol]) for part in parts},
+            filled,
         )
 
     def _ensure_partitions(self, parts: Sequence[Part]) -> None:
@@ -212,11 +214,11 @@ class PostgresStore:
         with self.transaction() as cursor:
             return first_missing(cursor, number, gap.first_id, gap.last_id)
 
-    def close_gap(self, venue: Venue, gap: Gap) -> None:
-        """Mark the gap as filled if every id of it is stored."""
+    def close_gap(self, venue: Venue, gap: Gap) -> int:
+        """Mark the gap as filled if every id of it is stored; the number of gaps closed."""
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
-            close_filled(cursor, number, gap.first_id, gap.last_id)
+            return close_filled(cursor, number, gap.first_id, gap.last_id)
 
     def settle(self, venue: Venue, gap: Gap, first: int, last: int, state: str, why: str) -> None:
         """Declare first … last inside an open gap `void` or `unrecoverable`; see gaps.settle."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
@@ -18,19 +18,23 @@ class Tally:
         self.offered = self.lost = self.missing = self.duplicated = self.altered = 0
 
     def compare(
-        self, tape: Sequence[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]], lost: int = 0
+        self,
+        tape: Sequence[tuple[Any, ...]],
+        stored: Sequence[tuple[Any, ...]],
+        lost: Container[int] = (),
     ) -> bool:
-        """Whether `stored` is `tape` (rows that begin with the id, without the `lost` ones that
-        v_gaps names). Counts either way."""
-        printed = {row[0]: row for row in tape}
+        """Whether `stored` is `tape` (rows that begin with the id) without those whose ids are
+        `lost`: named as void or unrecoverable. Counts either way."""
+        due = [row for row in tape if row[0] not in lost]
+        printed = {row[0]: row for row in due}
         found = {row[0]: row for row in stored}
         self.comparisons += 1
-        self.offered += len(tape) + lost
-        self.lost += lost
+        self.offered += len(tape)
+        self.lost += len(tape) - len(due)
         self.missing += len(printed.keys() - found.keys())
         self.duplicated += len(stored) - len(found)
         self.altered += sum(printed.get(number) != row for number, row in found.items())
-        return list(tape) == list(stored)
+        return due == list(stored)
 
     def lines(self, passed: int, run: int) -> list[str]:
         return [

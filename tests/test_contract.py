@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -169,3 +171,14 @@ def test_views_have_these_columns_in_this_order_with_these_types(store: Postgres
             found.setdefault(view, {})[column] = kind
     expected = {view: list(columns.items()) for view, columns in VIEWS.items()}
     assert {view: list(columns.items()) for view, columns in found.items()} == expected
+
+
+def test_every_test_that_the_table_of_faults_names_exists() -> None:
+    folder = Path(__file__).parent
+    named = re.findall(
+        r"`(test_\w+\.py)::(test_\w+)`", (folder.parent / "docs/faults.md").read_text()
+    )
+    assert len(named) > 50
+    absent = [f"{file}::{test}" for file, test in named
+              if f"def {test}(" not in (folder / file).read_text()]  # fmt: skip
+    assert absent == []

@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
@@ -93,15 +93,14 @@ class Desk:
         eventually(lambda: self.count() >= before + more, f"{more} more trades")
 
     def settled(self) -> None:
-        """No gap is open, and every feed says it lives."""
-        eventually(
-            lambda: self.count("SELECT count(*) FROM v_gaps WHERE state = 'open'") == 0,
-            "no open gap",
-            90,
-        )
-        eventually(lambda: health(self.store)["healthy"], "health", 30)
+        """No gap is open, every feed says it lives, and half a second later it is still so."""
+        eventually(lambda: self._calm() and (time.sleep(0.5) or self._calm()), "calm", 90)
 
-    def assert_complete(self, *, altered_ids: Callable[[int], bool] = lambda i: False) -> None:
+    def _calm(self) -> bool:
+        gaps = self.count("SELECT count(*) FROM v_gaps WHERE state = 'open'")
+        return gaps == 0 and bool(health(self.store)["healthy"])
+
+    def assert_complete(self) -> None:
         """The stored set is the exchange's tape, but for what stands in v_gaps as lost."""
         with self.store.transaction() as cursor:
             for symbol in self.daemon.settings.symbols:
@@ -123,10 +122,9 @@ class Desk:
                 tape = [
                     (i, float(p), float(q), us // 1000, m)
                     for i, p, q, us, m in self.exchange.log(symbol, *known, self.market)
-                    if i not in lost
                 ]
-                missing = {row[0] for row in tape} - {row[0] for row in stored}
-                same = TALLY.compare(tape, stored, len(lost))
+                missing = {row[0] for row in tape} - {row[0] for row in stored} - lost
+                same = TALLY.compare(tape, stored, lost)
                 assert not missing, f"{symbol}: {len(missing)} missing, {sorted(missing)[:5]}"
                 assert same, f"{symbol}: altered or too many"
         assert audit(self.store)["ok"]

@@ -264,3 +264,23 @@ def test_init_may_run_again_and_beside_itself(store: PostgresStore) -> None:
     store.write("binance", [trade(1)])
     store.init()
     assert len(rows(store, "SELECT * FROM v_ticks")) == 1
+
+
+def test_one_duplicate_in_a_batch_of_five_thousand(store: PostgresStore) -> None:
+    """Within the batch or stored before: the other 4,999 are stored, and folded once."""
+    store.write("binance", [trade(1, T0 + 1)])
+    written = store.write("binance", [trade(i, T0 + i) for i in range(1, 5001)])
+    assert (written.stored, written.duplicates, written.conflicts) == (4999, 1, 0)
+    twice = [trade(i, T0 + i) for i in range(5001, 10_000)]
+    written = store.write("binance", [*twice, twice[77]])
+    assert (written.stored, written.duplicates, written.conflicts) == (4999, 1, 0)
+    assert rows(store, "SELECT sum(trades) FROM v_bars WHERE bar_s = 1") == [(9999,)]
+    assert audit(store)["ok"]
+
+
+def test_a_gap_given_up_is_filled_by_trades_that_come_after_all(store: PostgresStore) -> None:
+    store.write("binance", [trade(1), trade(5)])
+    gap = store.open_gaps("binance", "BTCUSDT")[0]
+    store.settle("binance", gap, 2, 4, "unrecoverable", "no answer")
+    store.write("binance", [trade(2), trade(3), trade(4)])
+    assert rows(store, "SELECT state FROM v_gaps") == [("filled",)]
