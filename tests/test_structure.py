@@ -42,7 +42,17 @@ FLOORS = (
         "feeds",
         "storage",
     },
-    {"database_utils", "jobs", "live", "live_alerts", "evaluation", "repair", "history", "liveness", "inbox"},
+    {
+        "database_utils",
+        "jobs",
+        "live",
+        "live_alerts",
+        "evaluation",
+        "repair",
+        "history",
+        "liveness",
+        "inbox",
+    },
     {"panels"},
     {"ingest_websocket", "dashboard_streamlit", "watch_alerts", "backtest", "run"},
 )
