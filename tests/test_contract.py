@@ -103,6 +103,7 @@ RESULTS: dict[str, tuple[object, str, str]] = {
     "ticks_to_bars": (ticks_to_bars(TICKS, "5min"), "DataFrame", FLOW),
     "resample_bars": (resample_bars(BARS, "5min"), "DataFrame", "open high low close volume"),
 }  # fmt: skip
+
 TEXT, WHEN, ID, NUMBER = "text", "timestamp with time zone", "bigint", "double precision"
 VIEWS = {
     "v_ticks": {

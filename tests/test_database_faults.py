@@ -192,17 +192,12 @@ def test_a_privilege_is_taken_away_and_given_back(
     role = f"clerk_{os.getpid()}"
     with store.transaction() as cursor:
         cursor.execute(
-            f"CREATE ROLE {role} LOGIN PASSWORD 'clerk';"
-            f"ALTER SCHEMA public OWNER TO {role};"
-            + "".join(
-                f"ALTER TABLE {name} OWNER TO {role};"
-                for name in ("instrument", "trade", "bar", "kline", "feed", "gap", "quarantine")
-            )
-            + "".join(
-                f"ALTER VIEW {name} OWNER TO {role};"
-                for name in ("v_ticks", "v_bars", "v_gaps", "v_feed")
-            )
+            f"CREATE ROLE {role} LOGIN PASSWORD 'clerk'; ALTER SCHEMA public OWNER TO {role};"
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            " AND relkind IN ('r', 'p', 'v')"
         )
+        for (name,) in cursor.fetchall():
+            cursor.execute(f"ALTER TABLE {name} OWNER TO {role}")
     dsn = database_url.replace(database_url.split("//")[1].split("@")[0], f"{role}:clerk")
     try:
         with running(source()) as exchange:

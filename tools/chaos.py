@@ -18,12 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {
     "faults": ["tests/test_faults.py"],
-    "kills": ["tests/test_kills.py"],
+    "kills": ["tests/test_kills.py", "tests/test_watch_alerts.py"],
     "process": [
         "tests/test_ingest.py",
         "tests/test_database_faults.py",
         "tests/test_foreign_exchange.py",
-        "tests/test_watch_alerts.py",
     ],
 }
 
