@@ -49,7 +49,7 @@ HEIGHT = "max(calc(100vh - 14.2rem), 32rem)"
 NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
 CLOUD = 400  # points of the scatter
 TESTED = 600  # bars of the verdict
-BRIEF = {"ADF": "ADF", "E–G": "Engle–Granger, {y} on", "Half-life": "Half-life", "Hurst": "Hurst"}
+BRIEF = {"ADF": "ADF", "E–G": "Engle–Granger, y on x", "Half-life": "Half-life", "Hurst": "Hurst"}
 
 
 def draw(desk: Desk) -> None:
@@ -120,12 +120,12 @@ def verdict_html(view: PairView, symbols: tuple[str, str], bar: str) -> str:
     if obstacle is not None:
         return table_html(title, (), (), ()) + note_html(obstacle)
     tests = pair_tests(frame["close_y"], frame["close_x"], frame["spread"])
-    rows = verdicts(tests, symbols, bar_seconds(bar), view.spec.window)
+    rows = verdicts(tests, bar_seconds(bar), view.spec.window)
     brief = [
         (short, row[1], row[4])
         for short, start in BRIEF.items()
         for row in rows
-        if str(row[0]).startswith(start.format(y=symbols[0]))
+        if str(row[0]).startswith(start)
     ]
     return table_html(title, ("test", "value", "verdict"), brief, (1,))
 

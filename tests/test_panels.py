@@ -226,3 +226,9 @@ def test_numbers() -> None:
     assert duration(3700) == "1 h 1 min"
     assert decimals_of(np.array([2703.41, 2703.4])) == 2
     assert decimals_of(np.array([0.00001234])) == 8
+
+
+def test_the_verdict_names_every_test_it_promises() -> None:
+    html = pair_panel.verdict_html(view(), ("ETHUSDT", "BTCUSDT"), "1s")
+    for name in pair_panel.BRIEF:
+        assert f">{name}</td>" in html
