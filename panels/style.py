@@ -41,7 +41,8 @@ div[data-testid="stToolbar"] { top: .55rem; }
 .pw-table th, .pw-table td { padding: .3rem .5rem; border-bottom: 1px solid var(--pw-line); vertical-align: top; }
 .pw-table th, .pw-table .n { white-space: nowrap; }
 .pw-table .n { text-align: right; }
-.pw-dense th, .pw-dense td { padding: .13rem .5rem; }
+.pw-dense th, .pw-dense td { padding: .13rem .5rem; white-space: nowrap; }
+@media (max-width: 1400px) { .st-key-minutes .pw-table { font-size: .78rem; } .st-key-minutes .pw-table th, .st-key-minutes .pw-table td { padding: .13rem .25rem; } }
 .pw-table .wrap { white-space: normal; } .pw-table .y { color: var(--pw-y); } .pw-table .x { color: var(--pw-x); } .pw-table .quiet { color: var(--pw-muted); }
 .st-key-minutes .pw-table thead th { position: sticky; top: 0; background: light-dark(#FFFFFF, #0E1117); box-shadow: 0 1px var(--pw-line); }
 .pw-title { font-size: .95rem; font-weight: 600; margin: 0 0 .3rem; }
