@@ -173,7 +173,7 @@ def _correlations(desk: Desk) -> None:
         return
     desk.chart(
         lambda: correlation_figure(found.matrix, "/".join(map(str, found.matrix.columns))), key,
-        name="Correlations", height="15.5rem",
+        name="Correlations", height="max(15.5rem, calc(100vh - 49rem))",
     )  # fmt: skip
     st.html(note_html(*_told(found, choice.bar, bars, others, pause > bar_s)))
 

@@ -44,6 +44,7 @@ div[data-testid="stToolbar"] { top: .55rem; }
 .pw-dense th, .pw-dense td { padding: .13rem .5rem; white-space: nowrap; }
 @media (max-width: 1400px) { .st-key-minutes .pw-table { font-size: .78rem; } .st-key-minutes .pw-table th, .st-key-minutes .pw-table td { padding: .13rem .25rem; } }
 .pw-table .wrap { white-space: normal; } .pw-table .y { color: var(--pw-y); } .pw-table .x { color: var(--pw-x); } .pw-table .quiet { color: var(--pw-muted); }
+div:has(> .st-key-minutes), .st-key-minutes { height: max(300px, calc(100vh - 43rem)) !important; }
 .st-key-minutes .pw-table thead th { position: sticky; top: 0; background: light-dark(#FFFFFF, #0E1117); box-shadow: 0 1px var(--pw-line); }
 .pw-title { font-size: .95rem; font-weight: 600; margin: 0 0 .3rem; }
 .pw-note { color: var(--pw-muted); font-size: .8rem; margin: .35rem 0 0; }

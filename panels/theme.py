@@ -33,9 +33,10 @@ MINUS = "−"
 
 
 def number(value: float, decimals: int, *, sign: bool = False) -> str:
-    """Thousands separated, a true minus, a dash where there is no value."""
+    """Thousands separated, a true minus (none before a 0), a dash where there is no value."""
     if not math.isfinite(value):
         return NONE
+    value = round(float(value), decimals) + 0.0  # −0 becomes 0
     text = f"{value:+,.{decimals}f}" if sign else f"{value:,.{decimals}f}"
     return text.replace("-", MINUS)
 

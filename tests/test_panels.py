@@ -219,6 +219,8 @@ def test_signals() -> None:
 def test_numbers() -> None:
     assert number(-1234.5, 2) == "−1,234.50"
     assert number(math.nan, 2) == "–"
+    assert number(-0.004, 2) == "0.00"
+    assert percent(-0.00001) == "+0.00 %"
     assert percent(-0.0042) == "−0.42 %"
     assert significant(0.0055556) == "0.0055556"
     assert significant(1.3127) == "1.3127"
