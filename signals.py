@@ -61,8 +61,8 @@ class Prices:
 class Walk:
     """What trading did. `sums`: figures of the whole by name of SUMS; the arrays are empty where
     only these were asked for. `equity`, `position` (the side held at the close: 1 long, -1
-    short), `action` (decided at the close, see ACTIONS): one entry per bar. `trades`: rows of
-    TRADE_COLUMNS."""
+    short), `action` (decided at the close, see ACTIONS): one entry per bar. `trades`: one
+    row per name of TRADE_COLUMNS, one column per trade."""
 
     sums: dict[str, float]
     equity: Array
@@ -95,7 +95,7 @@ def walk(prices: Prices, rules: Rules, costs: Costs, *, record: bool = True) -> 
         prices.funding_y, prices.funding_x, _limits(rules, costs), rules.max_bars or _NEVER, record,
     )  # fmt: skip
     named = dict(zip(SUMS, sums.tolist(), strict=True))
-    return Walk(named, equity, position, action, trades)
+    return Walk(named, equity, position, action, np.ascontiguousarray(trades.T))
 
 
 def _limits(rules: Rules, costs: Costs) -> Array:
@@ -245,6 +245,7 @@ def _walk(  # type: ignore[no-untyped-def]
             if record:
                 equity[t] = now
             t += 1
+            # Read at every bar: a price that is in the cache by the time it is needed.
             price_y, price_x = open_y[t], open_x[t]
             if funded:
                 funding += qy * price_y * funding_y[t] + qx * price_x * funding_x[t]

@@ -106,7 +106,7 @@ def _piece(
     trained = np.array([row[objective] for row in scored.figures(candidates, first, start)])
     chosen = -1 if np.isnan(trained).all() else int(np.nanargmax(trained))
     rules = candidates[max(chosen, 0)]
-    equity, trades = np.full(stop - start, rules.capital), np.empty((0, len(TRADE_COLUMNS)))
+    equity, trades = np.full(stop - start, rules.capital), np.empty((len(TRADE_COLUMNS), 0))
     tested: dict[str, float] = dict.fromkeys(FIGURES, math.nan) | {"total_pnl": 0.0, "trades": 0}
     if chosen >= 0:
         done = walk(scored.prices(rules).rows(start, stop), rules, scored.costs)
@@ -133,10 +133,10 @@ def _stitched(
     for piece in pieces:
         parts.append(level + (piece.equity - capital))
         table = piece.trades.copy()
-        table[:, [_ENTRY, _EXIT]] += row
+        table[[_ENTRY, _EXIT]] += row
         tables.append(table)
         level, row = float(parts[-1][-1]), row + len(piece.equity)
-    equity, trades = np.concatenate(parts), np.concatenate(tables)
+    equity, trades = np.concatenate(parts), np.concatenate(tables, axis=1)
     index = pair.index[train : train + row]
     tried = scored.figures(candidates, train, train + row)
     return WalkForward(

@@ -29,7 +29,7 @@ from tests.reference import published, reference_csv
 from tests.test_backtest_command import leg
 
 Floats = npt.NDArray[np.float64]
-NO_TRADES = np.empty((0, len(TRADE_COLUMNS)))
+NO_TRADES = np.empty((len(TRADE_COLUMNS), 0))
 
 
 def sharpe_of(returns: Any, per_year: float = 252) -> float:
