@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.offsets import Tick
 
 from arguments import Array
 from compiled import INTS, NUMBER, VECTOR, compiled
@@ -118,6 +119,8 @@ def bar_length_s(index: pd.DatetimeIndex) -> float:
     """The most common step between bars in seconds, the shortest of equals; NaN below 2 bars."""
     if len(index) < 2:
         return math.nan
+    if isinstance(index.freq, Tick):
+        return index.freq.nanos / 1e9
     stamps = index.asi8
     step = int(stamps[1] - stamps[0])
     if not _one_step(stamps):

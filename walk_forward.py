@@ -34,7 +34,8 @@ class WalkForward:
     row per piece with FOLD_COLUMNS; times are labels of bars, `chosen` the candidate's number (-1:
     none had a value, nothing was traded), train and test its `objective` on either stretch.
     `candidates`: all of them over the whole sample, in-sample. `deflated`: the out-of-sample
-    Sharpe ratio against luck, its trials being the candidates' on the same bars.
+    Sharpe ratio against luck, its trials being the candidates' on the same bars; NaN where all of
+    the capital was lost.
     """
 
     rules: tuple[Rules, ...]
@@ -139,16 +140,20 @@ def _stitched(
     equity, trades = np.concatenate(parts), np.concatenate(tables, axis=1)
     index = pair.index[train : train + row]
     tried = scored.figures(candidates, train, train + row)
+    metrics = measure(index, equity, trades, capital)
+    lost = metrics["max_drawdown"] >= 1.0  # a debt has no returns to judge
     return WalkForward(
         rules=tuple(candidates),
         costs=scored.costs,
         objective=objective,
-        metrics=measure(index, equity, trades, capital),
+        metrics=metrics,
         trades=trades_frame(index, trades, candidates[0], scored.costs),
         equity=pd.Series(equity, index=index, name="equity"),
         folds=pd.DataFrame([piece.row for piece in pieces], columns=pd.Index(FOLD_COLUMNS)),
         candidates=grid_table(candidates, scored.figures(candidates, 0, len(pair.index))),
         deflated=deflated_sharpe(
-            returns_of(equity), [figures["sharpe"] for figures in tried], scored.per_year
+            np.zeros(len(equity)) if lost else returns_of(equity),
+            [figures["sharpe"] for figures in tried],
+            scored.per_year,
         ),
     )
