@@ -47,6 +47,7 @@ bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
 	@$(BIN)/python -m benchmarks.unitroot
 	@$(BIN)/python -m benchmarks.bars
 	@$(BIN)/python -m benchmarks.market_scan
+	@$(BIN)/python -m benchmarks.backtest
 
 chaos: $(VENV)/.installed-dev  ## every fault scenario, 100 random kills; CHAOS_SEED=N repeats it
 	@$(BIN)/python tools/chaos.py

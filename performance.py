@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.offsets import Tick
 
 from arguments import Array
 from compiled import INTS, NUMBER, VECTOR, compiled
@@ -118,6 +119,8 @@ def bar_length_s(index: pd.DatetimeIndex) -> float:
     """The most common step between bars in seconds, the shortest of equals; NaN below 2 bars."""
     if len(index) < 2:
         return math.nan
+    if isinstance(index.freq, Tick):
+        return index.freq.nanos / 1e9
     stamps = index.asi8
     step = int(stamps[1] - stamps[0])
     if not _one_step(stamps):
@@ -131,8 +134,8 @@ def measure(
 ) -> dict[str, float]:
     """Every figure of METRICS, NaN where it has no value.
 
-    `index`: open times of the bars; `equity`: at their closes; `trades`: rows of
-    signals.TRADE_COLUMNS.
+    `index`: open times of the bars; `equity`: at their closes; `trades`: as `signals.Walk` has
+    them.
     """
     bar_s = bar_length_s(index)
     years = (index[-1] - index[0]).total_seconds() / YEAR_S if len(index) else math.nan
@@ -142,7 +145,7 @@ def measure(
     found["total_return"] = (final - capital) / capital
     found["cagr"] = annual_growth(capital, final, years)
     found["calmar"] = _ratio(found["cagr"], found["max_drawdown"])
-    found |= _of_trades(dict(zip(TRADE_COLUMNS, trades.T, strict=True)))
+    found |= _of_trades(dict(zip(TRADE_COLUMNS, trades, strict=True)))
     found["average_holding_s"] = found["average_bars"] * bar_s
     found["exposure"] = _ratio(found.pop("held"), len(index))
     found["turnover"] = _ratio(found.pop("traded"), capital * years)

@@ -15,7 +15,7 @@ from simulation import Result
 from trading_rules import Costs, Rules
 
 __all__ = [
-    "iso_times", "metric_text", "metrics_text", "parameters", "records", "result_dict",
+    "RUINED", "iso_times", "metric_text", "metrics_text", "parameters", "records", "result_dict",
     "result_json", "strict",
 ]  # fmt: skip
 
@@ -73,15 +73,17 @@ def iso_times(index: pd.DatetimeIndex) -> list[str]:
     return [str(text) for text in np.datetime_as_string(exact, timezone="UTC")]
 
 
+RUINED = "The capital was lost on the way: no ratio of returns means anything after that."
 _SCALES = {"fraction": (100.0, " %"), "fraction a year": (100.0, " % a year")}
 
 
 def metrics_text(metrics: dict[str, float]) -> str:
     """Labels, values and units, one figure a line."""
-    return "\n".join(
+    lines = [
         f"{metric.label:34}{metric_text(name, metrics[name]):>24}"
         for name, metric in METRICS.items()
-    )
+    ]
+    return "\n".join(lines + ([RUINED] if metrics["max_drawdown"] >= 1.0 else []))
 
 
 def metric_text(name: str, value: float) -> str:

@@ -18,7 +18,7 @@ from backtest_figures import (
 )
 from overfitting import Interval
 from performance import METRICS
-from report import iso_times, metric_text, parameters, result_dict
+from report import RUINED, iso_times, metric_text, parameters, result_dict
 from simulation import Result
 from walk_forward import WalkForward
 
@@ -82,7 +82,8 @@ def _metrics(metrics: dict[str, float], interval: Interval | None) -> str:
         label = f"Sharpe ratio, {interval.level:.0%} interval (stationary bootstrap)"
         rows.insert(5, (label, f"{interval.low:.3g} … {interval.high:.3g}"))
     cells = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in rows)
-    return f"<h2>Figures</h2><table>{cells}</table>"
+    note = f'<p class="note">{RUINED}</p>' if metrics["max_drawdown"] >= 1.0 else ""
+    return f"<h2>Figures</h2>{note}<table>{cells}</table>"
 
 
 def _walk_forward(found: WalkForward) -> list[str]:

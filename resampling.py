@@ -195,12 +195,12 @@ def align(bars_y: pd.DataFrame, bars_x: pd.DataFrame) -> tuple[pd.DataFrame, pd.
     sides = []
     for name, bars in (("bars_y", bars_y), ("bars_x", bars_x)):
         _check_frame(name, bars, ())
-        index = _utc(name, bars.index, 1)
-        _refuse_duplicates(name, index)
-        sides.append(bars.set_axis(index))
+        sides.append(bars.set_axis(_utc(name, bars.index, 1)))
     y, x = sides
+    _refuse_duplicates("bars_y", cast(pd.DatetimeIndex, y.index))
     if y.index.equals(x.index) and y.index.is_monotonic_increasing:
         return y, x.set_axis(y.index)
+    _refuse_duplicates("bars_x", cast(pd.DatetimeIndex, x.index))
     common = y.index.intersection(x.index).sort_values().rename("ts")
     return (
         y.take(y.index.get_indexer(common)).set_axis(common),

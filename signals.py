@@ -59,10 +59,11 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """What trading did. `sums`: figures of the whole by name of SUMS; the arrays are empty where
-    only these were asked for. `equity`, `position` (the side held at the close: 1 long, -1
-    short), `action` (decided at the close, see ACTIONS): one entry per bar. `trades`: rows of
-    TRADE_COLUMNS."""
+    """What trading did. `sums`: figures of the whole by name of SUMS. The arrays are empty where
+    only these were asked for; where they were not, the figures of returns and drawdown are NaN,
+    as the equity itself tells them. `equity`, `position` (the side held at the close: 1 long, -1
+    short), `action` (decided at the close, see ACTIONS): one entry per bar. `trades`: one row per
+    name of TRADE_COLUMNS, one column per trade."""
 
     sums: dict[str, float]
     equity: Array
@@ -95,7 +96,7 @@ def walk(prices: Prices, rules: Rules, costs: Costs, *, record: bool = True) -> 
         prices.funding_y, prices.funding_x, _limits(rules, costs), rules.max_bars or _NEVER, record,
     )  # fmt: skip
     named = dict(zip(SUMS, sums.tolist(), strict=True))
-    return Walk(named, equity, position, action, trades)
+    return Walk(named, equity, position, action, np.ascontiguousarray(trades.T))
 
 
 def _limits(rules: Rules, costs: Costs) -> Array:
@@ -240,11 +241,13 @@ def _walk(  # type: ignore[no-untyped-def]
                 price_y, price_x = close_y[t], close_x[t]
                 break
             now = level + profit
-            peak, drawdown, total, squares = _mark(now, last, peak, drawdown, total, squares)
-            last = now
             if record:
                 equity[t] = now
+            else:
+                peak, drawdown, total, squares = _mark(now, last, peak, drawdown, total, squares)
+                last = now
             t += 1
+            # Read at every bar: a price that is in the cache by the time it is needed.
             price_y, price_x = open_y[t], open_x[t]
             if funded:
                 funding += qy * price_y * funding_y[t] + qx * price_x * funding_x[t]
@@ -283,15 +286,16 @@ def _walk(  # type: ignore[no-untyped-def]
         sums[7] += funding
         sums[8] += held
         level += pnl
-        peak, drawdown, total, squares = _mark(level, last, peak, drawdown, total, squares)
-        last = level
+        if not record:
+            peak, drawdown, total, squares = _mark(level, last, peak, drawdown, total, squares)
+            last = level
         if pending == END:
             if record:
                 equity[t] = level
             break
-    steps = rows - 1
+    steps = 0 if record else rows - 1
     sums[9] = total / steps if steps > 0 else np.nan
     spread = squares - total * sums[9]
     sums[10] = math.sqrt(max(spread, 0.0) / (steps - 1)) if steps > 1 else np.nan
-    sums[11] = drawdown
+    sums[11] = np.nan if record else drawdown
     return sums, equity, position, action, trades[:count]

@@ -150,6 +150,11 @@ def prepare(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
 
 
 def _positive(name: str, bars: pd.DataFrame, column: str, index: pd.DatetimeIndex) -> Array:
+    series = bars[column] if column in bars.columns else None
+    if series is not None and series.dtype == np.float64 and len(series):
+        prices = series.to_numpy()
+        if prices.flags.c_contiguous and prices.min() > 0.0 and prices.max() < np.inf:
+            return prices  # the usual case, by two fast passes; a NaN is not above 0
     prices = frame_values(name, bars, column)
     if len(prices) and not prices.min() > 0.0:
         row = int(np.flatnonzero(~(prices > 0.0))[0])
@@ -175,8 +180,8 @@ def _due(index: pd.DatetimeIndex, rates: pd.Series[float] | None) -> Array:
 def trades_frame(
     index: pd.DatetimeIndex, table: Array, rules: Rules, costs: Costs
 ) -> pd.DataFrame:  # fmt: skip
-    """Rows of signals.TRADE_COLUMNS as the table of trades that users see."""
-    columns = dict(zip(TRADE_COLUMNS, np.ascontiguousarray(table.T), strict=True))
+    """`Walk.trades` as the table of trades that users see."""
+    columns = dict(zip(TRADE_COLUMNS, table, strict=True))
     whole = {name: columns[name].astype(np.int64) for name in ("entry_row", "exit_row", "bars")}
     sides = columns["side"].astype(np.int64) + 1
     reasons = columns["reason"].astype(np.int64) - EXIT

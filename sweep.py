@@ -59,7 +59,9 @@ def grid(
 ) -> pd.DataFrame:
     """Backtest every candidate on the same bars.
 
-    One row per candidate in their order: its parameters and FIGURES, as `run` would give them.
+    One row per candidate in their order: its parameters and FIGURES, as `run` would give them,
+    but no Sharpe ratio (NaN) where all of the capital was lost on the way: the returns of a debt
+    have the wrong sign, and the worst of all sets could come out as the best.
     In-sample: the best of many is partly luck, see `overfitting.deflated_sharpe`, for which this
     table's column sharpe holds the trials. Raises ValueError as `run`.
     """
@@ -117,10 +119,12 @@ class Scored:
         sums = walk(prices, rules, self.costs, record=False).sums
         trades, traded = sums["trades"], sums["traded"]
         earned = sums["pnl"] + sums["fees"] + sums["slippage"]
+        sharpe = sharpe_ratio(sums["mean_return"], sums["return_std"], self.per_year)
+        ruined = sums["max_drawdown"] >= 1.0
         return {
             "total_pnl": sums["pnl"],
             "total_return": sums["pnl"] / rules.capital,
-            "sharpe": sharpe_ratio(sums["mean_return"], sums["return_std"], self.per_year),
+            "sharpe": math.nan if ruined else sharpe,
             "max_drawdown": sums["max_drawdown"],
             "trades": int(trades),
             "win_rate": sums["wins"] / trades if trades else math.nan,

@@ -34,7 +34,8 @@ class WalkForward:
     row per piece with FOLD_COLUMNS; times are labels of bars, `chosen` the candidate's number (-1:
     none had a value, nothing was traded), train and test its `objective` on either stretch.
     `candidates`: all of them over the whole sample, in-sample. `deflated`: the out-of-sample
-    Sharpe ratio against luck, its trials being the candidates' on the same bars.
+    Sharpe ratio against luck, its trials being the candidates' on the same bars; NaN where all of
+    the capital was lost.
     """
 
     rules: tuple[Rules, ...]
@@ -106,7 +107,7 @@ def _piece(
     trained = np.array([row[objective] for row in scored.figures(candidates, first, start)])
     chosen = -1 if np.isnan(trained).all() else int(np.nanargmax(trained))
     rules = candidates[max(chosen, 0)]
-    equity, trades = np.full(stop - start, rules.capital), np.empty((0, len(TRADE_COLUMNS)))
+    equity, trades = np.full(stop - start, rules.capital), np.empty((len(TRADE_COLUMNS), 0))
     tested: dict[str, float] = dict.fromkeys(FIGURES, math.nan) | {"total_pnl": 0.0, "trades": 0}
     if chosen >= 0:
         done = walk(scored.prices(rules).rows(start, stop), rules, scored.costs)
@@ -133,22 +134,26 @@ def _stitched(
     for piece in pieces:
         parts.append(level + (piece.equity - capital))
         table = piece.trades.copy()
-        table[:, [_ENTRY, _EXIT]] += row
+        table[[_ENTRY, _EXIT]] += row
         tables.append(table)
         level, row = float(parts[-1][-1]), row + len(piece.equity)
-    equity, trades = np.concatenate(parts), np.concatenate(tables)
+    equity, trades = np.concatenate(parts), np.concatenate(tables, axis=1)
     index = pair.index[train : train + row]
     tried = scored.figures(candidates, train, train + row)
+    metrics = measure(index, equity, trades, capital)
+    lost = metrics["max_drawdown"] >= 1.0  # a debt has no returns to judge
     return WalkForward(
         rules=tuple(candidates),
         costs=scored.costs,
         objective=objective,
-        metrics=measure(index, equity, trades, capital),
+        metrics=metrics,
         trades=trades_frame(index, trades, candidates[0], scored.costs),
         equity=pd.Series(equity, index=index, name="equity"),
         folds=pd.DataFrame([piece.row for piece in pieces], columns=pd.Index(FOLD_COLUMNS)),
         candidates=grid_table(candidates, scored.figures(candidates, 0, len(pair.index))),
         deflated=deflated_sharpe(
-            returns_of(equity), [figures["sharpe"] for figures in tried], scored.per_year
+            np.zeros(len(equity)) if lost else returns_of(equity),
+            [figures["sharpe"] for figures in tried],
+            scored.per_year,
         ),
     )

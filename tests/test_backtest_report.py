@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from backtest import Costs, Rules, main, run
 from backtest_figures import shown_rows, signals_figure
 from performance import METRICS
-from report import metric_text
+from report import RUINED, metric_text, metrics_text
 from report_html import html_report
 from tests.test_backtest_command import files, leg, printed  # noqa: F401
 from tests.test_walk_forward import BASE, COSTS, candidates, legs
@@ -61,6 +61,13 @@ def test_units_stand_beside_the_figures() -> None:
     assert metric_text("sharpe", math.nan) == "–"
     assert metric_text("trades", 1234) == "1,234"
     assert metric_text("break_even_bps", 1.5) == "1.5 bps"
+
+
+def test_ruin_is_told() -> None:
+    result = run(*legs(), Rules(window=20, entry_z=0.5, capital=1000), Costs(fee_bps=250))
+    assert metrics_text(result.metrics).endswith(RUINED)
+    assert RUINED in html_report(result)
+    assert RUINED not in metrics_text(run(*legs(), BASE, COSTS).metrics)
 
 
 def test_search_on_the_command_line(

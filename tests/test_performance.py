@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,13 @@ from performance import (
     measure,
     sharpe_ratio,
 )
+from settings import ROOT
 from signals import TRADE_COLUMNS
 from tests.reference import published, reference_csv
 from tests.test_backtest_command import leg
 
 Floats = npt.NDArray[np.float64]
-NO_TRADES = np.empty((0, len(TRADE_COLUMNS)))
+NO_TRADES = np.empty((len(TRADE_COLUMNS), 0))
 
 
 def sharpe_of(returns: Any, per_year: float = 252) -> float:
@@ -202,3 +204,10 @@ def test_without_a_value_there_is_none() -> None:
         few = measure(index[:rows], np.full(rows, 100.0), NO_TRADES, 100.0)
         assert math.isnan(few["sharpe"])
         assert few["total_pnl"] == 0
+
+
+def test_every_figure_is_defined_in_the_methods() -> None:
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    part = text[text.index("## The backtest") :]
+    rows = " ".join(re.findall(r"^\| (`.*?) \|", part, re.MULTILINE))
+    assert set(METRICS) <= set(re.findall(r"`(\w+)`", rows))

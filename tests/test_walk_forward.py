@@ -79,6 +79,17 @@ class TestGrid:
         even = cost_sensitivity(y, x, BASE, Costs(), levels_bps=[metrics["break_even_bps"]])
         assert even["total_pnl"].iloc[0] == pytest.approx(0, abs=0.01 * metrics["fees"])
 
+    def test_the_ruined_are_not_the_best(self) -> None:
+        """At 5 % a trade the capital is gone soon; the returns of a debt look like profits."""
+        y, x = legs()
+        costs = Costs(fee_bps=250)
+        sets = combinations(BASE, entry_z=[0.5, 1.0, 50.0], capital=[2000.0])
+        assert run(y, x, sets[0], costs).metrics["max_drawdown"] > 1
+        table = grid(y, x, sets, costs)
+        assert table["sharpe"].isna().all()
+        found = walk_forward(y, x, sets, costs, train=600, test=150)
+        assert found.folds["chosen"].tolist() == [-1, -1]
+
     def test_nothing_to_try(self) -> None:
         with pytest.raises(ValueError, match="candidates is empty"):
             grid(*legs(), [], COSTS)

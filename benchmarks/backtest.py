@@ -1,0 +1,264 @@
+"""`run` and a grid of parameters against vectorbt and an itertuples loop, on two-leg trades.
+
+python -m benchmarks.backtest [--runs 5] [--rows 1000000]
+
+vectorbt runs in an environment of its own (benchmarks/requirements-vectorbt.txt), in turn with
+ours and within the same minutes; it is installed at the first run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest import Costs, Rules, run
+from benchmarks.compare import ONE_THREAD
+from benchmarks.harness import in_turn, machine, table
+from compiled import warm_up
+from sweep import combinations, grid
+
+HERE = Path(__file__).parent
+PEER = HERE / ".vectorbt"
+# A capital that never runs out: vectorbt refuses orders without cash.
+RULES = Rules(hedge="fixed", beta=0.7, window=120, entry_z=2.0, exit_z=0.0, capital=1_000_000)
+COSTS = Costs(fee_bps=1, slippage_bps=1)
+HEAD = ["work", "peer", "peer ms", "ours ms", "ratio", "wanted", "largest difference"]
+Bars = tuple[pd.DataFrame, pd.DataFrame]
+
+
+def market(rows: int) -> Bars:
+    """Minutes of two legs whose spread returns with a half-life of 35."""
+    rng = np.random.default_rng(rows)
+    x = 100 * np.exp(rng.normal(0, 2e-4, rows).cumsum() / 3)
+    error = rng.normal(0, 0.02, rows)
+    for t in range(1, rows):
+        error[t] += 0.98 * error[t - 1]
+    y = 0.7 * x + 30 + error
+    index = pd.date_range("2024-01-01", periods=rows, freq="1min", tz="UTC", name="ts")
+
+    def bars(close: Any) -> pd.DataFrame:
+        opens = np.concatenate(([close[0]], close[:-1])) * np.exp(rng.normal(0, 1e-5, rows))
+        return pd.DataFrame({"open": opens, "close": close}, index=index)
+
+    return bars(y), bars(x)
+
+
+def itertuples(y: pd.DataFrame, x: pd.DataFrame, rules: Rules, costs: Costs) -> list[float]:
+    """The same backtest as most would write it: pandas for z, a loop over the rows for the rest."""
+    beta = float(rules.beta or 0.0)
+    spread = y["close"] - beta * x["close"]
+    rolling = spread.rolling(rules.window)
+    frame = pd.DataFrame({
+        "open_y": y["open"], "open_x": x["open"], "close_y": y["close"], "close_x": x["close"],
+        "z": (spread - rolling.mean()) / rolling.std(),
+    })  # fmt: skip
+    slip, fee = costs.slippage_bps / 1e4, costs.fee_bps / 1e4
+    cash, side, pending, trades, equity = rules.capital, 0, 0, [], []
+    units = qty_y = qty_x = entry_y = entry_x = fees = 0.0
+    for row in frame.itertuples():
+        if pending and side == 0:
+            side, qty_y = pending, pending * units
+            qty_x = -beta * qty_y
+            entry_y = row.open_y * (1 + slip if qty_y > 0 else 1 - slip)
+            entry_x = row.open_x * (1 + slip if qty_x > 0 else 1 - slip)
+            fees = fee * (abs(qty_y) * entry_y + abs(qty_x) * entry_x)
+            entered = row.Index
+        elif pending:
+            exit_y = row.open_y * (1 - slip if qty_y > 0 else 1 + slip)
+            exit_x = row.open_x * (1 - slip if qty_x > 0 else 1 + slip)
+            fees += fee * (abs(qty_y) * exit_y + abs(qty_x) * exit_x)
+            pnl = qty_y * (exit_y - entry_y) + qty_x * (exit_x - entry_x) - fees
+            trades.append((side, entered, row.Index, qty_y, qty_x, entry_y, entry_x, exit_y,
+                           exit_x, fees, pnl))  # fmt: skip
+            cash += pnl
+            side = 0
+        pending = 0
+        if side == 0:
+            equity.append(cash)
+            if row.z < -rules.entry_z:
+                pending = 1
+            elif row.z > rules.entry_z:
+                pending = -1
+            if pending:
+                units = rules.notional / (row.close_y + abs(beta) * row.close_x)
+        else:
+            equity.append(
+                cash + qty_y * (row.close_y - entry_y) + qty_x * (row.close_x - entry_x) - fees
+            )
+            if side * row.z >= -rules.exit_z:
+                pending = 2
+    curve = pd.Series(equity, index=frame.index)
+    returns = curve.pct_change()
+    sharpe = float(returns.mean() / returns.std() * math.sqrt(525_600))
+    ledger = pd.DataFrame(trades)
+    return [
+        float(curve.iloc[-1]), len(ledger), sharpe,
+        float((1 - curve / curve.cummax()).max()), float(curve.iloc[-1] / rules.capital - 1),
+    ]  # fmt: skip
+
+
+def ours(y: pd.DataFrame, x: pd.DataFrame) -> list[float]:
+    found = run(y, x, RULES, COSTS)
+    m = found.metrics
+    return [float(found.equity.iloc[-1]), len(found.trades), m["sharpe"], m["max_drawdown"],
+            m["total_return"]]  # fmt: skip
+
+
+class Vectorbt:
+    """The peer's process: one question, one answer."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.version = self._answer()
+
+    def ask(self, work: str, *arguments: Any) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([work, arguments]) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("vectorbt's process has ended: see its message above")
+        return json.loads(line)
+
+
+def install() -> str | None:
+    """Make the peer's environment where it is missing; why it cannot be, if it cannot."""
+    python = PEER / "bin" / "python"
+    ready = PEER / ".installed"
+    if ready.exists():
+        return None
+    print("installing vectorbt into benchmarks/.vectorbt (once, a minute or two) …", flush=True)
+    shutil.rmtree(PEER, ignore_errors=True)
+    for command in (
+        [sys.executable, "-m", "venv", str(PEER)],
+        [str(python), "-m", "pip", "install", "--quiet", "-r",
+         str(HERE / "requirements-vectorbt.txt")],
+    ):  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return (done.stderr or done.stdout).strip().splitlines()[-1]
+    ready.touch()
+    return None
+
+
+@contextlib.contextmanager
+def vectorbt(y: pd.DataFrame, x: pd.DataFrame) -> Iterator[Vectorbt]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bars.npz"
+        times = pd.DatetimeIndex(y.index).tz_localize(None).to_numpy()
+        np.savez(path, times=times, open_y=y["open"], open_x=x["open"], close_y=y["close"],
+                 close_x=x["close"])  # fmt: skip
+        process = subprocess.Popen(
+            [PEER / "bin" / "python", HERE / "vectorbt_peer.py", path], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **ONE_THREAD},
+        )  # fmt: skip
+        try:
+            yield Vectorbt(process)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def difference(a: Sequence[float], b: Sequence[float], what: str, tolerance: float = 1e-6) -> float:
+    """The largest relative difference of figures; ends the benchmark above `tolerance`."""
+    left, right = np.array(a, dtype=float), np.array(b, dtype=float)
+    found = float(np.nanmax(np.abs(left - right) / np.maximum(np.abs(right), 1e-9)))
+    if not found <= tolerance or not np.array_equal(np.isnan(left), np.isnan(right)):
+        raise SystemExit(f"{what}: figures differ by {found:.1e}: {left[:5]} and {right[:5]}")
+    return found
+
+
+def row(work: str, peer: str, times: tuple[float, float], wanted: float, off: float) -> list[str]:
+    fast, slow = times
+    met = "met" if slow / fast >= wanted else "MISSED"
+    return [work, peer, f"{1e3 * slow:,.0f}", f"{1e3 * fast:,.1f}", f"{slow / fast:,.0f}×",
+            f"{wanted:g}× {met}", f"{off:.0e}"]  # fmt: skip
+
+
+def single(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
+    """One run with its trades, equity and metrics."""
+    rows, mine = len(bars[0]), ours(*bars)
+    work = f"run, {rows:,} bars, {mine[1]:,} trades"
+    asked = (rows, RULES.window, RULES.entry_z, RULES.exit_z, COSTS.fee_bps / 1e4,
+             COSTS.slippage_bps / 1e4)  # fmt: skip
+    found = []
+    if peer is not None:
+        off = difference(mine, peer.ask("run", *asked), "vectorbt")
+        times = in_turn(lambda: ours(*bars), lambda: peer.ask("run", *asked), runs)
+        found.append(row(work, f"vectorbt {peer.version}, value and trades", times, 50, off))
+    off = difference(mine, itertuples(*bars, RULES, COSTS), "itertuples")
+    times = in_turn(lambda: ours(*bars), lambda: itertuples(*bars, RULES, COSTS), runs)
+    found.append(row(work, "itertuples loop", times, 150, off))
+    return found
+
+
+def many(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
+    """1,000 sets of parameters on 100,000 bars; vectorbt gets 20 of them, for its memory's sake."""
+    # Not one of these sets enters at this very last bar, which vectorbt cannot also leave at.
+    rows = min(100_010, len(bars[0]))
+    y, x = (leg.iloc[:rows] for leg in bars)
+    sets = combinations(
+        RULES, window=list(range(30, 230, 10)), entry_z=np.linspace(1, 3.25, 10).tolist(),
+        exit_z=[-0.5, -0.25, 0.0, 0.25, 0.5],
+    )  # fmt: skip
+    part = sets[:: len(sets) // 20]
+    asked = [(r.window, r.entry_z, r.exit_z) for r in part]
+    fees = (COSTS.fee_bps / 1e4, COSTS.slippage_bps / 1e4)
+    found, work = [], f"grid, {len(sets):,} sets × {rows:,} bars"
+    if peer is not None:
+        mine = grid(y, x, part, COSTS)
+        returned, sharpe = peer.ask("grid", rows, asked, *fees)
+        off = difference(mine["total_return"], returned, "vectorbt's grid")
+        # vectorbt counts the first bar as a return of 0.
+        off = max(off, difference(mine["sharpe"], sharpe, "vectorbt's grid", 1e-5))
+        fast, slow = in_turn(
+            lambda: grid(y, x, sets, COSTS), lambda: peer.ask("grid", rows, asked, *fees), runs
+        )
+        scaled = slow * len(sets) / len(part)
+        name = f"vectorbt {peer.version}, {len(part)} sets, scaled"
+        found.append(row(work, name, (fast, scaled), 25, off))
+    else:
+        fast, _ = in_turn(lambda: grid(y, x, sets, COSTS), lambda: None, runs)
+    word = "met" if fast < 1 else "MISSED"
+    found.append([work, "one second", "1,000", f"{1e3 * fast:,.0f}", f"{1 / fast:,.1f}×",
+                  f"1× {word}", ""])  # fmt: skip
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5, help="of each side, in turn (default 5)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="bars (default 1,000,000)")
+    options = parser.parse_args()
+    warm_up()
+    machine("numpy", "pandas", "numba")
+    bars = market(options.rows)
+    reason = install()
+    rows: list[list[str]] = []
+    with contextlib.ExitStack() as stack:
+        peer = stack.enter_context(vectorbt(*bars)) if reason is None else None
+        rows += single(bars, peer, options.runs) + many(bars, peer, options.runs)
+    table("Backtest of a pair", HEAD, rows)
+    if reason is not None:
+        sys.exit(f"vectorbt is MISSING from this table, it could not be installed: {reason}")
+
+
+if __name__ == "__main__":
+    main()
