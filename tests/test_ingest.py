@@ -203,6 +203,8 @@ def test_killed_at_random_and_restarted_it_misses_nothing(
     with exchange("--replay", *captures(), "--speed", "60", "--start-on-subscribe") as addresses:
         for pause in (1.5, 2.2, 1.1):
             with daemon(database_url, addresses, tmp_path / "log") as process:
+                # A record begins with its first trade: what came before is nobody's hole.
+                eventually(lambda: count(store) > 0, "the first trades", every=0.02)
                 time.sleep(pause)
                 process.kill()
                 process.wait()
