@@ -177,7 +177,9 @@ def traded_hedge(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array]:
         spread = y - intercept
         spread -= beta * x
         return beta, spread
-    return np.full(len(y), spec.beta, dtype=np.float64), y - np.float64(spec.beta) * x
+    beta = np.full(len(y), spec.beta, dtype=np.float64)
+    spread = beta * x
+    return beta, np.subtract(y, spread, out=spread)
 
 
 def _hedged(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array, Array, Array]:

@@ -28,6 +28,7 @@ from backtest import Costs, Rules, run
 from benchmarks.compare import ONE_THREAD
 from benchmarks.harness import in_turn, machine, table
 from compiled import warm_up
+from simulation import prepare, traded
 from sweep import combinations, grid
 
 HERE = Path(__file__).parent
@@ -201,11 +202,18 @@ def single(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
     found = []
     if peer is not None:
         off = difference(mine, peer.ask("run", *asked), "vectorbt")
+        name = f"vectorbt {peer.version}, value, trades, metrics"
         times = in_turn(lambda: ours(*bars), lambda: peer.ask("run", *asked), runs)
-        found.append(row(work, f"vectorbt {peer.version}, value and trades", times, 50, off))
+        found.append(row(f"{work}, z included", name, times, 50, off))
+        pair = prepare(*bars, 1)
+        prices = pair.scored(RULES, COSTS)
+        peer.ask("decide", *asked[:4])
+        times = in_turn(lambda: traded(pair, prices, RULES, COSTS),
+                        lambda: peer.ask("trade", *asked[4:]), runs)  # fmt: skip
+        found.append(row(f"{work}, z given (to vectorbt: the orders)", name, times, 50, off))
     off = difference(mine, itertuples(*bars, RULES, COSTS), "itertuples")
     times = in_turn(lambda: ours(*bars), lambda: itertuples(*bars, RULES, COSTS), runs)
-    found.append(row(work, "itertuples loop", times, 150, off))
+    found.append(row(f"{work}, z included", "itertuples loop", times, 150, off))
     return found
 
 

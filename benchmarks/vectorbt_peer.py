@@ -65,10 +65,24 @@ def portfolio(close, price, size, fee, slippage, groups):
     )  # fmt: skip
 
 
+KEPT = {}
+
+
+def decide(rows, window, entry, leave):
+    """z-score and decisions, kept for `trade`."""
+    close, price = CLOSE.iloc[:rows], OPEN.iloc[:rows]
+    KEPT["orders"] = (close, *orders(close, price, zscore(close, window), entry, leave))
+
+
 def run(rows, window, entry, leave, fee, slippage):
     """z-score, decisions, fills of both legs, value, trades and metrics."""
-    close, price = CLOSE.iloc[:rows], OPEN.iloc[:rows]
-    size, paid = orders(close, price, zscore(close, window), entry, leave)
+    decide(rows, window, entry, leave)
+    return trade(fee, slippage)
+
+
+def trade(fee, slippage):
+    """Fills of both legs, value, trades and metrics of decisions made before."""
+    close, size, paid = KEPT["orders"]
     made = portfolio(close, paid, size, fee, slippage, True)
     value = made.value()
     return [
@@ -94,7 +108,12 @@ def main() -> None:
     print(json.dumps(vbt.__version__), flush=True)
     for line in sys.stdin:
         work, arguments = json.loads(line)
-        print(json.dumps({"run": run, "grid": grid}[work](*arguments)), flush=True)
+        print(
+            json.dumps(
+                {"decide": decide, "run": run, "trade": trade, "grid": grid}[work](*arguments)
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
