@@ -17,7 +17,7 @@ from storage.partitions import TRADES_PER_PARTITION, Partition, of_bars, of_trad
 from storage.statements import (
     FOLD,
     FRESH_BY_KEY,
-    FRESH_BY_RANGE,
+    FRESH_IN_RANGE,
     LOCK_FEEDS,
     MOVE_CURSORS,
     RECORD_CONFLICTS,
@@ -100,8 +100,9 @@ def insert(
         len(part.ids) == part.offered and part.low > _high(known, part) for part in parts
     ):
         copy_trades(cursor, "trade", trades, numbers)
-        ranges = [[part.number for part in parts], [p.low for p in parts], [p.high for p in parts]]
-        cursor.execute(FOLD.format(fresh=FRESH_BY_RANGE), ranges)
+        fresh_now = " UNION ALL ".join([FRESH_IN_RANGE] * len(parts))
+        ranges = [number for part in parts for number in (part.number, part.low, part.high)]
+        cursor.execute(FOLD.format(fresh=fresh_now), ranges)
         return dict(cursor.fetchall()), 0
     cursor.execute(STAGE)
     copy_trades(cursor, "incoming", trades, numbers)

@@ -17,11 +17,12 @@ FRESH_BY_KEY = """
     RETURNING instrument_id, trade_id, ts, price, size, buyer_is_maker
 """
 
-# Trades beyond the highest known id, just copied in: the new ones are all of those.
-FRESH_BY_RANGE = """
-    SELECT t.instrument_id, t.trade_id, t.ts, t.price, t.size, t.buyer_is_maker
-    FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS new (instrument_id, low, high)
-    JOIN trade t ON t.instrument_id = new.instrument_id AND t.trade_id BETWEEN new.low AND new.high
+# Trades beyond the highest known id, just copied in: the new ones are all of those. One such
+# query per symbol: with its numbers written out the planner looks at one partition along the key.
+# Joined to a list of ranges it read the whole table at every batch, once it was large enough.
+FRESH_IN_RANGE = """
+    SELECT instrument_id, trade_id, ts, price, size, buyer_is_maker
+    FROM trade WHERE instrument_id = %s AND trade_id BETWEEN %s AND %s
 """
 
 # Fold exactly the fresh trades into the bars. {fresh} is one of the two above.
@@ -73,8 +74,11 @@ SELECT DISTINCT s.venue, s.symbol,
               i.trade_id, i.price, i.size, i.buyer_is_maker,
               (extract(epoch FROM i.ts) * 1000000)::bigint)
 FROM incoming i
-JOIN trade t USING (instrument_id, trade_id)
-JOIN instrument s USING (instrument_id)
+CROSS JOIN LATERAL (  -- OFFSET keeps it a look-up per row: a join would read the whole table
+    SELECT * FROM trade k
+    WHERE k.instrument_id = i.instrument_id AND k.trade_id = i.trade_id OFFSET 0
+) AS t
+JOIN instrument s ON s.instrument_id = i.instrument_id
 WHERE (i.price, i.size, i.buyer_is_maker, date_trunc('milliseconds', i.ts))
       <> (t.price, t.size, t.buyer_is_maker, date_trunc('milliseconds', t.ts))
 """

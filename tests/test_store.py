@@ -21,6 +21,7 @@ from storage.maintenance import audit, health, prune
 from storage.partitions import TRADES_PER_PARTITION
 from storage.postgres import PostgresStore
 from storage.queries import newest_bar, read_bars, read_feeds, read_symbols, read_ticks
+from storage.statements import FOLD, FRESH_BY_KEY, FRESH_IN_RANGE, RECORD_CONFLICTS, STAGE
 from tests.conftest import shared
 
 MINUTE_US = 60_000_000
@@ -284,3 +285,26 @@ def test_a_gap_given_up_is_filled_by_trades_that_come_after_all(store: PostgresS
     store.settle("binance", gap, 2, 4, "unrecoverable", "no answer")
     store.write("binance", [trade(2), trade(3), trade(4)])
     assert rows(store, "SELECT state FROM v_gaps") == [("filled",)]
+
+
+def test_a_batch_never_reads_the_history(store: PostgresStore) -> None:
+    """Plans over a table large enough that a join would rather scan it."""
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        for first in range(0, 120_000, 30_000):
+            store.write(
+                "binance",
+                [trade(i, T0 + i * 1000, symbol=symbol) for i in range(first, first + 30_000)],
+            )
+    with store.transaction() as cursor:
+        cursor.execute("ANALYZE trade")
+        cursor.execute(STAGE)
+        fresh = " UNION ALL ".join([FRESH_IN_RANGE] * 2)
+        queries = (
+            (FOLD.format(fresh=fresh), [1, 119_990, 119_999, 2, 119_990, 119_999]),
+            (FOLD.format(fresh=FRESH_BY_KEY), None),
+            (RECORD_CONFLICTS, None),
+        )
+        for query, arguments in queries:
+            cursor.execute("EXPLAIN " + query, arguments)
+            plan = "\n".join(row[0] for row in cursor.fetchall())
+            assert "Seq Scan on trade" not in plan, plan
