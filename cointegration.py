@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from statsmodels.tsa.adfvalues import mackinnonp
-from statsmodels.tsa.coint_tables import c_sja, c_sjt
 
 from arguments import Array, check_choice, check_window, full_sample, full_table, same_index
-from unitroot import TRENDS, adf_statistic, least_rows, mackinnon_critical
+from mackinnon import mackinnon_critical, mackinnon_p
+from unitroot import TRENDS, adf_statistic, least_rows
 
 __all__ = [
     "BothWays", "CointegrationResult", "JohansenResult", "engle_granger", "engle_granger_both",
@@ -107,7 +106,7 @@ def engle_granger(
         raise ValueError(f"the residual of y on x is {error}: no test is possible") from None
     return CointegrationResult(
         statistic=statistic,
-        p_value=float(mackinnonp(statistic, regression=trend, N=2)),
+        p_value=mackinnon_p(statistic, trend, 2),
         lags=used,
         nobs=nobs,
         critical_values=mackinnon_critical(trend, 2, len(ys) - 1),
@@ -168,6 +167,8 @@ def johansen(frame: pd.DataFrame, *, trend: int = 0, lags: int = 1) -> JohansenR
     Source: Johansen (1988), J. Econ. Dynamics and Control 12, 231-254; conventions of LeSage's
     Econometrics Toolbox, which takes the trend out before and the mean again after differencing.
     """
+    from statsmodels.tsa.coint_tables import c_sja, c_sjt  # loads statsmodels: only where needed
+
     whole = isinstance(trend, int | np.integer) and not isinstance(trend, bool)
     if not whole or trend not in (-1, 0, 1):
         raise ValueError(f"trend={trend!r} is not usable: -1, 0 or 1 is allowed")

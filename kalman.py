@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
-from pykalman import KalmanFilter
 
 from arguments import (
     Array,
@@ -20,6 +19,9 @@ from arguments import (
 )
 from compiled import FLAG, NUMBER, VECTOR, compiled
 from hedge import HedgeRatio, ols_hedge_ratio
+
+if TYPE_CHECKING:
+    from pykalman import KalmanFilter
 
 __all__ = [
     "KALMAN_COLUMNS", "KalmanNoise", "fit_kalman_noise", "kalman_hedge_ratio", "kalman_zscore",
@@ -204,6 +206,8 @@ def fit_kalman_noise(
 
 def _kalman_model(y: Array, x: Array, start: HedgeRatio, intercept: bool) -> KalmanFilter:
     """The random-walk regression in pykalman's terms, begun at the OLS estimate."""
+    from pykalman import KalmanFilter  # loads much of scipy: only where noise is fitted
+
     size = 2 if intercept else 1
     design = np.column_stack([x, np.ones_like(x)])[:, :size]
     errors = y - start.intercept - start.beta * x

@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from database_utils import StoreError, one_line, open_database, open_store
+from database_utils import Database, StoreError, one_line, open_database, open_store
 from settings import ROOT, Settings, SettingsError, load_settings
 
 PORT = 8501
@@ -178,17 +178,17 @@ def run(settings: Settings, wanted_port: int) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    say("run", "starting PostgreSQL" if settings.database_url is None else "using DATABASE_URL")
-    database = open_database(settings)
-    running: list[Child] = []
+    port = free_port(wanted_port)
+    running = children(port)
+    ingest, page, alerts = running
+    database: Database | None = None
     try:
+        page.start()  # it loads while the database starts, which it needs at the first visit
+        say("run", "starting PostgreSQL" if settings.database_url is None else "using DATABASE_URL")
+        database = open_database(settings)
         open_store(database).close()
-        port = free_port(wanted_port)
-        running = children(port)
         say("run", "starting the ingestion daemon and the dashboard")
-        ingest, page, alerts = running
         ingest.start()
-        page.start()
         if wait_for_page(port, page, stop):
             warming = threading.Thread(target=warm_page, args=(port,), daemon=True)
             warming.start()
@@ -204,7 +204,8 @@ def run(settings: Settings, wanted_port: int) -> int:
         deadline = time.monotonic() + STOP_S
         for child in running:
             child.wait(max(0.1, deadline - time.monotonic()))
-        database.stop()
+        if database is not None:
+            database.stop()
         say("run", "stopped")
 
 

@@ -8,10 +8,10 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from statsmodels.tsa.adfvalues import mackinnonp
 
 from arguments import Array, check_choice, check_window, series_values
 from cointegration import cointegrating_fit, reversion
+from mackinnon import mackinnon_p
 from unitroot import TRENDS, adf_statistic, least_rows
 
 __all__ = ["SCAN_COLUMNS", "benjamini_hochberg", "pair_correlations", "scan_pairs"]
@@ -190,5 +190,13 @@ def _pair(y: Array, x: Array, lags: int | None, trend: str, least: int) -> _Figu
         return *nothing, -1, math.nan, f"the residual is {error}"
     centred = y - y.mean() if trend != "n" else y
     explained = 1.0 - float(errors @ errors) / float(centred @ centred)
-    p_value = float(mackinnonp(statistic, regression=trend, N=2))
-    return beta, intercept, explained, statistic, p_value, used, reversion(errors), ""
+    return (
+        beta,
+        intercept,
+        explained,
+        statistic,
+        mackinnon_p(statistic, trend, 2),
+        used,
+        reversion(errors),
+        "",
+    )

@@ -15,10 +15,10 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-from statsmodels.tsa.adfvalues import mackinnoncrit, mackinnonp
 
 from arguments import Array, check_choice, check_window, full_sample
 from compiled import FLAG, INT, VECTOR, compiled, helper
+from mackinnon import mackinnon_critical, mackinnon_p
 
 __all__ = ["AdfResult", "adf_test"]
 
@@ -63,7 +63,7 @@ def adf_test(series: pd.Series[float], *, lags: int | None = None, trend: str = 
         raise ValueError(f"series is {error}: no test is possible") from None
     return AdfResult(
         statistic=statistic,
-        p_value=float(mackinnonp(statistic, regression=trend, N=1)),
+        p_value=mackinnon_p(statistic, trend, 1),
         lags=used,
         nobs=nobs,
         critical_values=mackinnon_critical(trend, 1, nobs),
@@ -74,14 +74,6 @@ def least_rows(lags: int | None, trend: str) -> int:
     """Rows without which the regression has no degree of freedom left."""
     terms = _terms(trend)
     return 2 * ((lags or 0) + terms + 1) + (terms == 0)
-
-
-def mackinnon_critical(trend: str, series: int, nobs: int) -> dict[str, float]:
-    """MacKinnon's (2010) critical values for `series` variables; NaN where he gives none."""
-    if trend == "n" and series > 1:
-        return dict.fromkeys(("1%", "5%", "10%"), math.nan)
-    values = mackinnoncrit(N=series, regression=trend, nobs=nobs)
-    return {level: float(v) for level, v in zip(("1%", "5%", "10%"), values, strict=True)}
 
 
 def adf_statistic(values: Array, lags: int | None, trend: str) -> tuple[float, int, int]:

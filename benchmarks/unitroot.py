@@ -5,6 +5,7 @@ python -m benchmarks.unitroot [--runs 5] [--long]     --long: 100,000 rows, a mi
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
@@ -59,7 +60,7 @@ def main() -> None:
             rows.append(compared(f"{name}, AIC lags, {size:,} rows", peer_name, ours, peer,
                                  options.runs, wanted=wanted))  # fmt: skip
             if options.long:
-                print(*rows[-1], sep=" · ", flush=True)
+                print(*rows[-1], sep=" · ", file=sys.stderr, flush=True)
     table("Unit root and cointegration", HEAD, rows)
 
 

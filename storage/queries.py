@@ -264,14 +264,17 @@ def read_ticks(
 ) -> pd.DataFrame:
     """The newest `limit` trades with start ≤ ts < end, in the order of their ids: index `ts`,
     columns trade_id, price, size, buyer_is_maker."""
+    # The instrument as a number and the newest first, as the key is ordered: the planner then
+    # reads the key backwards up to the limit, whatever the length of the history.
     query = (
-        "SELECT ts, trade_id, price, size, buyer_is_maker FROM (SELECT * FROM v_ticks"
-        " WHERE venue = %(venue)s AND symbol = %(symbol)s AND ts >= %(start)s AND ts < %(end)s"
-        " ORDER BY trade_id DESC LIMIT %(limit)s) AS newest ORDER BY trade_id"
+        "SELECT ts, trade_id, price, size, buyer_is_maker FROM trade"
+        " WHERE instrument_id = (SELECT instrument_id FROM instrument"
+        "  WHERE venue = %(venue)s AND symbol = %(symbol)s)"
+        " AND ts >= %(start)s AND ts < %(end)s ORDER BY trade_id DESC LIMIT %(limit)s"
     )
     parameters = {"venue": venue, "symbol": symbol, "start": start, "end": end, "limit": limit}
     kinds = ("timestamptz", "bigint", "float8", "float8", "bool")
-    stamps, *values = _columns(engine, query, parameters, kinds)
+    stamps, *values = (column[::-1] for column in _columns(engine, query, parameters, kinds))
     names = ("trade_id", "price", "size", "buyer_is_maker")
     return pd.DataFrame(dict(zip(names, values, strict=True)), index=_index(stamps))
 

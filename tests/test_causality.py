@@ -135,7 +135,7 @@ OF_BARS = {"ticks_to_bars", "resample_bars", "align", "bar_ns", "interval_statis
 # Shared by the modules, not part of what may be imported from outside.
 HELPERS = {
     "adf_statistic", "check_spec", "cointegrating_fit", "kalman_path", "least_rows", "log_returns",
-    "mackinnon_critical", "reversion", "traded_hedge",
+    "mackinnon_critical", "mackinnon_p", "reversion", "traded_hedge",
 }  # fmt: skip
 MODULES = (
     "analytics", "baskets", "cointegration", "features", "hedge", "indicators", "kalman", "pair",
@@ -144,8 +144,8 @@ MODULES = (
 # Modules of the same floor that compute nothing from a series.
 WITHOUT_STUDIES = {
     "alerts", "arguments", "backtest_figures", "bars_csv", "compiled", "feeds", "look_ahead",
-    "overfitting", "performance", "report", "report_html", "signals", "simulation", "storage",
-    "sweep", "trading_rules", "walk_forward",
+    "mackinnon", "overfitting", "performance", "report", "report_html", "signals", "simulation",
+    "storage", "sweep", "trading_rules", "walk_forward",
 }  # fmt: skip
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 
