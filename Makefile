@@ -38,16 +38,15 @@ format: $(VENV)/.installed-dev  ## format the code
 clean:  ## remove what was installed and generated; data stay
 	rm -rf $(VENV) static .pytest_cache .mypy_cache .ruff_cache
 
-bench: $(VENV)/.installed-dev  ## the benchmarks, each beside its peer
-	@$(BIN)/python -m benchmarks.store
-	@$(BIN)/python -m benchmarks.latency
-	@$(BIN)/python -m benchmarks.alerts
-	@$(BIN)/python -m benchmarks.kalman
-	@$(BIN)/python -m benchmarks.rolling
-	@$(BIN)/python -m benchmarks.unitroot
-	@$(BIN)/python -m benchmarks.bars
-	@$(BIN)/python -m benchmarks.market_scan
-	@$(BIN)/python -m benchmarks.backtest
+BENCHES := store readback latency alerts kalman rolling unitroot bars market_scan backtest startup screen page
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev benchmarks/requirements.txt
+	@$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+	@touch $@
+
+bench: $(VENV)/.installed-bench  ## the benchmarks, each beside its peer; also into benchmarks/RESULTS.md
+	@for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name || exit 1; done \
+		| tee benchmarks/RESULTS.md
 
 chaos: $(VENV)/.installed-dev  ## every fault scenario, 100 random kills; CHAOS_SEED=N repeats it
 	@$(BIN)/python tools/chaos.py
