@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -120,7 +121,9 @@ def ordinary_server(tmp_path: Path) -> Iterator[str]:
     folder.mkdir()
     if root:
         shutil.chown(folder, "postgres")
-    bin_dir, port = found[-1].parent, 20_000 + os.getpid() % 20_000
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    bin_dir = found[-1].parent
     run = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL,
            "stderr": subprocess.DEVNULL, **identity}  # fmt: skip
     subprocess.run([bin_dir / "initdb", "-D", folder / "pg", "-A", "trust", "-U", "desk"], **run)
