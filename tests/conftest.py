@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,12 @@ def page(
     yield AppTest.from_file(PAGE, default_timeout=60)
     st.cache_resource.clear()
     st.cache_data.clear()
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def shared(*parts: str) -> Path:

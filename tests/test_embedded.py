@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from database_utils import open_database, open_store
 from settings import load_settings
 from storage.embedded import EmbeddedError, EmbeddedServer
 from storage.maintenance import audit
-from tests.conftest import server_home
+from tests.conftest import free_port, server_home
 from tests.test_store import trade
 
 ROOT = Path(__file__).parents[1]
@@ -121,9 +120,7 @@ def ordinary_server(tmp_path: Path) -> Iterator[str]:
     folder.mkdir()
     if root:
         shutil.chown(folder, "postgres")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    bin_dir = found[-1].parent
+    bin_dir, port = found[-1].parent, free_port()
     run = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL,
            "stderr": subprocess.DEVNULL, **identity}  # fmt: skip
     subprocess.run([bin_dir / "initdb", "-D", folder / "pg", "-A", "trust", "-U", "desk"], **run)

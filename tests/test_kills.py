@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -16,6 +15,7 @@ from exchange.world import default_world
 from storage.maintenance import audit
 from storage.postgres import PostgresStore
 from tests.chaos import SEED, TALLY
+from tests.conftest import free_port
 from tests.test_faults import SYMBOLS
 from tests.test_ingest import count, daemon, eventually
 
@@ -157,7 +157,7 @@ def test_metrics_are_told_on_loopback(
 ) -> None:
     import urllib.request
 
-    port = 20_000 + os.getpid() % 20_000
+    port = free_port()
     with running(source()) as exchange:
         addresses = (exchange.ws_url, exchange.rest_url)
         with daemon(database_url, addresses, tmp_path / "log", METRICS_PORT=str(port)):
