@@ -91,7 +91,8 @@ def measure(database: Database, runs: int) -> list[list[str]]:
             cursor.execute(TABLES)
         store.write("binance", batch(1000))  # partitions are made once, not per batch
         peers: list[tuple[str, Write, str, Sequence[int], float]] = [
-            ("executemany", executemany(store), "usual", (1000, 10_000), 10),
+            ("executemany", executemany(store), "usual", (1000,), 15),
+            ("executemany", executemany(store), "usual", (10_000,), 20),
             ("execute_values", by_execute_values(store), "usual", (1000, 10_000), 2),
             ("one commit a trade", commit_each(store), "usual", (1000,), 50),
         ]
