@@ -1,6 +1,6 @@
 """Every fault scenario and 100 random kills; what it has proven, in a few lines. `make chaos`.
 
-Three pytest processes side by side (most of the time is waiting), one seed, one sum. Exit code 1
+Four pytest processes side by side (most of the time is waiting), one seed, one sum. Exit code 1
 where anything has failed. CHAOS_SEED=N repeats a run.
 """
 
@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {
     "faults": ["tests/test_faults.py"],
-    "kills": ["tests/test_kills.py", "tests/test_watch_alerts.py"],
+    "kills": ["tests/test_kills.py"],
+    "alerts": ["tests/test_watch_alerts.py"],
     "process": [
         "tests/test_ingest.py",
         "tests/test_database_faults.py",
