@@ -148,6 +148,8 @@ def pack(figure: go.Figure) -> dict[str, Any]:
             return {key: strip(value) for key, value in part.items()}
         if isinstance(part, (list, tuple)):
             return [strip(value) for value in part]
+        if isinstance(part, np.ndarray):  # Plotly leaves arrays without values as they are
+            return part.tolist()
         return part
 
     body = strip(figure.to_dict())

@@ -74,6 +74,20 @@ def test_the_pair_figure_is_bounded_and_packs_to_plain_json(hedge: str, raw: boo
     assert len(packed["arrays"]) == len(set(packed["arrays"]))
 
 
+@pytest.mark.parametrize("bars", [1, 40])
+@pytest.mark.parametrize("hedge", ["rolling", "kalman", "ols"])
+def test_a_pair_without_entries_or_still_warming_up_has_a_picture(hedge: str, bars: int) -> None:
+    """Nothing but plain JSON reaches the browser: no array without values, no NaN."""
+    whole = view(PairSpec(hedge=hedge, window=60))  # type: ignore[arg-type]
+    young = replace(whole, frame=whole.frame.head(bars))
+    legs = ("ETHUSDT", "BTCUSDT")
+    figure = pair_panel.figure(
+        young, legs, "1s", bars=600, entry_z=90, exit_z=0, stop_z=None, raw=False, uirevision="u"
+    )
+    for made in (figure, pair_panel.scatter_figure(young, legs, "u")):
+        json.dumps(pack(made), allow_nan=False)
+
+
 def test_the_market_figure_tells_the_forming_bar_apart() -> None:
     made = snapshot()
     figure = market_panel.figure(
