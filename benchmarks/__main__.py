@@ -28,7 +28,7 @@ NAMES = (
 )  # fmt: skip
 # Shorter than alone, so that all of it takes ten minutes.
 ARGUMENTS = {
-    "latency": ["--seconds", "8"],
+    "latency": ["--seconds", "8", "--tps", "1650"],
     "alerts": ["--seconds", "15", "--rules", "50"],
     "screen": ["--seconds", "20"],
     "load": ["--seconds", "30"],

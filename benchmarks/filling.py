@@ -34,7 +34,7 @@ SELECT %(number)s, {bar_s}, date_bin('{bar_s} seconds', ts, 'epoch') AS bucket,
        (array_agg(price ORDER BY trade_id DESC))[1], sum(size), sum(price * size),
        coalesce(sum(size) FILTER (WHERE NOT buyer_is_maker), 0), count(*), min(trade_id),
        max(trade_id)
-FROM {partition} GROUP BY bucket
+FROM {partition} WHERE trade_id BETWEEN %(first)s AND %(last)s GROUP BY bucket
 ON CONFLICT (instrument_id, bar_s, ts) DO UPDATE SET
     high = greatest(bar.high, excluded.high), low = least(bar.low, excluded.low),
     close = excluded.close, volume = bar.volume + excluded.volume,
@@ -46,7 +46,7 @@ FEED = """
 UPDATE feed SET first_id = least(first_id, %(first)s), high_id = greatest(high_id, %(last)s),
     stored = stored + %(last)s - %(first)s + 1,
     last_trade = greatest(last_trade,
-        'epoch'::timestamptz + (%(t0)s + %(last)s * %(step)s) * interval '1 microsecond'),
+        'epoch'::timestamptz + (%(t0)s + %(last)s::bigint * %(step)s) * interval '1 microsecond'),
     last_received = now(), revision = revision + 1 WHERE instrument_id = %(number)s
 """
 CHUNK = 1_000_000  # trades of a partition
