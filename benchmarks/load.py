@@ -39,8 +39,8 @@ from benchmarks.system import Cost, running, shares, system, url_of
 SIX = "BTCUSDT,ETHUSDT,SOLUSDT,BNBUSDT,XRPUSDT,LTCUSDT"
 LIMITS = {"daemon": 0.25, "page": 0.35}
 SLICES = 6
-SETTLE_S = 12.0
-PROFILE_S = 15
+SETTLE_S = 8.0
+PROFILE_S = 8
 Samples = list[tuple[dict[str, float], dict[str, float]]]
 
 

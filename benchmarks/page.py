@@ -36,8 +36,8 @@ from benchmarks.session import Session, visitors
 from benchmarks.system import Cost, dsn_of, running, system, url_of
 from run import free_port
 
-SLICE_S = 3.0
-SETTLE_S = 3.0
+SLICE_S = 2.0
+SETTLE_S = 2.0
 PRICES = {"BTCUSDT": 60_000.0, "ETHUSDT": 3000.0}
 USUAL_BAR = {"1min": "60", "1s": "1"}
 

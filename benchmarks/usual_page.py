@@ -69,5 +69,6 @@ figure.update_layout(height=700, showlegend=False)
 st.plotly_chart(figure)
 st.session_state["runs"] = st.session_state.get("runs", 0) + 1
 st.html(f'<p data-testid="runs">{st.session_state["runs"]}</p>')
-time.sleep(max(0.0, REFRESH_S - (time.monotonic() - started)))
+# Without a pause the next run would begin before the picture of this one was sent.
+time.sleep(max(0.2, REFRESH_S - (time.monotonic() - started)))
 st.rerun()
