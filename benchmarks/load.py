@@ -1,10 +1,10 @@
 """The whole path under the load of the busiest real second: where the cores go, what grows.
 
-python -m benchmarks.load [--seconds 60] [--tps 1650] [--tabs 2] [--refresh-ms 1000] [--long]
+python -m benchmarks.load [--seconds 60] [--tps 1650] [--tabs 2] [--refresh-ms 1000]
 
 Linux. 1,650 trades a second over six symbols (the busiest second of the recorded days), two tabs
 on the pair of one-second bars. Shares are of one core, medians of slices. With py-spy installed,
-a second look says which functions they are. --long: an hour at the fastest refresh.
+a second look says which functions they are.
 """
 
 from __future__ import annotations
@@ -172,8 +172,6 @@ def main() -> None:
     given = options(made)
     machine("streamlit", "websockets", "psycopg2-binary", "psutil", "py-spy")
     measure(given.tps, given.tabs, given.seconds, given.refresh_ms)
-    if given.long:
-        measure(given.tps, given.tabs, 3600, 250)
 
 
 if __name__ == "__main__":
