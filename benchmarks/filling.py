@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from storage.partitions import make, of_bars, of_trades
@@ -65,10 +65,11 @@ def bars(
 def trades(cursor: Any, number: int, first: int, last: int, t0_us: int, step_us: int) -> None:
     """Trades first … last, one every `step_us`, with partitions, both bars and the cursor."""
     given = {"number": number, "t0": t0_us, "step": step_us, "price": 60_000.0}
-    ends = [datetime.fromtimestamp((t0_us + i * step_us) / 1e6) for i in (first, last)]  # noqa: DTZ006
-    months = {(at.year + m // 12, m % 12 + 1)
-              for at in ends for m in range(at.month - 2, at.month + 1)}  # fmt: skip
-    for wanted in of_bars(sorted(months)):
+    start, end = (datetime.fromtimestamp((t0_us + i * step_us) / 1e6, UTC) for i in (first, last))
+    # As many months before the first as the write path keeps for its longest bars.
+    reach = range(start.year * 12 + start.month - 3, end.year * 12 + end.month)
+    months = [(month // 12, month % 12 + 1) for month in reach]
+    for wanted in of_bars(months):
         make(cursor, wanted)
     for chunk in range(first // CHUNK, last // CHUNK + 1):
         (wanted,) = of_trades(number, [chunk])

@@ -2,10 +2,10 @@
 
 python -m benchmarks.scale [--long] [--picture docs/images/scale.svg]
 
-Ten symbols, a trade and a bar of one second each second. Short: up to six hours of it; --long: up
-to thirty days, 26 million trades and as many bars, some 10 GB of disk and half an hour. The law
-is the exponent of the growth between the first and the last history: 0 does not grow, 1 grows as
-the history does.
+Ten symbols, a trade and with it a bar of one second every ten seconds. Short: up to three days;
+--long: up to a year, 32 million trades and as many bars, some 10 GB of disk and half an hour. The
+law is the exponent of the growth between the first and the last history: 0 does not grow, 1 grows
+as the history does.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from storage.postgres import PostgresStore
 from storage.queries import read_feeds, read_symbols, read_ticks
 
 SYMBOLS = [f"S{k:03}USDT" for k in range(10)]
-STEP_US = 1_000_000
+STEP_US = 10_000_000
 T0_US = 1_735_689_600_000_000  # 2025-01-01
 DAY_S = 86_400
-SHORT, LONG = (1 / 24, 1 / 8, 1 / 4), (1 / 24, 1 / 4, 1.0, 7.0, 30.0)
+SHORT, LONG = (0.5, 1.0, 3.0), (1.0, 7.0, 30.0, 90.0, 365.0)
 BATCH = 1650
 LEGS = (Instrument("local", SYMBOLS[0]), Instrument("local", SYMBOLS[1]))
 FOREVER_DAYS = 36_500.0
@@ -60,7 +60,7 @@ class History:
         self.next_id = 1
 
     def reach(self, days: float) -> None:
-        last = int(days * DAY_S)
+        last = int(days * DAY_S * 1e6 / STEP_US)
         for instrument in self.numbers:
             for first in range(self.next_id, last + 1, filling.CHUNK):
                 with self.store.transaction() as cursor:
@@ -70,12 +70,13 @@ class History:
         analyse(self.store)
 
     def live(self) -> list[Trade]:
-        """The next batch of all symbols, as the daemon gets it."""
+        """The next batch of all symbols, as the daemon gets it: within two seconds."""
         ids = range(self.next_id, self.next_id + BATCH // len(SYMBOLS))
         self.next_id = ids.stop
+        start_us = T0_US + ids.start * STEP_US
         return [
-            Trade(symbol, i, T0_US + i * STEP_US, 60_000.0, 0.5, False, T0_US + i * STEP_US)
-            for i in ids
+            Trade(symbol, i, at, 60_000.0, 0.5, False, at)
+            for i, at in zip(ids, range(start_us, start_us + STEP_US, 10_000), strict=False)
             for symbol in SYMBOLS
         ]
 
@@ -95,7 +96,7 @@ def works(history: History) -> dict[str, Work]:
 
     def newest() -> None:
         start = datetime.fromtimestamp(T0_US / 1e6, UTC)
-        read_ticks(store.engine, "local", SYMBOLS[0], start, start + timedelta(days=400), 500)
+        read_ticks(store.engine, "local", SYMBOLS[0], start, start + timedelta(days=4000), 500)
 
     return {
         f"store {BATCH:,} trades": lambda: store.write("local", history.live()),
@@ -144,8 +145,8 @@ def of_history(days: tuple[float, ...], runs: int, picture: Path | None) -> None
         ["ms", *(f"{span(d)}, {n / 1e6:,.2g} M trades" for d, n in zip(days, sizes, strict=True)),
          "law"],
         rows,
-        f"Ten symbols, one trade and one bar of 1 s a second. Dropping {dropped}. The law is the "
-        "exponent between the first and the last column.",
+        f"Ten symbols, a trade and a bar of 1 s every ten seconds. Dropping {dropped}. The law is "
+        "the exponent between the first and the last column.",
     )  # fmt: skip
     if picture is not None:
         picture.write_text(
