@@ -21,7 +21,8 @@ from typing import Any, cast
 from numba import njit, types
 
 __all__ = [
-    "FLAG", "FLAGS", "INT", "INTS", "NUMBER", "TABLE", "VECTOR", "compiled", "helper", "warm_up",
+    "FLAG", "FLAGS", "INT", "INTS", "NUMBER", "TABLE", "VECTOR", "compiled", "helper",
+    "warm_up",
 ]  # fmt: skip
 
 Kernel = Callable[..., Any]
@@ -35,7 +36,7 @@ NUMBER, INT, FLAG = types.float64, types.int64, types.boolean
 
 _KERNELS: list[_Kernel] = []
 _WITH_KERNELS = (
-    "kalman", "overfitting", "performance", "resampling", "robust", "signals", "unitroot",
+    "kalman", "overfitting", "pair_kernels", "performance", "resampling", "robust", "unitroot",
     "windows",
 )  # fmt: skip
 # IEEE arithmetic as written: reordered sums would change bits between a prefix and the whole.

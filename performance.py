@@ -13,7 +13,8 @@ from pandas.tseries.offsets import Tick
 
 from arguments import Array
 from compiled import INTS, NUMBER, VECTOR, compiled
-from signals import END, EXIT, MAX_BARS, STOP_LOSS, STOP_Z, TRADE_COLUMNS
+from pair_kernels import END, EXIT, MAX_BARS, STOP_LOSS, STOP_Z
+from signals import TRADE_COLUMNS
 
 __all__ = [
     "METRICS", "YEAR_S", "Curve", "Metric", "annual_growth", "bar_length_s", "curve", "measure",

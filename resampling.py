@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC
 from typing import cast
 
 import numpy as np
@@ -224,7 +225,10 @@ def _utc(name: str, index: pd.Index, length: int) -> pd.DatetimeIndex:
     if index.hasnans:
         missing = int(np.flatnonzero(index.isna())[0])
         raise ValueError(f"{name} has no timestamp at row {missing}: every row needs one")
-    utc = index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
+    if index.tz is UTC:
+        utc = index  # with what pandas already knows of its order
+    else:
+        utc = index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
     if length > 1 and length % _NS_PER_TICK[utc.unit]:
         utc = utc.as_unit("ms")
     return utc.rename("ts")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from arguments import Array, frame_values
 from pair import traded_hedge
+from pair_kernels import EXIT
 from performance import measure
 from resampling import align
-from signals import ACTIONS, EXIT, EXIT_REASONS, TRADE_COLUMNS, Prices, Walk, walk
+from signals import ACTIONS, EXIT_REASONS, TRADE_COLUMNS, Prices, Walk, walk
 from trading_rules import Costs, Rules
 from windows import window_score
 
@@ -37,20 +39,46 @@ class Pair:
     close_y: Array
     close_x: Array
 
+    def unscored(self, rules: Rules, costs: Costs) -> Prices:
+        """With what a walk makes the z-scores of these rules from on its way, and the funding due:
+        for one walk, which so spares the memory of long arrays."""
+        nothing = np.empty(0)
+        if rules.hedge == "fixed":
+            beta, spread = np.array([rules.beta], dtype=np.float64), nothing
+        else:
+            beta, spread = traded_hedge(self.close_y, self.close_x, rules.spec)
+        return self._priced(beta, nothing, costs, spread=spread, window=rules.window)
+
     def scored(self, rules: Rules, costs: Costs) -> Prices:
-        """With hedge ratio and z-score by these rules, and the funding due."""
+        """With hedge ratio and z-score by these rules, and the funding due: for many walks."""
         beta, spread = traded_hedge(self.close_y, self.close_x, rules.spec)
         return self.with_scores(beta, window_score(spread, rules.window), costs)
 
     def with_scores(self, beta: Array, zscore: Array, costs: Costs) -> Prices:
         """With hedge ratio and z-score given."""
+        return self._priced(beta, zscore, costs)
+
+    def _priced(self, beta: Array, zscore: Array, costs: Costs, **made: Any) -> Prices:
         funding_y, funding_x = (
             _due(self.index, rates) if costs.funded else np.empty(0)
             for rates in (costs.funding_y, costs.funding_x)
         )
         return Prices(
-            self.open_y, self.open_x, self.close_y, self.close_x, beta, zscore, funding_y, funding_x
+            self.open_y, self.open_x, self.close_y, self.close_x, beta, zscore, funding_y,
+            funding_x, **made,
         )  # fmt: skip
+
+    def check(self) -> None:
+        """ValueError for a price that is not finite and above 0."""
+        for leg in ("y", "x"):
+            for column in ("open", "close"):
+                prices = getattr(self, f"{column}_{leg}")
+                bad = np.flatnonzero(~((prices > 0.0) & (prices < np.inf)))
+                if bad.size:
+                    raise ValueError(
+                        f"bars_{leg}[{column!r}] is {prices[bad[0]]} at {self.index[bad[0]]}: "
+                        "a finite price above 0 is allowed"
+                    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +95,7 @@ class Result:
     metrics: dict[str, float]
     trades: pd.DataFrame
     equity: pd.Series[float]
+    _pair: Pair
     _prices: Prices
     _walk: Walk
 
@@ -76,14 +105,16 @@ class Result:
         long, -1 short, 0 flat), action (decided at the close: "", "long", "short" or an exit's
         reason). The last row's action is void here, and the one to take live."""
         prices, done = self._prices, self._walk
+        if prices.window:
+            prices = self._pair.scored(self.rules, self.costs)
         return pd.DataFrame(
             {
                 "close_y": prices.close_y,
                 "close_x": prices.close_x,
                 "beta": prices.beta,
                 "zscore": prices.zscore,
-                "position": done.position,
-                "action": _ACTIONS.take(done.action.astype(np.int64) % len(ACTIONS)),
+                "position": done.position(),
+                "action": _ACTIONS.take(done.action().astype(np.int64) % len(ACTIONS)),
             },
             index=self.equity.index,
         )
@@ -107,19 +138,22 @@ def run(bars_y: pd.DataFrame, bars_x: pd.DataFrame, rules: Rules, costs: Costs) 
     """
     _check_kind("rules", rules, Rules)
     _check_kind("costs", costs, Costs)
-    pair = prepare(bars_y, bars_x, rules.spec.bars_needed)
-    return traded(pair, pair.scored(rules, costs), rules, costs)
+    pair = _common(bars_y, bars_x, rules.spec.bars_needed)
+    return traded(pair, pair.unscored(rules, costs), rules, costs)
 
 
 def traded(pair: Pair, prices: Prices, rules: Rules, costs: Costs) -> Result:
-    """The result of trading bars whose z-scores are given."""
+    """The result of trading bars with z-scores, or what makes them, given."""
     done = walk(prices, rules, costs)
+    if not done.usable:
+        pair.check()
     return Result(
         rules=rules,
         costs=costs,
         metrics=measure(pair.index, done.equity, done.trades, rules.capital),
         trades=trades_frame(pair.index, done.trades, rules, costs),
         equity=pd.Series(done.equity, index=pair.index, name="equity"),
+        _pair=pair,
         _prices=prices,
         _walk=done,
     )
@@ -132,6 +166,13 @@ def _check_kind(name: str, given: object, kind: type) -> None:
 
 def prepare(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
     """The common bars, checked: every price positive, and at least `needed` of them."""
+    pair = _common(bars_y, bars_x, needed)
+    pair.check()
+    return pair
+
+
+def _common(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
+    """The common bars, at least `needed` of them; their prices are not looked at."""
     for name, bars in (("bars_y", bars_y), ("bars_x", bars_x)):
         frame_values(name, bars.iloc[:0] if isinstance(bars, pd.DataFrame) else bars, "open")
     y, x = align(bars_y, bars_x)
@@ -140,29 +181,19 @@ def prepare(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
             f"bars_y ({len(bars_y):,} rows) and bars_x ({len(bars_x):,} rows) have {len(y):,} bars "
             f"in common: at least {needed:,} are allowed, which the first z-score needs"
         )
-    index = pd.DatetimeIndex(y.index)
     columns = [
-        _positive(name, bars, column, index)
+        _column(name, bars, column)
         for column in ("open", "close")
         for name, bars in (("bars_y", y), ("bars_x", x))
     ]
-    return Pair(index, *columns)
+    return Pair(pd.DatetimeIndex(y.index), *columns)
 
 
-def _positive(name: str, bars: pd.DataFrame, column: str, index: pd.DatetimeIndex) -> Array:
+def _column(name: str, bars: pd.DataFrame, column: str) -> Array:
     series = bars[column] if column in bars.columns else None
-    if series is not None and series.dtype == np.float64 and len(series):
-        prices = series.to_numpy()
-        if prices.flags.c_contiguous and prices.min() > 0.0 and prices.max() < np.inf:
-            return prices  # the usual case, by two fast passes; a NaN is not above 0
-    prices = frame_values(name, bars, column)
-    if len(prices) and not prices.min() > 0.0:
-        row = int(np.flatnonzero(~(prices > 0.0))[0])
-        raise ValueError(
-            f"{name}[{column!r}] is {bars[column].iloc[row]} at {index[row]}: "
-            "a finite price above 0 is allowed"
-        )
-    return prices
+    if series is not None and series.dtype == np.float64:
+        return np.ascontiguousarray(series.to_numpy())
+    return frame_values(name, bars, column)
 
 
 def _due(index: pd.DatetimeIndex, rates: pd.Series[float] | None) -> Array:

@@ -21,6 +21,7 @@ import numpy as np
 
 from arguments import Array
 from compiled import FLAG, INT, VECTOR, compiled, helper
+from pair_kernels import scores
 
 __all__ = [
     "window_correlation", "window_fit", "window_mean_deviation", "window_score", "window_sum",
@@ -40,7 +41,7 @@ def window_mean_deviation(values: Array, window: int, ddof: int) -> tuple[Array,
 
 def window_score(values: Array, window: int, ddof: int = 1) -> Array:
     """(v - mean)/deviation; NaN where all values of the window are equal."""
-    return cast(Array, _scores(values, window, ddof))
+    return cast(Array, scores(values, window, ddof))
 
 
 def window_fit(
@@ -127,34 +128,6 @@ def _mean_deviation(values, window, ddof):  # type: ignore[no-untyped-def]
                     (0.0 if spread < 0.0 else spread) / (window - ddof)
                 )
     return mean, deviation
-
-
-@compiled(VECTOR, INT, INT)
-def _scores(values, window, ddof):  # type: ignore[no-untyped-def]
-    rows = len(values)
-    out = np.full(rows, np.nan)
-    if window > rows:
-        return out
-    total, squares = np.zeros(window), np.zeros(window)
-    for block in range(0, rows, window):
-        anchor = values[block]
-        count = min(window, rows - block)
-        if block:
-            _tail(values, anchor, block - window, window, total, squares)
-        s = q = 0.0
-        for h in range(count):
-            d = values[block + h] - anchor
-            s += d
-            q += d * d
-            total[h] += s
-            squares[h] += q
-        # Apart from the sums, so that the processor takes several roots at once.
-        for h in range(0 if block else window - 1, count):
-            offset = total[h] / window
-            spread = squares[h] - total[h] * offset
-            score = (values[block + h] - anchor - offset) / math.sqrt(spread / (window - ddof))
-            out[block + h] = score if (spread > 0.0) & (spread < np.inf) else np.nan
-    return out
 
 
 @helper

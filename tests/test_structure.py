@@ -29,6 +29,7 @@ FLOORS = (
         "unitroot",
         "windows",
         "pair",
+        "pair_kernels",
         "alerts",
         "trading_rules",
         "signals",
@@ -61,10 +62,11 @@ FLOORS = (
 )
 PURE = ("market", "analytics", "arguments", "baskets", "cointegration", "compiled", "features",
         "hedge", "indicators", "kalman", "mackinnon", "resampling", "robust", "scan",
-        "stationarity", "summary", "unitroot", "windows", "pair", "trading_rules", "signals",
-        "performance", "simulation", "report", "report_html", "backtest_figures", "sweep",
-        "overfitting", "walk_forward", "look_ahead", "alerts", "bars_csv", "feeds/binance",
-        "panels/figures", "panels/findings", "panels/tables", "panels/theme")  # fmt: skip
+        "stationarity", "summary", "unitroot", "windows", "pair", "pair_kernels", "trading_rules",
+        "signals", "performance", "simulation", "report", "report_html", "backtest_figures",
+        "sweep", "overfitting", "walk_forward", "look_ahead", "alerts", "bars_csv",
+        "feeds/binance", "panels/figures", "panels/findings", "panels/tables",
+        "panels/theme")  # fmt: skip
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
 # Doors that a library face is part of: the shell commands live in the same file as open_store().
 PROJECT = set().union(*FLOORS)

@@ -1,0 +1,379 @@
+"""The kernels of the traded pair: z-score of a spread, decisions, fills and the marked equity.
+
+They stand in one file because a kernel may only call helpers of its own file. `signals` and
+`windows` are their doors.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from compiled import FLAG, INT, VECTOR, compiled, helper
+
+__all__ = [
+    "END", "EXIT", "MAX_BARS", "STOP_LOSS", "STOP_Z", "positions", "scores", "trade",
+]  # fmt: skip
+
+EXIT, STOP_Z, STOP_LOSS, MAX_BARS, END = range(2, 7)  # 0: nothing, 1 and -1: an entry
+_STRETCH = 512  # rows taken at a time where nothing is computed of them: they stay in the cache
+
+
+@helper
+def _sums_of_edge(room, sums, first, count, window):  # type: ignore[no-untyped-def]
+    """As `_sums_of_block`, for the first block, which has no forerunners, and the last, which may
+    be short."""
+    anchor = room[window]
+    tail, tail_squares, head, head_squares = sums[0], sums[1], sums[2], sums[3]
+    s = q = 0.0
+    tail[:] = 0.0
+    tail_squares[:] = 0.0
+    for h in range(window - 1, window if first else 0, -1):
+        d = room[h] - anchor
+        s += d
+        q += d * d
+        tail[h - 1] = s
+        tail_squares[h - 1] = q
+    s = q = 0.0
+    for h in range(count):
+        d = room[window + h] - anchor
+        s += d
+        q += d * d
+        head[h] = s
+        head_squares[h] = q
+
+
+@helper
+def _sums_of_block(room, sums, window):  # type: ignore[no-untyped-def]
+    """Σd and Σd² of the values of a block up to its row h, and of those of the block before it
+    from row h + 1 on: rows 2, 3 and 0, 1 of `sums`. d is relative to the block's first value.
+
+    The four chains run side by side, as each waits for itself; numbers without a sign as indices
+    spare a check at each of them.
+    """
+    one = np.uint64(1)
+    last = np.uint64(window) - one
+    before, block = room[:window], room[window:]
+    tail, tail_squares, head, head_squares = sums[0], sums[1], sums[2], sums[3]
+    anchor = block[0]
+    s = q = a = b = 0.0
+    tail[last] = tail_squares[last] = 0.0
+    for h in range(last):
+        d = before[last - h] - anchor
+        s += d
+        q += d * d
+        tail[last - one - h] = s
+        tail_squares[last - one - h] = q
+        d = block[h] - anchor
+        a += d
+        b += d * d
+        head[h] = a
+        head_squares[h] = b
+    d = block[last] - anchor
+    head[last] = a + d
+    head_squares[last] = b + d * d
+
+
+@helper
+def _score_block(room, sums, first, count, window, ddof, out):  # type: ignore[no-untyped-def]
+    """Scores of `count` values, room[window:], whose `window` forerunners are room[:window].
+
+    See `windows`: both parts of a window are summed relative to the first value of its later
+    block, which it contains. `first`: there are no forerunners, and no score before the last row.
+    `sums`: room for four rows of `window` values.
+    """
+    if first or count < window:
+        _sums_of_edge(room, sums, first, count, window)
+    else:
+        _sums_of_block(room, sums, window)
+    tail, tail_squares, head, head_squares = sums[0], sums[1], sums[2], sums[3]
+    block = room[window:]
+    anchor, share, per = block[0], 1.0 / window, 1.0 / (window - ddof)
+    # Apart from the sums, so that the processor takes several roots at once.
+    for h in range(count):
+        total = head[h] + tail[h]
+        offset = total * share
+        spread = (head_squares[h] + tail_squares[h]) - total * offset
+        score = (block[h] - anchor - offset) / math.sqrt(spread * per)
+        out[h] = score if (spread > 0.0) & (spread < np.inf) else np.nan
+    if first:
+        out[: min(count, window - 1)] = np.nan
+
+
+@compiled(VECTOR, INT, INT)
+def scores(values, window, ddof):  # type: ignore[no-untyped-def]
+    """z-scores, see `windows.window_score`."""
+    rows = len(values)
+    out = np.empty(rows)
+    if window > rows:
+        out[:] = np.nan
+        return out
+    room, sums = np.empty(2 * window), np.empty((4, window))
+    for block in range(0, rows, window):
+        count = min(window, rows - block)
+        room[:window] = room[window:]
+        room[window : window + count] = values[block : block + count]
+        _score_block(room, sums, block == 0, count, window, ddof, out[block : block + count])
+    return out
+
+
+@helper
+def _decide(z, side, held, profit, barred, entry, exit_, stop_z, stop_loss, notional, max_bars):  # type: ignore[no-untyped-def]
+    """What to do at a close: (0 nothing, ±1 enter, or an exit's code), and the side barred.
+
+    `side`, `held`: the side held at this close and for how many closes, this one included;
+    `profit`: marked, less what was paid. `barred`: the side of the last position where it was
+    stopped and z has not come back to its exit level, else 0. A comparison with a NaN is false:
+    without z no entry and no exit by z.
+    """
+    if side != 0:
+        if side * z >= -exit_:
+            return EXIT, 0
+        if side * z <= -stop_z:
+            return STOP_Z, side
+        if stop_loss < math.inf and -profit / notional >= stop_loss:
+            return STOP_LOSS, side
+        if held >= max_bars:
+            return MAX_BARS, side
+        return 0, 0
+    if barred != 0 and barred * z >= -exit_:
+        barred = 0
+    if barred == 0:
+        if z < -entry:
+            return 1, 0
+        if z > entry:
+            return -1, 0
+    return 0, barred
+
+
+@compiled(VECTOR, VECTOR, INT)
+def positions(zscore, limits, max_bars):  # type: ignore[no-untyped-def]
+    entry, exit_, stop_z = limits[0], limits[1], limits[2]
+    wanted = np.zeros(len(zscore), dtype=np.int8)
+    side = held = barred = 0
+    for t in range(len(zscore)):
+        if side != 0:
+            held += 1
+        action, barred = _decide(
+            zscore[t], side, held, 0.0, barred, entry, exit_, stop_z, np.inf, 1.0, max_bars
+        )
+        if side == 0:
+            side, held = action, 0
+        elif action != 0:
+            side = 0
+        wanted[t] = side
+    return wanted
+
+
+@helper
+def _fill(quantity, price, slippage, fee):  # type: ignore[no-untyped-def]
+    """The price of a fill, slippage against it; its fee, slippage and value in quote currency."""
+    filled = price * (1.0 + slippage) if quantity > 0.0 else price * (1.0 - slippage)
+    value = abs(quantity) * price
+    return filled, fee * (abs(quantity) * filled), slippage * value, value
+
+
+@helper
+def _set_leg(quantity, average, wanted, price):  # type: ignore[no-untyped-def]
+    """A leg brought from `quantity` to `wanted` at `price`: its new average price, and profit."""
+    if quantity * (wanted - quantity) >= 0.0:  # more of the same side
+        return (average * quantity + price * (wanted - quantity)) / wanted, 0.0
+    if quantity * wanted > 0.0:  # less of it
+        return average, (quantity - wanted) * (price - average)
+    return price, quantity * (price - average)
+
+
+@helper
+def _mark(now, last, peak, drawdown, total, squares):  # type: ignore[no-untyped-def]
+    """The equity at the next close: highest so far, largest drawdown, Σ and Σ² of returns."""
+    change = (now - last) / last
+    if now > peak:
+        peak = now
+    elif peak - now > drawdown * peak:
+        drawdown = (peak - now) / peak
+    return peak, drawdown, total + change, squares + change * change
+
+
+@helper
+def _usable(prices, start, stop):  # type: ignore[no-untyped-def]
+    """Whether all are finite and above 0; a NaN is neither."""
+    good, part = True, prices[start:stop]
+    for t in range(len(part)):
+        good &= (part[t] > 0.0) & (part[t] < np.inf)
+    return good
+
+
+@helper
+def _stretch(  # type: ignore[no-untyped-def]
+    open_y, open_x, close_y, close_x, beta, spread, zscore, window, start, stop, room, sums, out
+):  # fmt: skip
+    """z-scores of the rows start … stop - 1 into `out`; whether all prices there are usable,
+    as far as they are looked at: not where z-scores are given."""
+    if window == 0:
+        out[: stop - start] = zscore[start:stop]
+        return True
+    for block in range(start, stop, window):
+        count = min(window, stop - block)
+        room[:window] = room[window:]
+        into = room[window : window + count]
+        if len(spread) > 0:
+            into[:] = spread[block : block + count]
+        else:
+            y, x, ratio = close_y[block : block + count], close_x[block : block + count], beta[0]
+            for h in range(count):
+                into[h] = y[h] - ratio * x[h]
+        at = block - start
+        _score_block(room, sums, block == 0, count, window, 1, out[at : at + count])
+    good = _usable(open_y, start, stop) & _usable(open_x, start, stop)
+    return good & _usable(close_y, start, stop) & _usable(close_x, start, stop)
+
+
+@compiled(
+    VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INT, INT, FLAG
+)  # fmt: skip
+def trade(  # type: ignore[no-untyped-def]
+    open_y, open_x, close_y, close_x, beta, spread, zscore, funding_y, funding_x, limits, window,
+    max_bars, record,
+):  # fmt: skip
+    """Trade every bar from flat; see `signals.walk`.
+
+    `beta`: of each row, or one for all. `zscore` as given, or with a `window` that of `spread`,
+    or with that empty of y - beta[0]·x; it is made as the rows are walked, while they are in the
+    cache, and prices are then checked too. Gives the sums, equity and trades, the action decided
+    at the last close and whether all prices checked are usable.
+    """
+    entry, exit_, stop_z, stop_loss = limits[0], limits[1], limits[2], limits[3]
+    rebalance, slippage, fee = limits[4], limits[5], limits[6]
+    notional, capital = limits[7], limits[8]
+    rows, funded = len(close_y), len(funding_y) > 0
+    step = 1 if len(beta) > 1 else 0
+    equity = np.empty(rows if record else 0)
+    trades = np.empty((1024 if record else 0, 20))
+    sums = np.zeros(12)
+    # z-scores are at hand for rows base ≤ t < ready.
+    stretch = window * max(1, _STRETCH // window) if window > 0 else _STRETCH
+    zs, room, parts = np.empty(stretch), np.empty(2 * window), np.empty((4, window))
+    base = ready = 0
+    usable = True
+    count = barred = side = pending = decided = t = 0
+    level = last = peak = capital
+    total = squares = drawdown = 0.0
+    while t < rows:
+        # Flat at the close of bar t.
+        first, side = t, 0
+        while t < rows and side == 0:
+            if t == ready:
+                base, ready = ready, min(ready + stretch, rows)
+                usable &= _stretch(
+                    open_y, open_x, close_y, close_x, beta, spread, zscore, window, base, ready,
+                    room, parts, zs,
+                )  # fmt: skip
+            if barred == 0:  # a shortcut: within the entry levels nothing is decided
+                while t < ready and not abs(zs[t - base]) > entry:
+                    t += 1
+                if t == ready:
+                    continue
+            side, barred = _decide(
+                zs[t - base], 0, 0, 0.0, barred, entry, exit_, stop_z, stop_loss, notional,
+                max_bars,
+            )  # fmt: skip
+            t += 1
+        if record:
+            equity[first:t] = level
+        if t == rows:
+            decided = side
+            break
+        # Filled at the open of bar t.
+        entered, first_beta = t, beta[(t - 1) * step]
+        qy = side * (notional / (close_y[t - 1] + abs(first_beta) * close_x[t - 1]))
+        first_qx = -first_beta * qy
+        ey, fee_y, slip_y, value_y = _fill(qy, open_y[t], slippage, fee)
+        first_ex, fee_x, slip_x, value_x = _fill(first_qx, open_x[t], slippage, fee)
+        fees, slip, value = fee_y + fee_x, slip_y + slip_x, value_y + value_x
+        qx, ex, hedged = first_qx, first_ex, first_beta
+        realised_x = funding = 0.0
+        held = pending = rehedged = 0
+        while True:
+            # Held at the close of bar t.
+            held += 1
+            if t == ready:
+                base, ready = ready, min(ready + stretch, rows)
+                usable &= _stretch(
+                    open_y, open_x, close_y, close_x, beta, spread, zscore, window, base, ready,
+                    room, parts, zs,
+                )  # fmt: skip
+            profit = qy * (close_y[t] - ey) + (realised_x + qx * (close_x[t] - ex))
+            profit -= fees + funding
+            pending, barred = _decide(
+                zs[t - base], side, held, profit, barred, entry, exit_, stop_z, stop_loss,
+                notional, max_bars,
+            )  # fmt: skip
+            if t == rows - 1:
+                decided, pending = pending, END
+                price_y, price_x = close_y[t], close_x[t]
+                break
+            now = level + profit
+            if record:
+                equity[t] = now
+            else:
+                peak, drawdown, total, squares = _mark(now, last, peak, drawdown, total, squares)
+                last = now
+            t += 1
+            # Read at every bar: a price that is in the cache by the time it is needed.
+            price_y, price_x = open_y[t], open_x[t]
+            if funded:
+                funding += qy * price_y * funding_y[t] + qx * price_x * funding_x[t]
+            if pending != 0:
+                break
+            now = beta[(t - 1) * step]
+            if now != hedged and abs(now - hedged) >= rebalance * abs(hedged):
+                hedged = now
+                wanted = -hedged * qy
+                price, fee_x, slip_x, value_x = _fill(wanted - qx, price_x, slippage, fee)
+                ex, gained = _set_leg(qx, ex, wanted, price)
+                qx = wanted
+                realised_x += gained
+                fees, slip, value = fees + fee_x, slip + slip_x, value + value_x
+                rehedged += 1
+        xy, fee_y, slip_y, value_y = _fill(-qy, price_y, slippage, fee)
+        xx, fee_x, slip_x, value_x = _fill(-qx, price_x, slippage, fee)
+        fees, slip, value = fees + fee_y + fee_x, slip + slip_y + slip_x, value + value_y + value_x
+        pnl_y, pnl_x = qy * (xy - ey), realised_x + qx * (xx - ex)
+        pnl = pnl_y + pnl_x - fees - funding
+        if record:
+            k = count
+            if k == len(trades):
+                more = np.empty((2 * k, 20))
+                more[:k] = trades
+                trades = more
+            trades[k, 0], trades[k, 1], trades[k, 2], trades[k, 3] = side, entered, t, first_beta
+            trades[k, 4], trades[k, 5], trades[k, 6], trades[k, 7] = qy, first_qx, ey, first_ex
+            trades[k, 8], trades[k, 9], trades[k, 10], trades[k, 11] = xy, xx, pnl_y, pnl_x
+            trades[k, 12], trades[k, 13], trades[k, 14], trades[k, 15] = fees, pnl, held, pending
+            trades[k, 16], trades[k, 17], trades[k, 18] = slip, value, funding
+            trades[k, 19] = rehedged
+        count += 1
+        sums[0] += 1.0
+        sums[1] += 1.0 if pnl > 0.0 else 0.0
+        sums[2] += max(pnl, 0.0)
+        sums[3] += pnl
+        sums[4] += fees
+        sums[5] += slip
+        sums[6] += value
+        sums[7] += funding
+        sums[8] += held
+        level += pnl
+        if not record:
+            peak, drawdown, total, squares = _mark(level, last, peak, drawdown, total, squares)
+            last = level
+        if pending == END:
+            if record:
+                equity[t] = level
+            break
+    steps = 0 if record else rows - 1
+    sums[9] = total / steps if steps > 0 else np.nan
+    around = squares - total * sums[9]
+    sums[10] = math.sqrt(max(around, 0.0) / (steps - 1)) if steps > 1 else np.nan
+    sums[11] = np.nan if record else drawdown
+    return sums, equity, trades[:count], decided, usable
