@@ -1,9 +1,9 @@
-"""`run` and a grid of parameters against vectorbt and an itertuples loop, on two-leg trades.
+"""`run` and a grid of parameters against vectorbt, backtesting.py and an itertuples loop.
 
 python -m benchmarks.backtest [--runs 5] [--rows 1000000]
 
-vectorbt runs in an environment of its own (benchmarks/requirements-vectorbt.txt), in turn with
-ours and within the same minutes; it is installed at the first run.
+The first two run in an environment of their own (benchmarks/requirements-backtest.txt), in turn
+with ours and within the same minutes; it is made at the first run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from simulation import prepare, traded
 from sweep import combinations, grid
 
 HERE = Path(__file__).parent
-PEER = HERE / ".vectorbt"
+PEER = HERE / ".backtest"
+REQUIREMENTS = HERE / "requirements-backtest.txt"
 # A capital that never runs out: vectorbt refuses orders without cash.
 RULES = Rules(hedge="fixed", beta=0.7, window=120, entry_z=2.0, exit_z=0.0, capital=1_000_000)
 COSTS = Costs(fee_bps=1, slippage_bps=1)
@@ -127,12 +128,12 @@ def ours(y: pd.DataFrame, x: pd.DataFrame) -> list[float]:
             m["total_return"]]  # fmt: skip
 
 
-class Vectorbt:
-    """The peer's process: one question, one answer."""
+class Peers:
+    """The peers' process: one question, one answer."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self.version = self._answer()
+        self.vectorbt, self.backtesting = self._answer()
 
     def ask(self, work: str, *arguments: Any) -> Any:
         assert self._process.stdin is not None
@@ -144,43 +145,42 @@ class Vectorbt:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit("vectorbt's process has ended: see its message above")
+            raise SystemExit("the peers' process has ended: see its message above")
         return json.loads(line)
 
 
 def install() -> str | None:
-    """Make the peer's environment where it is missing; why it cannot be, if it cannot."""
+    """Make the peers' environment where it is missing; why it cannot be, if it cannot."""
     python = PEER / "bin" / "python"
     ready = PEER / ".installed"
-    if ready.exists():
+    if ready.exists() and ready.read_text() == REQUIREMENTS.read_text():
         return None
-    print("installing vectorbt into benchmarks/.vectorbt (once, a minute or two) …", flush=True)
+    print("installing peers into benchmarks/.backtest (once, a minute or two) …", file=sys.stderr)
     shutil.rmtree(PEER, ignore_errors=True)
     for command in (
         [sys.executable, "-m", "venv", str(PEER)],
-        [str(python), "-m", "pip", "install", "--quiet", "-r",
-         str(HERE / "requirements-vectorbt.txt")],
-    ):  # fmt: skip
+        [str(python), "-m", "pip", "install", "--quiet", "-r", str(REQUIREMENTS)],
+    ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return (done.stderr or done.stdout).strip().splitlines()[-1]
-    ready.touch()
+    ready.write_text(REQUIREMENTS.read_text())
     return None
 
 
 @contextlib.contextmanager
-def vectorbt(y: pd.DataFrame, x: pd.DataFrame) -> Iterator[Vectorbt]:
+def peers(y: pd.DataFrame, x: pd.DataFrame) -> Iterator[Peers]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bars.npz"
         times = pd.DatetimeIndex(y.index).tz_localize(None).to_numpy()
         np.savez(path, times=times, open_y=y["open"], open_x=x["open"], close_y=y["close"],
                  close_x=x["close"])  # fmt: skip
         process = subprocess.Popen(
-            [PEER / "bin" / "python", HERE / "vectorbt_peer.py", path], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **ONE_THREAD},
+            [PEER / "bin" / "python", HERE / "backtest_peer.py", path], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **ONE_THREAD, "TQDM_DISABLE": "1"},
         )  # fmt: skip
         try:
-            yield Vectorbt(process)
+            yield Peers(process)
         finally:
             process.terminate()
             process.wait()
@@ -201,7 +201,7 @@ def row(work: str, peer: str, times: Sequence[float], wanted: float, off: float)
             verdict(slow / fast, wanted, f"{wanted:g}×"), Cell(f"{off:.0e}", off)]  # fmt: skip
 
 
-def single(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
+def single(bars: Bars, peer: Peers | None, runs: int) -> list[list[str]]:
     """One run with its trades, equity and metrics."""
     rows, mine = len(bars[0]), ours(*bars)
     work = f"run, {rows:,} bars, {mine[1]:,} trades"
@@ -210,7 +210,7 @@ def single(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
     found = []
     if peer is not None:
         off = difference(mine, peer.ask("run", *asked), "vectorbt")
-        name = f"vectorbt {peer.version}, value, trades, metrics"
+        name = f"vectorbt {peer.vectorbt}, value, trades, metrics"
         times = in_turn(lambda: ours(*bars), lambda: peer.ask("run", *asked), runs=runs)
         found.append(row(f"{work}, z included", name, times, 50, off))
         pair = prepare(*bars, 1)
@@ -225,7 +225,25 @@ def single(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
     return found
 
 
-def many(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
+def one_leg(bars: Bars, peer: Peers, runs: int) -> list[list[str]]:
+    """backtesting.py knows no second leg and no costs of one: it trades the spread as it is."""
+    rows = 100_000
+    y, x = (frame.iloc[:rows] for frame in bars)
+    asked = (rows, RULES.window, RULES.entry_z, RULES.exit_z)
+    trades = run(y, x, RULES, Costs()).trades
+    spread = {when: trades[f"{when}_y"] - trades["beta"] * trades[f"{when}_x"]
+              for when in ("entry", "exit")}  # fmt: skip
+    gained = (spread["exit"] - spread["entry"]) * trades["side"].map({"long": 1.0, "short": -1.0})
+    rows_of = (y.index.get_indexer(trades[name]) for name in ("entry_time", "exit_time"))
+    mine = [len(trades), *(int(at.sum()) for at in rows_of), float(gained.sum())]
+    off = difference(mine, peer.ask("one_leg", *asked), "backtesting.py")
+    times = in_turn(lambda: run(y, x, RULES, Costs()), lambda: peer.ask("one_leg", *asked),
+                    runs=runs)  # fmt: skip
+    name = f"backtesting.py {peer.backtesting}, the spread as one leg"
+    return [row(f"run, {rows:,} bars, {len(trades):,} trades, z included", name, times, 500, off)]
+
+
+def many(bars: Bars, peer: Peers | None, runs: int) -> list[list[str]]:
     """1,000 sets of parameters on 100,000 bars; vectorbt gets 20 of them, for its memory's sake."""
     # Not one of these sets enters at this very last bar, which vectorbt cannot also leave at.
     rows = min(100_010, len(bars[0]))
@@ -250,7 +268,7 @@ def many(bars: Bars, peer: Vectorbt | None, runs: int) -> list[list[str]]:
             runs=runs,
         )
         scaled = slow * len(sets) / len(part)
-        name = f"vectorbt {peer.version}, {len(part)} sets, scaled"
+        name = f"vectorbt {peer.vectorbt}, {len(part)} sets, scaled"
         found.append(row(work, name, (fast, scaled), 25, off))
     else:
         fast, _ = in_turn(lambda: grid(y, x, sets, COSTS), lambda: None, runs=runs)
@@ -270,11 +288,13 @@ def main() -> None:
     reason = install()
     rows: list[list[str]] = []
     with contextlib.ExitStack() as stack:
-        peer = stack.enter_context(vectorbt(*bars)) if reason is None else None
-        rows += single(bars, peer, given.runs) + many(bars, peer, given.runs)
+        peer = stack.enter_context(peers(*bars)) if reason is None else None
+        rows += single(bars, peer, given.runs)
+        rows += one_leg(bars, peer, given.runs) if peer is not None else []
+        rows += many(bars, peer, given.runs)
     table("Backtest of a pair", HEAD, rows)
     if reason is not None:
-        sys.exit(f"vectorbt is MISSING from this table, it could not be installed: {reason}")
+        sys.exit(f"vectorbt and backtesting.py are MISSING, they could not be installed: {reason}")
 
 
 if __name__ == "__main__":

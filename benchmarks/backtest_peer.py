@@ -1,16 +1,18 @@
-"""vectorbt's side of benchmarks.backtest. Runs in its own environment and imports nothing of ours.
+"""The peers' side of benchmarks.backtest. Runs in its own environment and imports nothing of ours.
 
-python vectorbt_peer.py DATA.npz: answers each line on stdin (`run`, `grid`) with a line of JSON.
+python backtest_peer.py DATA.npz: answers each line on stdin (`run`, `grid`, …) with a line of JSON.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
 import vectorbt as vbt
+from backtesting import Backtest, Strategy
 from numba import njit
 
 DATA = np.load(sys.argv[1])
@@ -103,17 +105,41 @@ def grid(rows, sets, fee, slippage):
     return [made.total_return().tolist(), made.sharpe_ratio().tolist()]
 
 
+def one_leg(rows, window, entry, leave):
+    """By backtesting.py, which trades one instrument: the spread itself, raised above 0, one unit
+    of it, free of costs. Trades, sums of their entry and exit rows, and their profit."""
+    part = slice(0, rows)
+    opened, closed = ((frame["y"] - BETA * frame["x"]).iloc[part] + 1e6 for frame in (OPEN, CLOSE))
+    bars = pd.DataFrame({"Open": opened, "High": np.maximum(opened, closed),
+                         "Low": np.minimum(opened, closed), "Close": closed})  # fmt: skip
+    score = zscore(CLOSE.iloc[part], window)
+
+    class Reversion(Strategy):
+        def init(self):
+            self.z = self.I(lambda: score)
+
+        def next(self):
+            z = self.z[-1]
+            if not self.position:
+                if z < -entry:
+                    self.buy(size=1)
+                elif z > entry:
+                    self.sell(size=1)
+            elif (z if self.position.is_long else -z) >= -leave:
+                self.position.close()
+
+    made = Backtest(bars, Reversion, cash=1e9, finalize_trades=True).run()["_trades"]
+    return [len(made), int(made["EntryBar"].sum()), int(made["ExitBar"].sum()),
+            float(made["PnL"].sum())]  # fmt: skip
+
+
 def main() -> None:
     vbt.settings.array_wrapper["freq"] = None
-    print(json.dumps(vbt.__version__), flush=True)
+    print(json.dumps([vbt.__version__, version("backtesting")]), flush=True)
+    works = {"decide": decide, "run": run, "trade": trade, "grid": grid, "one_leg": one_leg}
     for line in sys.stdin:
         work, arguments = json.loads(line)
-        print(
-            json.dumps(
-                {"decide": decide, "run": run, "trade": trade, "grid": grid}[work](*arguments)
-            ),
-            flush=True,
-        )
+        print(json.dumps(works[work](*arguments)), flush=True)
 
 
 if __name__ == "__main__":
