@@ -177,7 +177,8 @@ def peers(y: pd.DataFrame, x: pd.DataFrame) -> Iterator[Peers]:
                  close_x=x["close"])  # fmt: skip
         process = subprocess.Popen(
             [PEER / "bin" / "python", HERE / "backtest_peer.py", path], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **ONE_THREAD, "TQDM_DISABLE": "1"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD, "TQDM_DISABLE": "1"},
         )  # fmt: skip
         try:
             yield Peers(process)
