@@ -98,6 +98,10 @@ def works(history: History) -> dict[str, Work]:
         start = datetime.fromtimestamp(T0_US / 1e6, UTC)
         read_ticks(store.engine, "local", SYMBOLS[0], start, start + timedelta(days=4000), 500)
 
+    def audited() -> None:
+        if not audit(store)["ok"]:
+            raise SystemExit("the audit does not pass on the history made here")
+
     return {
         f"store {BATCH:,} trades": lambda: store.write("local", history.live()),
         "refresh: what is new of a pair": lambda: known.poll(0),
@@ -106,7 +110,7 @@ def works(history: History) -> dict[str, Work]:
         "the newest 500 trades": newest,
         "figures of the system view": lambda: read_figures(store),
         "prune, nothing to drop": lambda: prune(store, FOREVER_DAYS),
-        "audit": lambda: audit(store),
+        "audit": audited,
     }
 
 
@@ -131,8 +135,6 @@ def of_history(days: tuple[float, ...], runs: int, picture: Path | None) -> None
             history.reach(reach)
             sizes.append((history.next_id - 1) * len(SYMBOLS))
             found.append(measured(history, runs))
-            if not audit(store)["ok"]:
-                raise SystemExit("the audit does not pass on the history made here")
         names = list(works(history))
         dropped = dropping(store, history)
     growth = [law(sizes, [taken[k] for taken in found]) for k in range(len(names))]

@@ -92,22 +92,6 @@ def _index(stamps: npt.NDArray[np.int64]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(stamps.astype("datetime64[us]"), tz="UTC", name="ts")
 
 
-def newest_bar(engine: Engine, venue: str, symbol: str, bar_s: int) -> datetime | None:
-    """Open time of the newest stored bar; None where there is none."""
-    query = text(
-        "SELECT max(ts) FROM ("
-        " SELECT max(ts) AS ts FROM bar JOIN instrument USING (instrument_id)"
-        "  WHERE venue = :venue AND symbol = :symbol AND bar_s = :bar_s"
-        " UNION ALL SELECT max(ts) FROM kline JOIN instrument USING (instrument_id)"
-        "  WHERE venue = :venue AND symbol = :symbol AND bar_s = :bar_s) AS newest"
-    )
-    with engine.connect() as connection:
-        value: datetime | None = connection.execute(
-            query, {"venue": venue, "symbol": symbol, "bar_s": bar_s}
-        ).scalar()
-    return value
-
-
 # Instruments with the bar length each is read at, numbered from 1.
 _LEGS = (
     "unnest(%(venues)s::text[], %(symbols)s::text[], %(bases)s::int[])"
@@ -142,19 +126,27 @@ _LAST_CLOSES = (
 )
 
 
+# Each maximum is the end of an index; one over a join reads every bar there is.
+NEWEST_BARS = (
+    "SELECT k, newest FROM (SELECT leg.k, greatest("  # noqa: S608 - our own
+    " (SELECT max(ts) FROM bar b"
+    "  WHERE b.instrument_id = i.instrument_id AND b.bar_s = leg.bar_s),"
+    " (SELECT max(ts) FROM kline l"
+    "  WHERE l.instrument_id = i.instrument_id AND l.bar_s = leg.bar_s)) AS newest"
+    f" FROM {_LEGS} JOIN instrument i USING (venue, symbol)"
+    ") AS found WHERE newest IS NOT NULL"
+)
+
+
+def newest_bar(engine: Engine, venue: str, symbol: str, bar_s: int) -> datetime | None:
+    """Open time of the newest stored bar; None where there is none."""
+    return newest_bars(engine, [(venue, symbol, bar_s)])[0]
+
+
 def newest_bars(engine: Engine, legs: Sequence[tuple[str, str, int]]) -> list[datetime | None]:
     """Open time of the newest stored bar of each (venue, symbol, bar_s), None where there is
-    none: one query for all."""
-    query = (
-        "SELECT k, newest FROM (SELECT leg.k, greatest("  # noqa: S608 - our own
-        " (SELECT max(ts) FROM bar b"
-        "  WHERE b.instrument_id = i.instrument_id AND b.bar_s = leg.bar_s),"
-        " (SELECT max(ts) FROM kline l"
-        "  WHERE l.instrument_id = i.instrument_id AND l.bar_s = leg.bar_s)) AS newest"
-        f" FROM {_LEGS} JOIN instrument i USING (venue, symbol)"
-        ") AS found WHERE newest IS NOT NULL"
-    )
-    numbers, stamps = _columns(engine, query, _legs(legs), ("bigint", "timestamptz"))
+    none: one query for all, whose cost does not grow with the history."""
+    numbers, stamps = _columns(engine, NEWEST_BARS, _legs(legs), ("bigint", "timestamptz"))
     newest = dict(zip(numbers.tolist(), _index(stamps).to_pydatetime(), strict=True))
     return [newest.get(k) for k in range(1, len(legs) + 1)]
 

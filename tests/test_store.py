@@ -20,7 +20,14 @@ from storage.gaps import Gap, holes
 from storage.maintenance import audit, health, prune
 from storage.partitions import TRADES_PER_PARTITION
 from storage.postgres import PostgresStore
-from storage.queries import newest_bar, read_bars, read_feeds, read_symbols, read_ticks
+from storage.queries import (
+    NEWEST_BARS,
+    newest_bar,
+    read_bars,
+    read_feeds,
+    read_symbols,
+    read_ticks,
+)
 from storage.statements import FOLD, FRESH_BY_KEY, FRESH_IN_RANGE, RECORD_CONFLICTS, STAGE
 from tests.conftest import shared
 
@@ -285,6 +292,21 @@ def test_a_gap_given_up_is_filled_by_trades_that_come_after_all(store: PostgresS
     store.settle("binance", gap, 2, 4, "unrecoverable", "no answer")
     store.write("binance", [trade(2), trade(3), trade(4)])
     assert rows(store, "SELECT state FROM v_gaps") == [("filled",)]
+
+
+def test_the_newest_bar_is_found_without_reading_the_others(store: PostgresStore) -> None:
+    store.write("binance", [trade(i, T0 + i * 1_000_000) for i in range(1, 5001)])
+    legs = {"venues": ["binance"], "symbols": ["BTCUSDT"], "bases": [1]}
+    with store.transaction() as cursor:
+        cursor.execute("ANALYZE bar")
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + NEWEST_BARS, legs)
+        waiting = [(cursor.fetchone() or [[]])[0][0]["Plan"]]
+    read = 0.0
+    while waiting:
+        node = waiting.pop()
+        waiting += node.get("Plans", [])
+        read = max(read, node["Actual Rows"] * node["Actual Loops"])
+    assert 1 <= read < 100
 
 
 def test_a_batch_never_reads_the_history(store: PostgresStore) -> None:
