@@ -215,10 +215,11 @@ def _stretch(  # type: ignore[no-untyped-def]
         return True
     for block in range(start, stop, window):
         count = min(window, stop - block)
-        room[:window] = room[window:]
-        into = room[window : window + count]
+        before, into = room[:window], room[window:]
+        for h in range(window):
+            before[h] = into[h]
         if len(spread) > 0:
-            into[:] = spread[block : block + count]
+            into[:count] = spread[block : block + count]
         else:
             y, x, ratio = close_y[block : block + count], close_x[block : block + count], beta[0]
             for h in range(count):
@@ -246,7 +247,7 @@ def trade(  # type: ignore[no-untyped-def]
     entry, exit_, stop_z, stop_loss = limits[0], limits[1], limits[2], limits[3]
     rebalance, slippage, fee = limits[4], limits[5], limits[6]
     notional, capital = limits[7], limits[8]
-    rows, funded = len(close_y), len(funding_y) > 0
+    rows, funded, rehedged_at_all = len(close_y), len(funding_y) > 0, rebalance < np.inf
     step = 1 if len(beta) > 1 else 0
     equity = np.empty(rows if record else 0)
     trades = np.empty((1024 if record else 0, 20))
@@ -294,22 +295,27 @@ def trade(  # type: ignore[no-untyped-def]
         qx, ex, hedged = first_qx, first_ex, first_beta
         realised_x = funding = 0.0
         held = pending = rehedged = 0
+        edge = min(ready, rows - 1)  # one comparison a bar for two rare things
         while True:
             # Held at the close of bar t.
             held += 1
-            if t == ready:
-                base, ready = ready, min(ready + stretch, rows)
-                usable &= _stretch(
-                    open_y, open_x, close_y, close_x, beta, spread, zscore, window, base, ready,
-                    room, parts, zs,
-                )  # fmt: skip
+            last_bar = False
+            if t >= edge:
+                if t == ready:
+                    base, ready = ready, min(ready + stretch, rows)
+                    usable &= _stretch(
+                        open_y, open_x, close_y, close_x, beta, spread, zscore, window, base,
+                        ready, room, parts, zs,
+                    )  # fmt: skip
+                edge = min(ready, rows - 1)
+                last_bar = t == rows - 1
             profit = qy * (close_y[t] - ey) + (realised_x + qx * (close_x[t] - ex))
             profit -= fees + funding
             pending, barred = _decide(
                 zs[t - base], side, held, profit, barred, entry, exit_, stop_z, stop_loss,
                 notional, max_bars,
             )  # fmt: skip
-            if t == rows - 1:
+            if last_bar:
                 decided, pending = pending, END
                 price_y, price_x = close_y[t], close_x[t]
                 break
@@ -326,8 +332,10 @@ def trade(  # type: ignore[no-untyped-def]
                 funding += qy * price_y * funding_y[t] + qx * price_x * funding_x[t]
             if pending != 0:
                 break
-            now = beta[(t - 1) * step]
-            if now != hedged and abs(now - hedged) >= rebalance * abs(hedged):
+            if rehedged_at_all:
+                now = beta[(t - 1) * step]
+                if now == hedged or not abs(now - hedged) >= rebalance * abs(hedged):
+                    continue
                 hedged = now
                 wanted = -hedged * qy
                 price, fee_x, slip_x, value_x = _fill(wanted - qx, price_x, slippage, fee)

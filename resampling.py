@@ -231,7 +231,7 @@ def _utc(name: str, index: pd.Index, length: int) -> pd.DatetimeIndex:
         utc = index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
     if length > 1 and length % _NS_PER_TICK[utc.unit]:
         utc = utc.as_unit("ms")
-    return utc.rename("ts")
+    return utc if utc.name == "ts" else utc.rename("ts")
 
 
 def _floats(name: str, frame: pd.DataFrame, column: str) -> Array:
