@@ -141,11 +141,11 @@ MODULES = (
     "analytics", "baskets", "cointegration", "features", "hedge", "indicators", "kalman", "pair",
     "resampling", "robust", "scan", "stationarity", "summary", "unitroot", "windows",
 )  # fmt: skip
-# Modules of the same floor that compute nothing from a series.
+# Modules of the same floor that compute nothing from a series, or whose doors are elsewhere.
 WITHOUT_STUDIES = {
     "alerts", "arguments", "backtest_figures", "bars_csv", "compiled", "feeds", "look_ahead",
-    "mackinnon", "overfitting", "performance", "report", "report_html", "signals", "simulation",
-    "storage", "sweep", "trading_rules", "walk_forward",
+    "mackinnon", "overfitting", "pair_kernels", "performance", "report", "report_html", "signals",
+    "simulation", "storage", "sweep", "trading_rules", "walk_forward",
 }  # fmt: skip
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 
