@@ -241,7 +241,7 @@ def one_leg(bars: Bars, peer: Peers, runs: int) -> list[list[str]]:
     times = in_turn(lambda: run(y, x, RULES, Costs()), lambda: peer.ask("one_leg", *asked),
                     runs=runs)  # fmt: skip
     name = f"backtesting.py {peer.backtesting}, the spread as one leg"
-    return [row(f"run, {rows:,} bars, {len(trades):,} trades, z included", name, times, 500, off)]
+    return [row(f"run, {rows:,} bars, {len(trades):,} trades, z included", name, times, 100, off)]
 
 
 def many(bars: Bars, peer: Peers | None, runs: int) -> list[list[str]]:
