@@ -87,6 +87,7 @@ def new_rule(desk: Desk) -> None:
         bars = left.number_input("For closed bars in a row", 1, 1000, 1, key="rule_persistence",
                                  disabled=quantity == "staleness")  # fmt: skip
         cool = right.number_input("Then silent for, s", 0, 2_592_000, 60, key="rule_cool")
+        left, right = st.columns(2, vertical_alignment="bottom")
         back = left.number_input("Armed again after coming back by", 0.0, value=0.0, step=0.1,
                                  format="%.6g", key="rule_hysteresis")  # fmt: skip
         name = right.text_input("Name", placeholder="made of the rule", key="rule_name",
