@@ -20,6 +20,7 @@ from storage.outbox import ChannelState, channel_states
 from storage.postgres import PostgresStore
 
 KEEP_EVENTS = 200
+EARLY = 0.2  # of an interval, see live.py
 WATCHER_SILENT_S = 8.0  # older than this the watcher's sign of life means that none runs
 DATABASE_ERRORS = (SQLAlchemyError, psycopg2.Error, OSError)
 
@@ -69,22 +70,24 @@ class LiveAlerts:
     _rules_at: float = float("-inf")
 
     def poll(self, min_interval_s: float, *, rules: bool = False) -> AlertsSnapshot:
-        """The newest state, asked for at most once per `min_interval_s` over all callers;
-        `rules`: with rules and channels, for the view that shows them. Never raises for a
+        """The newest state, asked for at most once per `min_interval_s` over all callers, on
+        average; `rules`: with rules and channels, for the view that shows them. Never raises for a
         database that is away."""
         with self._lock:
             now = self.clock()
-            wanted = rules and now - self._rules_at >= min_interval_s
-            if not wanted and now - self._tried_at < min_interval_s:
+            soon = (1 - EARLY) * min_interval_s
+            wanted = rules and now - self._rules_at >= soon
+            if not wanted and now - self._tried_at < soon:
                 return self._snapshot
-            self._tried_at = now
+            due = self._tried_at + min_interval_s
+            self._tried_at = now if wanted else max(now, due)  # those have a pace of their own
             try:
                 self._snapshot = self._read(wanted)
             except DATABASE_ERRORS as error:
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 self._snapshot = replace(self._snapshot, error=lines[0])
             if wanted:
-                self._rules_at = now
+                self._rules_at = max(now, self._rules_at + min_interval_s)
             return self._snapshot
 
     def forget(self) -> None:

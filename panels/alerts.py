@@ -54,7 +54,7 @@ def draw(desk: Desk) -> None:
 def notices(desk: Desk) -> AlertsSnapshot:
     """Show in this tab what has fired since it last looked; what is known now. Called at every
     refresh, whatever the view."""
-    alerts = live_alerts(desk.store).poll((desk.choice.refresh_s or 1.0) * 0.8)
+    alerts = live_alerts(desk.store).poll(desk.choice.refresh_s or 1.0)
     if alerts.pulse is None:
         return alerts
     seen = st.session_state.setdefault("alerts_seen", alerts.newest_id)
@@ -87,6 +87,7 @@ def new_rule(desk: Desk) -> None:
         bars = left.number_input("For closed bars in a row", 1, 1000, 1, key="rule_persistence",
                                  disabled=quantity == "staleness")  # fmt: skip
         cool = right.number_input("Then silent for, s", 0, 2_592_000, 60, key="rule_cool")
+        left, right = st.columns(2, vertical_alignment="bottom")
         back = left.number_input("Armed again after coming back by", 0.0, value=0.0, step=0.1,
                                  format="%.6g", key="rule_hysteresis")  # fmt: skip
         name = right.text_input("Name", placeholder="made of the rule", key="rule_name",
@@ -111,7 +112,7 @@ def new_rule(desk: Desk) -> None:
 
 
 def _board(desk: Desk) -> None:
-    alerts = live_alerts(desk.store).poll((desk.choice.refresh_s or 1.0) * 0.8, rules=True)
+    alerts = live_alerts(desk.store).poll(desk.choice.refresh_s or 1.0, rules=True)
     if alerts.error is not None:
         st.error(f"The database does not answer: {alerts.error}. Trying again.")
     if alerts.rules and not alerts.watcher_runs:
@@ -199,7 +200,6 @@ def history(desk: Desk, events: Sequence[StoredEvent]) -> None:
         return
     st.dataframe(
         events_frame(events), width="stretch", hide_index=True,
-        height=min(300, 38 * (len(events) + 1)),
         column_config={
             "fired": st.column_config.DatetimeColumn("fired, UTC", format="YYYY-MM-DD HH:mm:ss"),
             "value": st.column_config.NumberColumn(format="%.6g"),

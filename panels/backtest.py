@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -19,6 +18,7 @@ from market import bar_seconds
 from overfitting import DeflatedSharpe, Interval, deflated_sharpe, returns_of, sharpe_interval
 from panels import robustness
 from panels.desk import Choice, Desk, boundary
+from panels.download import download_button
 from panels.figures import axis, floats, milliseconds, show_all, stacked, thinned
 from panels.robustness import Asked, equity_lines, formatted, metrics_html
 from panels.tables import note_html
@@ -118,7 +118,7 @@ PAGES: dict[str, Callable[[Asked, DeltaGenerator], None]] = {
 def _form(desk: Desk) -> Asked:
     """What a run is asked for: the sidebar's rules and this row's."""
     choice = desk.choice
-    first = st.columns([1, 1, 1, 1, 1.5, 1, 1, 1])
+    first = st.columns([0.95, 1, 1, 1.05, 2.15, 0.95, 0.95, 0.95])  # whole at 1280 pixels
     span = first[0].selectbox("History", list(SPANS), index=_span(choice), key="bt_span",
                               bind="query-params")  # fmt: skip
     notional = first[1].number_input("Notional", 1.0, value=10_000.0, step=1000.0, format="%.0f",
@@ -177,14 +177,13 @@ def _trades(asked: Asked, judged: Judged) -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
     row.html(f'<div class="pw"><p class="pw-title">{len(result.trades):,} trades</p></div>')
     name = asked.file_name
-    for label, file, make in (
-        ("Trades", f"{name}_trades.csv", lambda: trades_csv(result)),
-        ("Equity", f"{name}_equity.csv", lambda: frame_csv(result.equity.to_frame()).encode()),
-        ("Report", f"{name}_report.html", lambda: report_html(asked, judged)),
-        ("Parameters", f"{name}_parameters.json", lambda: parameters_json(result)),
+    for label, file, kind, make in (
+        ("Trades", "trades.csv", "text/csv", lambda: trades_csv(result)),
+        ("Equity", "equity.csv", "text/csv", lambda: frame_csv(result.equity.to_frame()).encode()),
+        ("Report", "report.html", "text/html", lambda: report_html(asked, judged)),
+        ("Parameters", "parameters.json", "application/json", lambda: parameters_json(result)),
     ):
-        row.download_button(label, make, file, on_click="ignore", key=f"download-bt-{label}",
-                            icon=":material/download:")  # fmt: skip
+        download_button(label, make, f"{name}_{file}", kind, key=f"download-bt-{label}", place=row)
     st.dataframe(
         result.trades.iloc[::-1], width="stretch", height=300, hide_index=True,
         column_config={
@@ -226,11 +225,11 @@ def cards_html(judged: Judged) -> str:
     notes = {
         "total_pnl": "quote currency",
         "total_return": "of the capital",
-        "sharpe": f"95 %: {number(interval.low, 1)} … {number(interval.high, 1)}",
+        "sharpe": f"95 %: {_short(interval.low)} … {_short(interval.high)}",
         "max_drawdown": f"lasted {duration(figures['max_drawdown_s'])}",
         "trades": f"{figures['long_trades']:,.0f} long, {figures['short_trades']:,.0f} short",
         "win_rate": f"{formatted('average_pnl', figures['average_pnl'])} a trade",
-        "profit_factor": f"break-even {formatted('break_even_bps', figures['break_even_bps'])} bps",
+        "profit_factor": f"even at {number(figures['break_even_bps'], 1)} bps",
         "fees": f"slippage {formatted('slippage', figures['slippage'])}",
     }
     cells = []
@@ -245,6 +244,11 @@ def cards_html(judged: Judged) -> str:
             f'<div class="s">{note}</div></div>'
         )
     return f'<div class="pw pw-cards">{"".join(cells)}</div>'
+
+
+def _short(ratio: float) -> str:
+    """A ratio in a narrow place."""
+    return number(ratio, 0 if abs(ratio) >= 10 else 1)
 
 
 def figure(result: Result) -> go.Figure:
@@ -277,23 +281,19 @@ def _levels(rules: Rules) -> list[tuple[float, str]]:
 
 
 def _marks(made: go.Figure, result: Result) -> None:
-    """Where positions were opened and closed: at the bars that filled them."""
-    signals, trades = result.signals, result.trades.tail(MARKERS)
-    score = signals["zscore"].to_numpy()
-    index = pd.DatetimeIndex(signals.index)
-    for side, symbol, colour in (("long", "triangle-up", GOOD), ("short", "triangle-down", BAD)):
-        times = pd.DatetimeIndex(trades.loc[trades["side"] == side, "entry_time"])
-        _mark(made, index, score, times, f"{side} entry", symbol, colour)
-    _mark(made, index, score, pd.DatetimeIndex(trades["exit_time"]), "exit", "x-thin-open", MUTED)
-
-
-def _mark(
-    made: go.Figure, index: pd.DatetimeIndex, score: np.ndarray[Any, Any], times: pd.DatetimeIndex,
-    name: str, symbol: str, colour: str,
-) -> None:  # fmt: skip
-    rows = index.get_indexer(times)
-    made.add_scatter(
-        x=milliseconds(times), y=score[rows], yaxis=axis(2), mode="markers", name=name,
-        marker={"symbol": symbol, "size": 8, "color": colour, "line": {"width": 1.5,
-                "color": colour}}, hoverinfo="skip",
-    )  # fmt: skip
+    """Where the rules enter and leave, at the close that decides, as the pair's view shows it."""
+    signals = result.signals.iloc[:-1]  # nothing follows the last close
+    taken = signals[signals["action"] != ""].tail(2 * MARKERS)
+    entry = {name: taken["action"] == name for name in ("long", "short")}
+    for at, name, symbol, colour in (
+        (entry["long"], "long entry", "triangle-up", GOOD),
+        (entry["short"], "short entry", "triangle-down", BAD),
+        (~(entry["long"] | entry["short"]), "exit", "x-thin-open", MUTED),
+    ):
+        rows = taken[at]
+        made.add_scatter(
+            x=milliseconds(pd.DatetimeIndex(rows.index)), y=floats(rows["zscore"]), yaxis=axis(2),
+            mode="markers", name=name, hoverinfo="skip",
+            marker={"symbol": symbol, "size": 8, "color": colour,
+                    "line": {"width": 1.5, "color": colour}},
+        )  # fmt: skip

@@ -43,14 +43,23 @@ function load() {
 
 const LIGHT = COLOURS;
 
-// What changes between two closed bars is a few numbers: they are laid over the drawn figure.
+const CONFIG = { responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: false,
+                 doubleClick: 'reset' };
+
+// What changes between two closed bars is a few numbers: they are laid over the drawn figure. Never
+// with Plotly.update: it forgets the zoom where x changes, react with a uirevision does not.
 window.pairsPatches = window.pairsPatches || {};
-window.pairsPatch = (node) => {
+window.pairsShow = (node) => {
+  const { data, layout } = node.pairsFigure;
   const patch = window.pairsPatches[node.dataset.name];
-  if (!patch || patch.version !== node.pairsDrawn || patch === node.pairsPatched) return;
-  node.pairsPatched = patch;
-  // A restyled x would let Plotly guess the axis anew.
-  window.Plotly.update(node, patch.values, { 'xaxis.type': 'date' }, patch.traces);
+  const traces = data.map((trace) => ({ ...trace }));  // Plotly writes into what it is given
+  if (patch && patch.version === node.pairsDrawn) {
+    node.pairsPatched = patch.said;
+    patch.traces.forEach((number, k) => {
+      for (const [name, values] of Object.entries(patch.values)) traces[number][name] = values[k];
+    });
+  }
+  window.Plotly.react(node, traces, structuredClone(layout), CONFIG);
 };
 
 function unpack(part, arrays, light) {
@@ -74,12 +83,9 @@ function draw(node) {
   node.setAttribute('aria-label', data.label);
   load().then((Plotly) => {
     if (node.dataset.version !== version) return;
-    const figure = unpack(data.figure, data.arrays, light);
-    const config = { responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: false,
-                     doubleClick: 'reset' };
-    Plotly.react(node, figure.data, figure.layout, config);
+    node.pairsFigure = unpack(data.figure, data.arrays, light);
     node.pairsDrawn = data.version;
-    window.pairsPatch(node);
+    window.pairsShow(node);
     if (!node.pairsObserver) {
       node.pairsObserver = new ResizeObserver(() => {
         if (node.isConnected && node.offsetWidth) Plotly.Plots.resize(node);
@@ -110,10 +116,13 @@ export default function (component) {
 PATCH_JS = """
 export default function (component) {
   const { data } = component;
+  const patch = { ...data, said: JSON.stringify(data) };
   window.pairsPatches = window.pairsPatches || {};
-  window.pairsPatches[data.name] = data;
+  window.pairsPatches[data.name] = patch;
   const node = document.querySelector(`.pairs-chart[data-name="${data.name}"]`);
-  if (node && node.pairsDrawn) window.pairsPatch(node);
+  if (node && node.pairsDrawn === data.version && node.pairsPatched !== patch.said) {
+    window.pairsShow(node);
+  }
 }
 """
 

@@ -16,6 +16,7 @@ from live import Leg
 from market import Instrument
 from pair import pair_view
 from panels.desk import Desk, lately
+from panels.download import download_button
 from panels.theme import decimals_of
 from panels.upload import upload
 from storage.queries import read_gaps, read_quarantine, read_ticks
@@ -89,10 +90,9 @@ def _button(
     disabled: bool = False, why: str | None = None,
 ) -> None:  # fmt: skip
     ending, kind = ("parquet", "application/octet-stream") if parquet else ("csv", "text/csv")
-    st.download_button(
-        label, partial(file_of, make, parquet, bars), f"{name}.{ending}", kind,
-        on_click="ignore", width="stretch", key=key, disabled=disabled,
-        help=why if disabled else None, icon=":material/download:",
+    download_button(
+        label, partial(file_of, make, parquet, bars), f"{name}.{ending}", kind, key=key,
+        width="stretch", disabled=disabled, help=why if disabled else None,
     )  # fmt: skip
 
 
@@ -143,8 +143,10 @@ def explorer(desk: Desk) -> None:
         if leg.venue != "upload":
             sets[f"{leg.symbol} trades"] = partial(trades_table, leg=leg)
     sets |= {"Gaps": gaps_table, "Quarantine": quarantine_table}
-    chosen = st.segmented_control("Show", list(sets), default="Pair", required=True, key="stored",
-                                  label_visibility="collapsed")  # fmt: skip
+    chosen = st.segmented_control(
+        "Show", list(sets), default="Pair", required=True, key="stored", bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
     desk.live("Stored", sets.get(str(chosen), pair_table))
 
 

@@ -147,7 +147,7 @@ def bars_of(
 ) -> Snapshot:
     """Bars as of now, asked for at most once per refresh by all sessions."""
     bases = tuple(base_of(store, instrument, bar) for instrument in instruments)
-    return live_bars(store, instruments, bar, bases).poll(refresh_s * 0.8)
+    return live_bars(store, instruments, bar, bases).poll(refresh_s)
 
 
 @st.cache_resource(show_spinner=False)

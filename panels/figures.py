@@ -37,7 +37,7 @@ def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
         layout["yaxis" + axis(k)[1:]] = {
             "domain": [bottom, top], "side": "right", "anchor": "x", "title": {
                 "text": title, "standoff": 8, "font": {"size": 11, "color": MUTED}},
-            "gridcolor": GRID, "zeroline": False, "nticks": max(3, round(8 * height / total) + 2),
+            "gridcolor": GRID, "zeroline": False, "nticks": max(5, round(8 * height / total) + 2),
             "tickfont": {"size": 11}, "automargin": False, "fixedrange": False,
         }  # fmt: skip
         top = bottom - GAP

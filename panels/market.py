@@ -175,6 +175,7 @@ def candles_of(leg: Leg, bar: str, bars: int) -> tuple[pd.DataFrame, pd.DataFram
 def _leg(made: go.Figure, leg: Leg, k: int, closed: pd.DataFrame, length: str) -> None:
     places = decimals_of(closed["close"].to_numpy())
     made.layout["yaxis" + axis(2 * k)[1:]].tickformat = f",.{min(places, 4)}f"
+    made.layout["yaxis" + axis(2 * k + 1)[1:]].update(tickformat=",~g", nticks=3)
     _candles(made, closed, 2 * k, f"{leg.symbol} {length}", hollow=False)
     made.add_bar(
         x=milliseconds(pd.DatetimeIndex(closed.index)),

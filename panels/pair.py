@@ -31,6 +31,7 @@ from panels.tables import note_html, table_html
 from panels.theme import (
     BAD,
     CORRELATION,
+    FONT,
     GOOD,
     GRID,
     LEG_X,
@@ -192,11 +193,12 @@ def scatter_figure(view: PairView, symbols: tuple[str, str], uirevision: str) ->
     made.update_layout(
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", showlegend=False,
         uirevision=uirevision, margin={"l": 6, "r": 54, "t": 6, "b": 40},
-        font={"size": 11, "color": TEXT}, hovermode="closest",
+        font={"family": FONT, "size": 11, "color": TEXT}, hovermode="closest",
         xaxis={"title": {"text": symbols[1], "font": {"color": LEG_X, "size": 11}},
-               "gridcolor": GRID, "zeroline": False, "nticks": 4},
+               "gridcolor": GRID, "zeroline": False, "nticks": 4, "tickformat": ",~g"},
         yaxis={"title": {"text": symbols[0], "font": {"color": LEG_Y, "size": 11}},
-               "gridcolor": GRID, "zeroline": False, "nticks": 5, "side": "right"},
+               "gridcolor": GRID, "zeroline": False, "nticks": 5, "tickformat": ",~g",
+               "side": "right"},
     )  # fmt: skip
     return made
 

@@ -16,6 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from jobs import Job, Progress
 from overfitting import deflated_sharpe, returns_of
 from panels.desk import Desk, boundary, follow, jobs
+from panels.download import download_button
 from panels.figures import Floats, axis, floats, milliseconds, show_all, stacked, thinned
 from panels.tables import Cell, note_html, table_html
 from panels.theme import (
@@ -132,9 +133,8 @@ def parameters_page(asked: Asked, button: DeltaGenerator) -> None:
     map_of = heat_map(table, "entry_z", "window", value)
     asked.desk.chart(lambda: heat_figure(map_of, value, asked.rules), (id(job), value),
                      name="Parameters", height="calc(100vh - 24rem)")  # fmt: skip
-    st.download_button("Grid", lambda: table.to_csv(index=False).encode(),
-                       f"{asked.file_name}_grid.csv", on_click="ignore", key="download-bt-grid",
-                       icon=":material/download:")  # fmt: skip
+    download_button("Grid", lambda: table.to_csv(index=False).encode(),
+                    f"{asked.file_name}_grid.csv", "text/csv", key="download-bt-grid")  # fmt: skip
 
 
 def around(rules: Rules) -> list[Rules]:
@@ -336,6 +336,8 @@ def formatted(name: str, value: float) -> str:
         return percent(value) if name in SIGNED else f"{number(value * 100, 2)} %"
     if unit == "s":
         return duration(value)
+    if unit == "bars":
+        return f"{number(value, 1)} bars"
     if unit == "quote":
         return number(value, 2)
     return significant(value, 4)

@@ -22,6 +22,7 @@ from live import ends_of, stored_closes
 from market import Instrument, bar_seconds
 from panels.controls import BESIDE, VENUE_NAMES, leg_label, open_pair
 from panels.desk import Desk, base_of, follow, instruments_at, jobs
+from panels.download import download_button
 from panels.tables import note_html
 from panels.theme import NONE, duration, number, significant
 from scan import benjamini_hochberg, scan_pairs
@@ -209,9 +210,9 @@ def _results(universe: Universe, scan: Scan, took_s: float, row: Any) -> None:
         help="Both directions of each pair; else the one with the smaller p.",
     )  # fmt: skip
     kept = filtered(scan.table, rate, longest, both=both)
-    controls.download_button(
+    download_button(
         "CSV", partial(scan_csv, scan), f"scan_{universe.venue}_{universe.bar}.csv", "text/csv",
-        on_click="ignore", key="download-scan", icon=":material/download:",
+        key="download-scan", place=controls,
         help="All rows, whatever is shown, with the reason where a pair could not be tested.",
     )  # fmt: skip
     _table(universe, kept)

@@ -17,6 +17,7 @@ from market import Instrument, bar_seconds
 from pair import PairView
 from panels.controls import leg_label
 from panels.desk import Desk, base_of, instruments_at, once
+from panels.download import download_button
 from panels.findings import (
     correlation_figure,
     interval_name,
@@ -45,10 +46,10 @@ def draw(desk: Desk) -> None:
             "Bars looked at", list(SPANS), index=2, key="looked_at", bind="query-params",
             label_visibility="collapsed", width=130,
         )  # fmt: skip
-        st.download_button(
+        download_button(
             f"{name.capitalize()}s as CSV", partial(intervals_csv, desk),
             f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}_{name}s.csv", "text/csv",
-            on_click="ignore", key="download-intervals", icon=":material/download:",
+            key="download-intervals",
         )  # fmt: skip
     left, right = st.columns([1.9, 1], gap="medium")
     with left:

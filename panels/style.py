@@ -36,6 +36,7 @@ div[data-testid="stToolbar"] { top: .55rem; }
 .pw-card .s { font-size: .8rem; color: var(--pw-muted); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .pw .good { color: var(--pw-good) !important; } .pw .bad { color: var(--pw-bad) !important; } .pw .warn { color: var(--pw-warn) !important; }
 .pw-y { border-top: 2px solid var(--pw-y); } .pw-x { border-top: 2px solid var(--pw-x); } .pw-z { border-top: 2px solid var(--pw-z); }
+.pw-cards > :is(.pw-y, .pw-x, .pw-z) { padding-top: calc(.5rem - 1px); }
 .pw-table { width: 100%; border-collapse: collapse; font-size: .84rem; }
 .pw-table th { color: var(--pw-muted); font-weight: 400; text-align: left; }
 .pw-table th, .pw-table td { padding: .3rem .5rem; border-bottom: 1px solid var(--pw-line); vertical-align: top; }

@@ -44,3 +44,26 @@ class Watched:
 
 def text(page: Page, testid: str) -> str:
     return page.locator(f"[data-testid={testid}]").inner_text()
+
+
+def shown_range(page: Page) -> list[str]:
+    """The stretch of time that the chart shows."""
+    found: list[str] = page.evaluate("document.querySelector('.pairs-chart').layout.xaxis.range")
+    return found
+
+
+def zoom(page: Page) -> list[str]:
+    """Drag over a part of the chart, as a hand does; the stretch that is shown from then on."""
+    page.wait_for_function("document.querySelector('.pairs-chart').layout.xaxis.range")
+    before, box = None, page.locator(".pairs-chart .nsewdrag").first.bounding_box()
+    while box != before:  # the page around it is still being laid out
+        page.wait_for_timeout(500)
+        before, box = box, page.locator(".pairs-chart .nsewdrag").first.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + box["width"] * 0.4, y, steps=8)
+    page.mouse.up()
+    page.wait_for_function("!document.querySelector('.pairs-chart').layout.xaxis.autorange")
+    return shown_range(page)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import warnings
@@ -167,6 +168,7 @@ def watched(browser: Browser, system: System, request: pytest.FixtureRequest) ->
     made = Watched(browser, system.url + getattr(request, "param", ""))
     yield made
     ARTIFACTS.mkdir(exist_ok=True)
-    made.page.screenshot(path=str(ARTIFACTS / f"{request.node.name}.png".replace("/", "_")))
+    name = re.sub(r"[^\w.-]+", "_", request.node.name)  # keepers of artefacts refuse ? and :
+    made.page.screenshot(path=str(ARTIFACTS / f"{name}.png"))
     made.page.close()
     assert made.complaints == []

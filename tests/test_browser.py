@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bars_csv import read_bars_csv
-from tests.browsing import TIMEOUT_MS, Watched, text
+from tests.browsing import TIMEOUT_MS, Watched, shown_range, text, zoom
 from tests.running import System, processes
 
 if TYPE_CHECKING:
@@ -48,18 +48,10 @@ def test_the_chart_is_kept_and_a_zoom_survives(watched: Watched) -> None:
             window.chart.on('plotly_afterplot', () => { window.draws += 1; });
         }"""
     )
-    box = page.locator(".pairs-chart .nsewdrag").first.bounding_box()
-    assert box is not None
-    x, y = box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + box["width"] * 0.4, y, steps=8)
-    page.mouse.up()
-    page.wait_for_timeout(500)
-    zoomed = page.evaluate("window.chart.layout.xaxis.range")
+    zoomed = zoom(page)
     start = page.evaluate("window.draws")
     page.wait_for_function(f"window.draws >= {start} + 15", timeout=TIMEOUT_MS)  # bars of 1 s
-    assert page.evaluate("window.chart.layout.xaxis.range") == zoomed
+    assert shown_range(page) == zoomed
     assert page.evaluate("window.chart === document.querySelector('.pairs-chart')")
     assert page.evaluate("window.removed") == 0
     points = page.evaluate("Math.max(...window.chart._fullData.map((t) => t._length))")

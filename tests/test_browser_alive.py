@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browsing import TIMEOUT_MS, Watched, text
+from tests.browsing import TIMEOUT_MS, Watched, shown_range, text, zoom
 from tests.conftest import server_home
 from tests.running import System, processes
 
@@ -63,8 +63,10 @@ def test_an_alert_appears_by_itself_in_every_tab(watched: Watched, second: Watch
 
 @pytest.mark.parametrize("watched", ["?view=Market&bar=1min"], indirect=True)
 def test_the_forming_candle_moves_without_a_new_figure(watched: Watched) -> None:
+    """And without taking the zoom of whoever looks at older candles."""
     page = watched.page
     page.wait_for_selector(".pairs-chart .main-svg")
+    zoomed = zoom(page)
     closes, versions = set(), set()
     for _ in range(40):
         closes.add(page.evaluate("document.querySelector('.pairs-chart').data[0].close[0]"))
@@ -72,6 +74,7 @@ def test_the_forming_candle_moves_without_a_new_figure(watched: Watched) -> None
         page.wait_for_timeout(200)
     assert len(closes) > len(versions)
     assert page.evaluate("document.querySelector('.pairs-chart')._fullLayout.xaxis.type") == "date"
+    assert shown_range(page) == zoomed
 
 
 def test_the_light_theme_reaches_the_chart(watched: Watched) -> None:

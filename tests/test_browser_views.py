@@ -10,6 +10,18 @@ import pytest
 from tests.browsing import Watched, text
 
 pytestmark = pytest.mark.browser
+VIEWS = ("Market", "Pair", "Statistics", "Scanner", "Backtest", "Alerts", "Data", "System")
+# Words and choices that are wider than their place; the last is Streamlit's, shown on focus only.
+CUT = """() => [...document.querySelectorAll('body *')].filter((node) => node.offsetParent
+    && (node.children.length === 0 || node.tagName === 'INPUT')
+    && ['hidden', 'clip'].includes(getComputedStyle(node).overflowX)
+    && node.scrollWidth > node.clientWidth + 1)
+    .map((node) => node.innerText || node.value).filter((text) => text
+    && text !== 'Skip to main content')"""
+UNNAMED = """() => [...document.querySelectorAll('button, input, textarea, select, [role=img]')]
+    .filter((node) => node.offsetParent && !(node.getAttribute('aria-label') || node.innerText
+        || node.getAttribute('aria-labelledby') || node.labels?.length || node.title))
+    .map((node) => node.outerHTML.slice(0, 200))"""
 
 
 @pytest.mark.parametrize("watched", ["?view=Statistics&bar=1s"], indirect=True)
@@ -84,3 +96,20 @@ def test_scan_and_open_a_pair_by_a_click(watched: Watched, tmp_path: Path) -> No
     assert f"y={ranked[1][0]}" in page.url or ranked[1][0] == "ETHUSDT"
     page.get_by_role("radio", name="Scanner").click()
     page.wait_for_selector("[data-testid=scan-verdict]")
+
+
+@pytest.mark.parametrize("watched", ["?view=Backtest&bar=1min&window_1min=30&fit_1min=60"],
+                         indirect=True)  # fmt: skip
+def test_every_view_fits_1280_pixels_and_names_its_controls(watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.get_by_role("button", name="Run backtest").click()
+    page.locator("[data-testid=bt-trades]").wait_for()
+    for view in VIEWS:
+        page.get_by_role("radio", name=view, exact=True).click()
+        page.wait_for_function("view => (new URL(location).searchParams.get('view') || 'Pair')"
+                               " === view", arg=view)  # fmt: skip
+        page.wait_for_timeout(2000)
+        assert page.evaluate(CUT) == [], view
+        assert page.evaluate(UNNAMED) == [], view
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280, view

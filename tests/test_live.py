@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,6 +127,25 @@ def test_all_callers_share_one_poll_per_interval(
     time[0] += 1.1
     live_pair.poll(1.0)
     assert len(polls) == 2
+
+
+def test_ten_tabs_out_of_step_cost_one_poll_per_interval(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(store, range(5))
+    polls = []
+    real = live.read_feeds
+    monkeypatch.setattr(live, "read_feeds", lambda *a: polls.append(1) or real(*a))
+    rng = random.Random(6)
+    for tabs, least in ((10, 95), (1, 90)):  # one alone is served nearly each time it asks
+        polls.clear()
+        time = [0.0]
+        live_pair = pair(store, clock=partial(time.__getitem__, 0))
+        asked = sorted(k + tab / tabs + rng.uniform(-0.1, 0.1) for tab in range(tabs)
+                       for k in range(100))  # fmt: skip
+        for time[0] in asked:
+            live_pair.poll(1.0)
+        assert least <= len(polls) <= 102
 
 
 def test_when_the_database_goes_away_the_picture_stays_and_says_so(

@@ -14,9 +14,11 @@ import pytest
 from live import Leg, Snapshot
 from market import Instrument
 from pair import PairSpec, pair_view
+from panels import backtest as backtest_panel
 from panels import market as market_panel
 from panels import pair as pair_panel
 from panels.figures import POINTS, pack, spans, thinned, with_breaks
+from panels.robustness import formatted
 from panels.strip import STALE_S, cards_html, header_html, judge, signal
 from panels.theme import decimals_of, duration, number, percent, significant
 from simulation import run
@@ -248,3 +250,17 @@ def test_the_verdict_names_every_test_it_promises() -> None:
     html = pair_panel.verdict_html(view(), ("ETHUSDT", "BTCUSDT"), "1s")
     for name in pair_panel.BRIEF:
         assert f">{name}</td>" in html
+
+
+def test_the_backtest_marks_the_closes_that_decide() -> None:
+    rules = Rules(window=60, hedge_window=60, entry_z=1.5, exit_z=0, stop_z=3)
+    result = run(snapshot().y.closed, snapshot().x.closed, rules, Costs())
+    drawn = {trace.name: trace for trace in backtest_panel.figure(result).data}
+    assert len(drawn["long entry"].x) == (result.trades["side"] == "long").sum() > 0
+    assert np.max(drawn["long entry"].y) < -1.5
+    assert np.min(drawn["short entry"].y) > 1.5
+
+
+def test_a_holding_time_is_told_with_its_unit() -> None:
+    assert formatted("average_bars", 6.083) == "6.1 bars"
+    assert formatted("average_holding_s", 365.0) == "6 min 5 s"
