@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from backtest import Costs, Rules, run
-from benchmarks.compare import ONE_THREAD
+from benchmarks.compare import ONE_THREAD, in_turn_repeated
 from benchmarks.harness import (
     Cell,
     in_turn,
@@ -212,16 +212,18 @@ def single(bars: Bars, peer: Peers | None, runs: int) -> list[list[str]]:
     if peer is not None:
         off = difference(mine, peer.ask("run", *asked), "vectorbt")
         name = f"vectorbt {peer.vectorbt}, value, trades, metrics"
-        times = in_turn(lambda: ours(*bars), lambda: peer.ask("run", *asked), runs=runs)
+        times = in_turn_repeated(lambda: ours(*bars), lambda: peer.ask("run", *asked), runs=runs)
         found.append(row(f"{work}, z included", name, times, 50, off))
         pair = prepare(*bars, 1)
         prices = pair.scored(RULES, COSTS)
         peer.ask("decide", *asked[:4])
-        times = in_turn(lambda: traded(pair, prices, RULES, COSTS),
+        times = in_turn_repeated(lambda: traded(pair, prices, RULES, COSTS),
                         lambda: peer.ask("trade", *asked[4:]), runs=runs)  # fmt: skip
         found.append(row(f"{work}, z given (to vectorbt: the orders)", name, times, 50, off))
     off = difference(mine, itertuples(*bars, RULES, COSTS), "itertuples")
-    times = in_turn(lambda: ours(*bars), lambda: itertuples(*bars, RULES, COSTS), runs=runs)
+    times = in_turn_repeated(
+        lambda: ours(*bars), lambda: itertuples(*bars, RULES, COSTS), runs=runs
+    )
     found.append(row(f"{work}, z included", "itertuples loop", times, 150, off))
     return found
 
@@ -238,7 +240,7 @@ def one_leg(bars: Bars, peer: Peers, runs: int) -> list[list[str]]:
     rows_of = (y.index.get_indexer(trades[name]) for name in ("entry_time", "exit_time"))
     mine = [len(trades), *(int(at.sum()) for at in rows_of), float(gained.sum())]
     off = difference(mine, peer.ask("one_leg", *asked), "backtesting.py")
-    times = in_turn(lambda: run(y, x, RULES, Costs()), lambda: peer.ask("one_leg", *asked),
+    times = in_turn_repeated(lambda: run(y, x, RULES, Costs()), lambda: peer.ask("one_leg", *asked),
                     runs=runs)  # fmt: skip
     name = f"backtesting.py {peer.backtesting}, the spread as one leg"
     return [row(f"run, {rows:,} bars, {len(trades):,} trades, z included", name, times, 100, off)]

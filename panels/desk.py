@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from market import Instrument, bar_seconds
 from pair import PairSpec, PairView, pair_view
 from panels.chart import draw_chart
 from panels.figures import pack
+from panels.once import Once
 from settings import Settings
 from storage.postgres import PostgresStore
 from storage.queries import read_sizes, read_symbols
@@ -184,16 +185,21 @@ def base_of(store: PostgresStore, instrument: Instrument, bar: str) -> int:
     return base_bar_s(bar, sizes_of(store, instrument))
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
-def once(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
-    """What `_make` gives, made once per key for all sessions. Not to be changed by its users."""
-    return _make()
+@st.cache_resource(show_spinner=False)
+def results() -> Once:
+    """What was made of the newest bars."""
+    return Once(256)
+
+
+def once(make: Callable[[], Any], key: tuple[Hashable, ...]) -> Any:
+    """What `make` gives, made once per key for all sessions. Not to be changed by its users."""
+    return results().get(make, key)
 
 
 @st.cache_resource(ttl=0.8, max_entries=64, show_spinner=False)
 def lately(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
     """What `_make` reads from the database, read once for all sessions that ask at about the same
-    time. Not to be changed by its users."""
+    time. Keys are few: they hold no time. Not to be changed by its users."""
     return _make()
 
 
@@ -213,5 +219,5 @@ def follow(job: Job) -> None:
 
 def forget() -> None:
     """Let the page notice new symbols and new bars of a file at once."""
-    for cache in (symbols_of, sizes_at, live_bars, once):
+    for cache in (symbols_of, sizes_at, live_bars, results):
         cache.clear()
