@@ -146,7 +146,7 @@ def hardware() -> dict[str, Any]:
         cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), cpu)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {"cpu": cpu, "cores": os.cpu_count() or 1, "memory_gb": round(memory),
-            "system": f"{platform.system()} {platform.release()}",
+            "system": f"{platform.system()} {platform.release().partition('-')[0]}",
             "python": platform.python_version()}  # fmt: skip
 
 

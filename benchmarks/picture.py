@@ -29,8 +29,7 @@ def lines(names: Sequence[str], sizes: Sequence[int], times_ms: Sequence[Sequenc
     for power in range(low_y, high_y + 1):
         _, y = at(sizes[0], 10.0**power)
         out.append(f"<path d='M{LEFT} {y:.1f}H{WIDTH - RIGHT}' stroke='#21262D'/>")
-        text = f"{10**power:,} ms" if power >= 0 else f"{10.0**power:g} ms"
-        out.append(_text(LEFT - 8, y + 4, text, "#8B949E", "end"))
+        out.append(_text(LEFT - 8, y + 4, _time(10.0**power), "#8B949E", "end"))
     for size in sizes:
         x, _ = at(size, 1.0)
         out.append(f"<path d='M{x:.1f} {TOP}V{HEIGHT - BOTTOM}' stroke='#21262D'/>")
@@ -42,9 +41,13 @@ def lines(names: Sequence[str], sizes: Sequence[int], times_ms: Sequence[Sequenc
         points = (at(n, ms) for n, ms in zip(sizes, row, strict=True))
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         out.append(f"<path d='M{path}' fill='none' stroke='{colour}' stroke-width='2'/>")
-        text = f"{name}: {row[-1]:,.1f} ms"
+        text = f"{name}: {_time(row[-1])}"
         out.append(_text(WIDTH - RIGHT + 10, label + 4, text, colour, "start"))
     return "\n".join([*out, "</svg>\n"])
+
+
+def _time(ms: float) -> str:
+    return f"{ms:.3g} ms" if ms < 1000 else f"{float(f'{ms / 1000:.3g}'):,.10g} s"
 
 
 def _text(x: float, y: float, text: str, colour: str, anchor: str) -> str:
