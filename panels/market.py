@@ -104,8 +104,9 @@ def _board(desk: Desk) -> None:
     if any(leg.closed.empty for leg in snapshot.legs):
         st.info("No closed bar is stored yet. Another bar length may have some.")
         return
-    bars, overlays = bars_shown(desk), _overlays(desk)
-    identity = "/".join(map(str, ("market", *instruments, desk.choice.bar, bars)))
+    span, overlays = bars_shown(desk), _overlays(desk)
+    bars = drawn_bars(snapshot.legs, span)
+    identity = "/".join(map(str, ("market", *instruments, desk.choice.bar, span)))
     desk.chart(
         lambda: figure(snapshot.legs, desk.choice.bar, bars=bars, overlays=overlays,
                        uirevision=identity),
@@ -148,6 +149,12 @@ def forming_patch(legs: tuple[Leg, ...], bar: str, bars: int) -> dict[str, objec
     }
     values["x"] = [milliseconds(pd.DatetimeIndex(frame.index)).tolist() for frame in formings]
     return {"traces": list(range(len(legs))), "values": values}
+
+
+def drawn_bars(legs: tuple[Leg, ...], span: int) -> int:
+    """How many bars of the span asked for there are: a short record is drawn bar by bar, not as
+    the long candles that the whole span would need."""
+    return min(span, max(len(leg.closed) for leg in legs))
 
 
 def candle_length(bar: str, bars: int) -> str:

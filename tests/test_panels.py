@@ -59,6 +59,15 @@ def view(spec: PairSpec | None = None):  # type: ignore[no-untyped-def]
     return pair_view(made.y.closed, made.x.closed, spec or PairSpec(window=60))
 
 
+def test_a_short_record_is_drawn_bar_by_bar_whatever_the_span() -> None:
+    legs = snapshot().legs
+    short = tuple(replace(leg, closed=leg.closed.tail(60)) for leg in legs)
+    assert market_panel.drawn_bars(short, 43_200) == 60
+    assert market_panel.drawn_bars(legs, 60) == 60
+    assert market_panel.candle_length("1min", 60) == "1min"
+    assert market_panel.candle_length("1min", 720) == "3min"
+
+
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("hedge", ["rolling", "kalman", "ols"])
 def test_the_pair_figure_is_bounded_and_packs_to_plain_json(hedge: str, raw: bool) -> None:
