@@ -21,8 +21,7 @@ from typing import Any, cast
 from numba import njit, types
 
 __all__ = [
-    "FLAG", "FLAGS", "INT", "INTS", "NUMBER", "TABLE", "VECTOR", "compiled", "helper",
-    "warm_up",
+    "FLAG", "FLAGS", "INT", "INTS", "NUMBER", "TABLE", "VECTOR", "compiled", "helper", "warm_up",
 ]  # fmt: skip
 
 Kernel = Callable[..., Any]

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
+from live import EARLY
 from storage.alerts import Pulse, StoredEvent, StoredRule, list_rules, pulse, recent_events
 from storage.outbox import ChannelState, channel_states
 from storage.postgres import PostgresStore
 
 KEEP_EVENTS = 200
-EARLY = 0.2  # of an interval, see live.py
 WATCHER_SILENT_S = 8.0  # older than this the watcher's sign of life means that none runs
 DATABASE_ERRORS = (SQLAlchemyError, psycopg2.Error, OSError)
 

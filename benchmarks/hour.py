@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.harness import Cell, machine, number, options, own_folder, parser, table, verdict
+from benchmarks.heap import held
 from benchmarks.system import Cost, Tab, browser, system, url_of
 
 VIEWS = ("Pair", "Market")
@@ -23,26 +24,15 @@ LIMIT = 0.10  # of what it held, over the second half of an hour
 Sample = dict[str, float]
 
 
-def held(tab: Tab, view: str) -> Sample:
-    """What a tab holds once its garbage is gone: megabytes of JavaScript, nodes, listeners."""
-    session = tab.page.context.new_cdp_session(tab.page)
-    try:
-        session.send("HeapProfiler.collectGarbage")
-        session.send("Performance.enable")
-        found = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
-    finally:
-        session.detach()
-    return {
-        f"{view} tab, JavaScript MB": found["JSHeapUsedSize"] / 2**20,
-        f"{view} tab, DOM nodes": found["Nodes"],
-        f"{view} tab, listeners": found["JSEventListeners"],
-    }
-
-
 def sample(cost: Cost, tabs: Sequence[Tab]) -> Sample:
     resident = {f"{name}, MB": mb for name, mb in cost.memory_mb().items()}
     for view, tab in zip(VIEWS, tabs, strict=True):
-        resident |= held(tab, view)
+        heap = held(tab.page)
+        resident |= {
+            f"{view} tab, JavaScript MB": heap.mb,
+            f"{view} tab, DOM nodes": heap.nodes,
+            f"{view} tab, listeners": heap.listeners,
+        }
     return resident
 
 

@@ -67,3 +67,24 @@ def zoom(page: Page) -> list[str]:
     page.mouse.up()
     page.wait_for_function("!document.querySelector('.pairs-chart').layout.xaxis.autorange")
     return shown_range(page)
+
+
+def remember_chart(page: Page) -> None:
+    """Note the chart's node, and from now on every removal of it."""
+    page.evaluate(
+        """() => {
+            window.removed = 0;
+            new MutationObserver((changes) => changes.forEach((change) =>
+                change.removedNodes.forEach((node) => {
+                    if (node.classList && (node.classList.contains('pairs-chart')
+                        || node.querySelector?.('.pairs-chart'))) window.removed += 1;
+                }))).observe(document.body, {childList: true, subtree: true});
+            window.chart = document.querySelector('.pairs-chart');
+        }"""
+    )
+
+
+def check_chart_kept(page: Page) -> None:
+    """The chart is the node of `remember_chart`, and was never taken away."""
+    assert page.evaluate("window.chart === document.querySelector('.pairs-chart')")
+    assert page.evaluate("window.removed") == 0

@@ -6,16 +6,20 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from bars_csv import read_bars_csv
-from tests.browsing import TIMEOUT_MS, Watched, shown_range, text, zoom
+from tests.browsing import (
+    TIMEOUT_MS,
+    Watched,
+    check_chart_kept,
+    remember_chart,
+    shown_range,
+    text,
+    zoom,
+)
 from tests.running import System, processes
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.browser
 
@@ -35,15 +39,9 @@ def test_numbers_change_by_themselves_and_the_venue_is_told(watched: Watched) ->
 def test_the_chart_is_kept_and_a_zoom_survives(watched: Watched) -> None:
     page = watched.page
     page.wait_for_selector(".pairs-chart .main-svg")
+    remember_chart(page)
     page.evaluate(
         """() => {
-            window.removed = 0;
-            new MutationObserver((changes) => changes.forEach((change) =>
-                change.removedNodes.forEach((node) => {
-                    if (node.classList && (node.classList.contains('pairs-chart')
-                        || node.querySelector?.('.pairs-chart'))) window.removed += 1;
-                }))).observe(document.body, {childList: true, subtree: true});
-            window.chart = document.querySelector('.pairs-chart');
             window.draws = 0;
             window.chart.on('plotly_afterplot', () => { window.draws += 1; });
         }"""
@@ -52,8 +50,7 @@ def test_the_chart_is_kept_and_a_zoom_survives(watched: Watched) -> None:
     start = page.evaluate("window.draws")
     page.wait_for_function(f"window.draws >= {start} + 15", timeout=TIMEOUT_MS)  # bars of 1 s
     assert shown_range(page) == zoomed
-    assert page.evaluate("window.chart === document.querySelector('.pairs-chart')")
-    assert page.evaluate("window.removed") == 0
+    check_chart_kept(page)
     points = page.evaluate("Math.max(...window.chart._fullData.map((t) => t._length))")
     assert points <= 2400  # a closed outline counts twice; lines have 600
 

@@ -112,13 +112,17 @@ def test_larger_bars_are_resampled_exactly(store: PostgresStore) -> None:
     pd.testing.assert_frame_equal(fives, expected, check_freq=False)
 
 
-def test_all_callers_share_one_poll_per_interval(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both(store, range(5))
-    polls = []
+@pytest.fixture
+def polls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for every look at the feeds."""
+    made: list[int] = []
     real = live.read_feeds
-    monkeypatch.setattr(live, "read_feeds", lambda *a: polls.append(1) or real(*a))
+    monkeypatch.setattr(live, "read_feeds", lambda *a: made.append(1) or real(*a))
+    return made
+
+
+def test_all_callers_share_one_poll_per_interval(store: PostgresStore, polls: list[int]) -> None:
+    both(store, range(5))
     time = [100.0]
     live_pair = pair(store, clock=lambda: time[0])
     for _ in range(10):
@@ -130,12 +134,9 @@ def test_all_callers_share_one_poll_per_interval(
 
 
 def test_ten_tabs_out_of_step_cost_one_poll_per_interval(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    store: PostgresStore, polls: list[int]
 ) -> None:
     both(store, range(5))
-    polls = []
-    real = live.read_feeds
-    monkeypatch.setattr(live, "read_feeds", lambda *a: polls.append(1) or real(*a))
     rng = random.Random(6)
     for tabs, least in ((10, 95), (1, 90)):  # one alone is served nearly each time it asks
         polls.clear()
