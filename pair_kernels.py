@@ -1,4 +1,5 @@
-"""The kernels of the traded pair: z-score of a spread, decisions, fills and the marked equity.
+"""The kernels of the traded pair: z-score of a spread, decisions, fills, the marked equity and its
+figures.
 
 They stand in one file because a kernel may only call helpers of its own file. `signals` and
 `windows` are their doors.
@@ -10,14 +11,16 @@ import math
 
 import numpy as np
 
-from compiled import FLAG, INT, VECTOR, compiled, helper
+from compiled import FLAG, INT, NUMBER, VECTOR, compiled, helper
 
 __all__ = [
-    "END", "EXIT", "MAX_BARS", "STOP_LOSS", "STOP_Z", "positions", "scores", "trade",
+    "END", "EXIT", "MAX_BARS", "STOP_LOSS", "STOP_Z", "curve", "positions", "scores", "trade",
 ]  # fmt: skip
 
 EXIT, STOP_Z, STOP_LOSS, MAX_BARS, END = range(2, 7)  # 0: nothing, 1 and -1: an entry
-_STRETCH = 512  # rows taken at a time where nothing is computed of them: they stay in the cache
+# Rows taken at a time: few enough to stay in the cache until the walk has passed them, and enough
+# for the processor to read ahead.
+_STRETCH = 8192
 
 
 @helper
@@ -101,6 +104,26 @@ def _score_block(room, sums, first, count, window, ddof, out):  # type: ignore[n
         out[: min(count, window - 1)] = np.nan
 
 
+@helper
+def _next_block(room, values, window):  # type: ignore[no-untyped-def]
+    """`values` after those that were the last ones. In loops: slices assigned take longer here."""
+    before, block = room[:window], room[window:]
+    for h in range(window):
+        before[h] = block[h]
+    for h in range(len(values)):
+        block[h] = values[h]
+
+
+@helper
+def _next_spread(room, y, x, ratio, window):  # type: ignore[no-untyped-def]
+    """As `_next_block`, for y - ratio·x."""
+    before, block = room[:window], room[window:]
+    for h in range(window):
+        before[h] = block[h]
+    for h in range(len(y)):
+        block[h] = y[h] - ratio * x[h]
+
+
 @compiled(VECTOR, INT, INT)
 def scores(values, window, ddof):  # type: ignore[no-untyped-def]
     """z-scores, see `windows.window_score`."""
@@ -112,8 +135,7 @@ def scores(values, window, ddof):  # type: ignore[no-untyped-def]
     room, sums = np.empty(2 * window), np.empty((4, window))
     for block in range(0, rows, window):
         count = min(window, rows - block)
-        room[:window] = room[window:]
-        room[window : window + count] = values[block : block + count]
+        _next_block(room, values[block : block + count], window)
         _score_block(room, sums, block == 0, count, window, ddof, out[block : block + count])
     return out
 
@@ -185,14 +207,122 @@ def _set_leg(quantity, average, wanted, price):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _mark(now, last, peak, drawdown, total, squares):  # type: ignore[no-untyped-def]
-    """The equity at the next close: highest so far, largest drawdown, Σ and Σ² of returns."""
-    change = (now - last) / last
-    if now > peak:
-        peak = now
-    elif peak - now > drawdown * peak:
-        drawdown = (peak - now) / peak
-    return peak, drawdown, total + change, squares + change * change
+def _profit(qy, price_y, entry_y, qx, price_x, entry_x, realised_x, paid):  # type: ignore[no-untyped-def]
+    """What a position is worth at these prices, less what was paid for it."""
+    return qy * (price_y - entry_y) + (realised_x + qx * (price_x - entry_x)) - paid
+
+
+# The state of a curve: value, peak and floor (`_turn`); sums of returns, of their squares and of
+# the squares of those below 0; largest drawdown; row of the peak (-1: above the first row) and of
+# the peak of the largest drawdown while that has not ended (_NONE: it has); first and last row of
+# the stretch below a peak that held it, and of the longest such stretch.
+(
+    _LAST, _PEAK, _FLOOR, _TOTAL, _SQUARES, _BELOW, _DRAWDOWN, _PEAK_ROW, _DEEPEST, _FROM, _TO,
+    _LONGEST_FROM, _LONGEST_TO, _PATH,
+) = range(14)  # fmt: skip
+_NONE = -2.0
+
+
+@helper
+def _returned(path, t):  # type: ignore[no-untyped-def]
+    """A stretch below the peak ends at row t."""
+    start = max(path[_PEAK_ROW], 0.0)
+    if t - start > path[_LONGEST_TO] - path[_LONGEST_FROM]:
+        path[_LONGEST_FROM], path[_LONGEST_TO] = start, t
+    if path[_DEEPEST] == path[_PEAK_ROW]:
+        path[_FROM], path[_TO], path[_DEEPEST] = start, t, _NONE
+
+
+@helper
+def _turn(path, now, t):  # type: ignore[no-untyped-def]
+    """The peak after row t, which is at a peak or may be at the largest drawdown; and the value
+    down to which nothing new happens, a little of it spare for rounding."""
+    peak = path[_PEAK]
+    if now < peak:
+        if (peak - now) / peak > path[_DRAWDOWN]:
+            path[_DRAWDOWN], path[_DEEPEST] = (peak - now) / peak, path[_PEAK_ROW]
+    else:
+        if t - path[_PEAK_ROW] > 1.0:
+            _returned(path, t)
+        peak, path[_PEAK_ROW] = now, t
+    floor = peak * (1.0 - path[_DRAWDOWN] + 1e-12)
+    path[_PEAK], path[_FLOOR] = peak, floor
+    return peak, floor
+
+
+@helper
+def _begun(now, capital):  # type: ignore[no-untyped-def]
+    """The state of a curve at its first row."""
+    path = np.zeros(_PATH)
+    path[_DEEPEST], path[_PEAK_ROW] = _NONE, -1.0 if now < capital else 0.0
+    path[_LAST], path[_PEAK] = now, capital
+    _turn(path, now, 0)
+    return path
+
+
+@helper
+def _follow(path, values, t):  # type: ignore[no-untyped-def]
+    """The values of the rows from t on."""
+    last, peak, floor = path[_LAST], path[_PEAK], path[_FLOOR]
+    total, squares, below = path[_TOTAL], path[_SQUARES], path[_BELOW]
+    for h in range(len(values)):
+        now = values[h]
+        change = (now - last) / last
+        loss = min(change, 0.0)
+        total += change
+        squares += change * change
+        below += loss * loss
+        last = now
+        if now >= peak or now <= floor:
+            peak, floor = _turn(path, now, t + h)
+    path[_LAST], path[_TOTAL], path[_SQUARES], path[_BELOW] = last, total, squares, below
+
+
+@helper
+def _figures(path, rows):  # type: ignore[no-untyped-def]
+    """The numbers of `signals.Curve`."""
+    if path[_LAST] < path[_PEAK]:
+        _returned(path, rows - 1)
+    mean = deviation = downside = np.nan
+    if rows > 1:
+        mean, downside = path[_TOTAL] / (rows - 1), math.sqrt(path[_BELOW] / (rows - 1))
+    if rows > 2:
+        # Returns are small and near 0 on average, so that this difference keeps its digits.
+        deviation = math.sqrt(max(path[_SQUARES] - path[_TOTAL] * mean, 0.0) / (rows - 2))
+    return (
+        path[_LAST], mean, deviation, downside, path[_DRAWDOWN], path[_FROM], path[_TO],
+        path[_LONGEST_FROM], path[_LONGEST_TO],
+    )  # fmt: skip
+
+
+@compiled(VECTOR, NUMBER)
+def curve(equity, capital):  # type: ignore[no-untyped-def]
+    """See `signals.curve`."""
+    path = _begun(equity[0] if len(equity) > 0 else capital, capital)
+    _follow(path, equity[1:], 1)
+    return _figures(path, len(equity))
+
+
+@helper
+def _inside(z, side, low, high):  # type: ignore[no-untyped-def]
+    """How many of the first rows have side·z between these levels."""
+    n = 0
+    while n < len(z) and (low < side * z[n]) & (side * z[n] < high):
+        n += 1
+    return n
+
+
+@helper
+def _mark(marks, close_y, close_x, level, qy, entry_y, qx, entry_x, fees, loss):  # type: ignore[no-untyped-def]
+    """The equity of rows held; how many of them stand before the first that has lost `loss`."""
+    for h in range(len(marks)):
+        marks[h] = level + _profit(qy, close_y[h], entry_y, qx, close_x[h], entry_x, 0.0, fees)
+    if loss == np.inf:
+        return len(marks)
+    for h in range(len(marks)):
+        if -_profit(qy, close_y[h], entry_y, qx, close_x[h], entry_x, 0.0, fees) >= loss:
+            return h
+    return len(marks)
 
 
 @helper
@@ -208,24 +338,18 @@ def _usable(prices, start, stop):  # type: ignore[no-untyped-def]
 def _stretch(  # type: ignore[no-untyped-def]
     open_y, open_x, close_y, close_x, beta, spread, zscore, window, start, stop, room, sums, out
 ):  # fmt: skip
-    """z-scores of the rows start … stop - 1 into `out`; whether all prices there are usable,
-    as far as they are looked at: not where z-scores are given."""
+    """z-scores of the rows start … stop - 1 into `out`; whether all prices there are usable. To
+    look at them here also brings the opens into the cache, which a walk reads here and there."""
     if window == 0:
         out[: stop - start] = zscore[start:stop]
-        return True
-    for block in range(start, stop, window):
-        count = min(window, stop - block)
-        before, into = room[:window], room[window:]
-        for h in range(window):
-            before[h] = into[h]
-        if len(spread) > 0:
-            into[:count] = spread[block : block + count]
-        else:
-            y, x, ratio = close_y[block : block + count], close_x[block : block + count], beta[0]
-            for h in range(count):
-                into[h] = y[h] - ratio * x[h]
-        at = block - start
-        _score_block(room, sums, block == 0, count, window, 1, out[at : at + count])
+    else:
+        for block in range(start, stop, window):
+            end, at = min(block + window, stop), block - start
+            if len(spread) > 0:
+                _next_block(room, spread[block:end], window)
+            else:
+                _next_spread(room, close_y[block:end], close_x[block:end], beta[0], window)
+            _score_block(room, sums, block == 0, end - block, window, 1, out[at : at + end - block])
     good = _usable(open_y, start, stop) & _usable(open_x, start, stop)
     return good & _usable(close_y, start, stop) & _usable(close_x, start, stop)
 
@@ -241,25 +365,27 @@ def trade(  # type: ignore[no-untyped-def]
 
     `beta`: of each row, or one for all. `zscore` as given, or with a `window` that of `spread`,
     or with that empty of y - beta[0]·x; it is made as the rows are walked, while they are in the
-    cache, and prices are then checked too. Gives the sums, equity and trades, the action decided
-    at the last close and whether all prices checked are usable.
+    cache. Gives the sums, the figures of the curve, equity and trades, the action decided at the
+    last close and whether all prices are usable.
     """
     entry, exit_, stop_z, stop_loss = limits[0], limits[1], limits[2], limits[3]
     rebalance, slippage, fee = limits[4], limits[5], limits[6]
     notional, capital = limits[7], limits[8]
     rows, funded, rehedged_at_all = len(close_y), len(funding_y) > 0, rebalance < np.inf
+    steady = not (funded or rehedged_at_all)
     step = 1 if len(beta) > 1 else 0
     equity = np.empty(rows if record else 0)
     trades = np.empty((1024 if record else 0, 20))
-    sums = np.zeros(12)
+    sums = np.zeros(9)
     # z-scores are at hand for rows base ≤ t < ready.
     stretch = window * max(1, _STRETCH // window) if window > 0 else _STRETCH
     zs, room, parts = np.empty(stretch), np.empty(2 * window), np.empty((4, window))
+    spare = np.empty(1 if record else stretch)
+    loss = stop_loss * notional * (1.0 - 1e-12)  # the last digits are for `_decide`
     base = ready = 0
     usable = True
     count = barred = side = pending = decided = t = 0
-    level = last = peak = capital
-    total = squares = drawdown = 0.0
+    level, path = capital, _begun(capital, capital)
     while t < rows:
         # Flat at the close of bar t.
         first, side = t, 0
@@ -282,6 +408,8 @@ def trade(  # type: ignore[no-untyped-def]
             t += 1
         if record:
             equity[first:t] = level
+        if level >= path[_PEAK]:
+            path[_PEAK_ROW] = t - 1
         if t == rows:
             decided = side
             break
@@ -298,8 +426,6 @@ def trade(  # type: ignore[no-untyped-def]
         edge = min(ready, rows - 1)  # one comparison a bar for two rare things
         while True:
             # Held at the close of bar t.
-            held += 1
-            last_bar = False
             if t >= edge:
                 if t == ready:
                     base, ready = ready, min(ready + stretch, rows)
@@ -308,9 +434,20 @@ def trade(  # type: ignore[no-untyped-def]
                         ready, room, parts, zs,
                     )  # fmt: skip
                 edge = min(ready, rows - 1)
-                last_bar = t == rows - 1
-            profit = qy * (close_y[t] - ey) + (realised_x + qx * (close_x[t] - ex))
-            profit -= fees + funding
+            if steady:  # a shortcut: until a level is reached nothing is decided or changed
+                n = min(edge - t, max_bars - held - 1)
+                n = _inside(zs[t - base : t - base + n], side, -stop_z, -exit_)
+                marks = equity[t : t + n] if record else spare[:n]
+                n = _mark(
+                    marks, close_y[t : t + n], close_x[t : t + n], level, qy, ey, qx, ex, fees, loss
+                )
+                _follow(path, marks[:n], t)
+                held, t = held + n, t + n
+                if t == ready:
+                    continue
+            held += 1
+            last_bar = t == rows - 1
+            profit = _profit(qy, close_y[t], ey, qx, close_x[t], ex, realised_x, fees + funding)
             pending, barred = _decide(
                 zs[t - base], side, held, profit, barred, entry, exit_, stop_z, stop_loss,
                 notional, max_bars,
@@ -322,11 +459,9 @@ def trade(  # type: ignore[no-untyped-def]
             now = level + profit
             if record:
                 equity[t] = now
-            else:
-                peak, drawdown, total, squares = _mark(now, last, peak, drawdown, total, squares)
-                last = now
+            spare[0] = now
+            _follow(path, spare[:1], t)
             t += 1
-            # Read at every bar: a price that is in the cache by the time it is needed.
             price_y, price_x = open_y[t], open_x[t]
             if funded:
                 funding += qy * price_y * funding_y[t] + qx * price_x * funding_x[t]
@@ -372,16 +507,10 @@ def trade(  # type: ignore[no-untyped-def]
         sums[7] += funding
         sums[8] += held
         level += pnl
-        if not record:
-            peak, drawdown, total, squares = _mark(level, last, peak, drawdown, total, squares)
-            last = level
+        spare[0] = level
+        _follow(path, spare[:1], t)
         if pending == END:
             if record:
                 equity[t] = level
             break
-    steps = 0 if record else rows - 1
-    sums[9] = total / steps if steps > 0 else np.nan
-    around = squares - total * sums[9]
-    sums[10] = math.sqrt(max(around, 0.0) / (steps - 1)) if steps > 1 else np.nan
-    sums[11] = np.nan if record else drawdown
-    return sums, equity, trades[:count], decided, usable
+    return sums, _figures(path, rows), equity, trades[:count], decided, usable

@@ -12,13 +12,12 @@ import pandas as pd
 from pandas.tseries.offsets import Tick
 
 from arguments import Array
-from compiled import INTS, NUMBER, VECTOR, compiled
+from compiled import INTS, compiled
 from pair_kernels import END, EXIT, MAX_BARS, STOP_LOSS, STOP_Z
-from signals import TRADE_COLUMNS
+from signals import TRADE_COLUMNS, Curve
 
 __all__ = [
-    "METRICS", "YEAR_S", "Curve", "Metric", "annual_growth", "bar_length_s", "curve", "measure",
-    "sharpe_ratio",
+    "METRICS", "YEAR_S", "Metric", "annual_growth", "bar_length_s", "measure", "sharpe_ratio",
 ]  # fmt: skip
 
 YEAR_S = 365 * 24 * 3600
@@ -78,28 +77,6 @@ _REASONS = {"exits": EXIT, "exits_stop_z": STOP_Z, "exits_stop_loss": STOP_LOSS,
             "exits_max_bars": MAX_BARS, "exits_end_of_data": END}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Figures of an equity curve per bar: mean and deviation (ddof 1) of its simple returns, root
-    mean square of those below 0, largest drawdown as a fraction; rows of its peak and of the
-    return to it (the last row where there is none), rows of the longest time below a peak."""
-
-    mean: float
-    deviation: float
-    downside: float
-    max_drawdown: float
-    deepest: tuple[int, int]
-    longest: tuple[int, int]
-
-
-def curve(equity: Array, capital: float) -> Curve:
-    """The figures of values at consecutive closes; `capital` counts as the first peak."""
-    figures, rows = _curve(equity, float(capital))
-    a, b, c, d = rows.tolist()
-    mean, deviation, downside, drawdown = figures.tolist()
-    return Curve(mean, deviation, downside, drawdown, (a, b), (c, d))
-
-
 def sharpe_ratio(mean: float, deviation: float, per_year: float) -> float:
     """Mean over deviation (ddof 1) of the returns of a bar, times √(bars a year); the riskless
     rate is 0. NaN where the returns do not vary."""
@@ -131,20 +108,19 @@ def bar_length_s(index: pd.DatetimeIndex) -> float:
 
 
 def measure(
-    index: pd.DatetimeIndex, equity: Array, trades: Array, capital: float
-) -> dict[str, float]:
+    index: pd.DatetimeIndex, path: Curve, trades: Array, capital: float
+) -> dict[str, float]:  # fmt: skip
     """Every figure of METRICS, NaN where it has no value.
 
-    `index`: open times of the bars; `equity`: at their closes; `trades`: as `signals.Walk` has
-    them.
+    `index`: open times of the bars; `path`: of the equity at their closes; `trades`: as
+    `signals.Walk` has them.
     """
     bar_s = bar_length_s(index)
     years = (index[-1] - index[0]).total_seconds() / YEAR_S if len(index) else math.nan
-    found = _of_curve(index, curve(equity, capital), YEAR_S / bar_s)
-    final = float(equity[-1]) if len(equity) else capital
-    found["total_pnl"] = final - capital
-    found["total_return"] = (final - capital) / capital
-    found["cagr"] = annual_growth(capital, final, years)
+    found = _of_curve(index, path, YEAR_S / bar_s)
+    found["total_pnl"] = path.final - capital
+    found["total_return"] = (path.final - capital) / capital
+    found["cagr"] = annual_growth(capital, path.final, years)
     found["calmar"] = _ratio(found["cagr"], found["max_drawdown"])
     found |= _of_trades(dict(zip(TRADE_COLUMNS, trades, strict=True)))
     found["average_holding_s"] = found["average_bars"] * bar_s
@@ -195,48 +171,6 @@ def _of_trades(table: dict[str, Array]) -> dict[str, float]:
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b > 0 else math.nan
-
-
-@compiled(VECTOR, NUMBER)
-def _curve(equity, capital):  # type: ignore[no-untyped-def]
-    """Figures of Curve, and the rows of its two stretches (0, 0 where there is none)."""
-    rows = len(equity)
-    figures, at = np.full(4, np.nan), np.zeros(4, dtype=np.int64)
-    total = squares = below = drawdown = 0.0
-    last = peak = capital
-    peak_row, deepest = 0, -1  # deepest: the peak row of a record that has not ended yet
-    below_peak = False
-    for t in range(rows):
-        now = equity[t]
-        if now != last:
-            if t:
-                change = (now - last) / last
-                total += change
-                squares += change * change
-                below += change * change if change < 0.0 else 0.0
-            last = now
-            if peak - now >= drawdown * peak and (peak - now) / peak > drawdown:
-                drawdown = (peak - now) / peak
-                deepest = peak_row
-        if now < peak:
-            below_peak = True
-            if t < rows - 1:
-                continue
-        if below_peak:  # a stretch below the peak ends here
-            below_peak = False
-            if t - peak_row > at[3] - at[2]:
-                at[2], at[3] = peak_row, t
-            if deepest == peak_row:
-                at[0], at[1] = peak_row, t
-                deepest = -1
-        peak, peak_row = max(now, peak), t
-    if rows > 1:
-        # Returns are small and near 0 on average, so that this difference keeps its digits.
-        figures[0], figures[2] = total / (rows - 1), math.sqrt(below / (rows - 1))
-    if rows > 2:
-        figures[1] = math.sqrt(max(squares - total * figures[0], 0.0) / (rows - 2))
-    figures[3] = drawdown
-    return figures, at
 
 
 @compiled(INTS)

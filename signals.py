@@ -19,7 +19,17 @@ from arguments import Array, Ints
 from pair_kernels import END, EXIT
 from trading_rules import Costs, Rules
 
-__all__ = ["ACTIONS", "EXIT_REASONS", "TRADE_COLUMNS", "Prices", "Walk", "positions", "walk"]
+__all__ = [
+    "ACTIONS",
+    "EXIT_REASONS",
+    "TRADE_COLUMNS",
+    "Curve",
+    "Prices",
+    "Walk",
+    "curve",
+    "positions",
+    "walk",
+]
 
 Bytes = npt.NDArray[np.int8]
 
@@ -33,7 +43,6 @@ TRADE_COLUMNS = (
 )  # fmt: skip
 SUMS = (
     "trades", "wins", "gains", "pnl", "fees", "slippage", "traded", "funding", "bars",
-    "mean_return", "return_std", "max_drawdown",
 )  # fmt: skip
 _NEVER = np.iinfo(np.int64).max
 
@@ -68,14 +77,30 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """Figures of an equity curve per bar: its last value; mean and deviation (ddof 1) of its
+    simple returns, root mean square of those below 0; largest drawdown as a fraction; rows of its
+    peak and of the return to it (the last row where there is none), rows of the longest time below
+    a peak (0, 0 where there is none)."""
+
+    final: float
+    mean: float
+    deviation: float
+    downside: float
+    max_drawdown: float
+    deepest: tuple[int, int]
+    longest: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Walk:
-    """What trading did. `sums`: figures of the whole by name of SUMS; those of returns and
-    drawdown are NaN where there is an `equity`, which tells them itself. `equity`: at each close,
-    empty where only the sums were asked for, as is `trades`: one row per name of TRADE_COLUMNS,
-    one column per trade. `decided`: the action of the last close. `usable`: whether every price
-    was finite and above 0, as far as they were looked at: where z-scores were made."""
+    """What trading did. `sums`: figures of the trades by name of SUMS; `path`: those of the
+    equity. `equity`: at each close, empty where only these were asked for, as is `trades`: one row
+    per name of TRADE_COLUMNS, one column per trade. `decided`: the action of the last close.
+    `usable`: whether every price was finite and above 0."""
 
     sums: dict[str, float]
+    path: Curve
     equity: Array
     trades: Array
     decided: int
@@ -122,14 +147,26 @@ def positions(zscore: Array, rules: Rules) -> Bytes:
 
 
 def walk(prices: Prices, rules: Rules, costs: Costs, *, record: bool = True) -> Walk:
-    """Trade every bar by the rules, from flat; `record=False` gives the sums alone."""
-    sums, equity, trades, decided, usable = pair_kernels.trade(
+    """Trade every bar by the rules, from flat; `record=False` gives its figures alone."""
+    sums, figures, equity, trades, decided, usable = pair_kernels.trade(
         prices.open_y, prices.open_x, prices.close_y, prices.close_x, prices.beta, prices.spread,
         prices.zscore, prices.funding_y, prices.funding_x, _limits(rules, costs), prices.window,
         rules.max_bars or _NEVER, record,
     )  # fmt: skip
     named = dict(zip(SUMS, sums.tolist(), strict=True))
-    return Walk(named, equity, np.ascontiguousarray(trades.T), decided, usable)
+    return Walk(named, _curve(*figures), equity, np.ascontiguousarray(trades.T), decided, usable)
+
+
+def curve(equity: Array, capital: float) -> Curve:
+    """The figures of values at consecutive closes; `capital` counts as the first peak."""
+    return _curve(*pair_kernels.curve(equity, float(capital)))
+
+
+def _curve(
+    final: float, mean: float, deviation: float, downside: float, drawdown: float, *rows: float
+) -> Curve:
+    a, b, c, d = map(int, rows)
+    return Curve(final, mean, deviation, downside, drawdown, (a, b), (c, d))
 
 
 def _limits(rules: Rules, costs: Costs) -> Array:

@@ -73,12 +73,14 @@ class Pair:
         for leg in ("y", "x"):
             for column in ("open", "close"):
                 prices = getattr(self, f"{column}_{leg}")
-                bad = np.flatnonzero(~((prices > 0.0) & (prices < np.inf)))
-                if bad.size:
-                    raise ValueError(
-                        f"bars_{leg}[{column!r}] is {prices[bad[0]]} at {self.index[bad[0]]}: "
-                        "a finite price above 0 is allowed"
-                    )
+                # A NaN is their least and their largest, and compares as false.
+                if prices.min(initial=1.0) > 0.0 and prices.max(initial=1.0) < np.inf:
+                    continue
+                row = int(np.argmin((prices > 0.0) & (prices < np.inf)))
+                raise ValueError(
+                    f"bars_{leg}[{column!r}] is {prices[row]} at {self.index[row]}: a finite "
+                    "price above 0 is allowed"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,16 +145,17 @@ def run(bars_y: pd.DataFrame, bars_x: pd.DataFrame, rules: Rules, costs: Costs) 
 
 
 def traded(pair: Pair, prices: Prices, rules: Rules, costs: Costs) -> Result:
-    """The result of trading bars with z-scores, or what makes them, given."""
+    """The result of trading bars with z-scores, or what makes them, given; ValueError for a price
+    that cannot be one."""
     done = walk(prices, rules, costs)
     if not done.usable:
         pair.check()
     return Result(
         rules=rules,
         costs=costs,
-        metrics=measure(pair.index, done.equity, done.trades, rules.capital),
+        metrics=measure(pair.index, done.path, done.trades, rules.capital),
         trades=trades_frame(pair.index, done.trades, rules, costs),
-        equity=pd.Series(done.equity, index=pair.index, name="equity"),
+        equity=pd.Series(done.equity, index=pair.index, name="equity", copy=False),
         _pair=pair,
         _prices=prices,
         _walk=done,

@@ -116,16 +116,17 @@ class Scored:
         return found
 
     def _one(self, rules: Rules, prices: Prices) -> dict[str, float]:
-        sums = walk(prices, rules, self.costs, record=False).sums
+        done = walk(prices, rules, self.costs, record=False)
+        sums, path = done.sums, done.path
         trades, traded = sums["trades"], sums["traded"]
         earned = sums["pnl"] + sums["fees"] + sums["slippage"]
-        sharpe = sharpe_ratio(sums["mean_return"], sums["return_std"], self.per_year)
-        ruined = sums["max_drawdown"] >= 1.0
+        sharpe = sharpe_ratio(path.mean, path.deviation, self.per_year)
+        ruined = path.max_drawdown >= 1.0
         return {
             "total_pnl": sums["pnl"],
             "total_return": sums["pnl"] / rules.capital,
             "sharpe": math.nan if ruined else sharpe,
-            "max_drawdown": sums["max_drawdown"],
+            "max_drawdown": path.max_drawdown,
             "trades": int(trades),
             "win_rate": sums["wins"] / trades if trades else math.nan,
             "fees": sums["fees"],

@@ -12,7 +12,7 @@ import pandas as pd
 from arguments import check_choice, check_window
 from overfitting import DeflatedSharpe, deflated_sharpe, returns_of
 from performance import measure
-from signals import TRADE_COLUMNS, walk
+from signals import TRADE_COLUMNS, curve, walk
 from simulation import prepare, trades_frame
 from sweep import FIGURES, Progress, Scored, grid_table, least_bars
 from trading_rules import Costs, Rules
@@ -140,7 +140,7 @@ def _stitched(
     equity, trades = np.concatenate(parts), np.concatenate(tables, axis=1)
     index = pair.index[train : train + row]
     tried = scored.figures(candidates, train, train + row)
-    metrics = measure(index, equity, trades, capital)
+    metrics = measure(index, curve(equity, capital), trades, capital)
     lost = metrics["max_drawdown"] >= 1.0  # a debt has no returns to judge
     return WalkForward(
         rules=tuple(candidates),

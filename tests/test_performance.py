@@ -21,12 +21,11 @@ from performance import (
     YEAR_S,
     annual_growth,
     bar_length_s,
-    curve,
     measure,
     sharpe_ratio,
 )
 from settings import ROOT
-from signals import TRADE_COLUMNS
+from signals import TRADE_COLUMNS, curve
 from tests.reference import published, reference_csv
 from tests.test_backtest_command import leg
 
@@ -184,7 +183,7 @@ def test_the_bar_is_the_most_common_step() -> None:
     assert math.isnan(length(0))
     gaps = pd.DatetimeIndex(["2024-01-01", "2024-01-02", "2024-01-03", "2024-02-01"], tz="UTC")
     equity = np.array([100.0, 101.0, 99.0, 103.0])
-    found = measure(gaps, equity, NO_TRADES, 100.0)
+    found = measure(gaps, curve(equity, 100.0), NO_TRADES, 100.0)
     returns = np.diff(equity) / equity[:-1]
     assert found["sharpe"] == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(365))
     assert found["years"] == pytest.approx(31 * 86_400 / YEAR_S)
@@ -193,15 +192,15 @@ def test_the_bar_is_the_most_common_step() -> None:
 
 def test_without_a_value_there_is_none() -> None:
     index = pd.date_range("2024-01-01", periods=4, freq="1D", tz="UTC")
-    found = measure(index, np.full(4, 100.0), NO_TRADES, 100.0)
+    found = measure(index, curve(np.full(4, 100.0), 100.0), NO_TRADES, 100.0)
     empty = {name for name, value in found.items() if math.isnan(value)}
     assert empty == {"sharpe", "sortino", "calmar", "win_rate", "profit_factor", "average_pnl",
                      "average_bars", "average_holding_s", "break_even_bps"}  # fmt: skip
-    ruined = measure(index, np.array([100.0, 50.0, -5.0, -5.0]), NO_TRADES, 100.0)
+    ruined = measure(index, curve(np.array([100.0, 50.0, -5.0, -5.0]), 100.0), NO_TRADES, 100.0)
     assert math.isnan(ruined["cagr"])
     assert ruined["max_drawdown"] == 1.05
     for rows in (1, 2):
-        few = measure(index[:rows], np.full(rows, 100.0), NO_TRADES, 100.0)
+        few = measure(index[:rows], curve(np.full(rows, 100.0), 100.0), NO_TRADES, 100.0)
         assert math.isnan(few["sharpe"])
         assert few["total_pnl"] == 0
 
