@@ -326,11 +326,11 @@ def _mark(marks, close_y, close_x, level, qy, entry_y, qx, entry_x, fees, loss):
 
 
 @helper
-def _usable(prices, start, stop):  # type: ignore[no-untyped-def]
-    """Whether all are finite and above 0; a NaN is neither."""
-    good, part = True, prices[start:stop]
-    for t in range(len(part)):
-        good &= (part[t] > 0.0) & (part[t] < np.inf)
+def _usable(one, other, start, stop):  # type: ignore[no-untyped-def]
+    """Whether all prices of two columns are surely finite and above 0; a NaN is neither."""
+    good, a, b = True, one[start:stop], other[start:stop]
+    for t in range(len(a)):
+        good &= (a[t] > 0.0) & (b[t] > 0.0) & (a[t] + b[t] < np.inf)
     return good
 
 
@@ -338,8 +338,8 @@ def _usable(prices, start, stop):  # type: ignore[no-untyped-def]
 def _stretch(  # type: ignore[no-untyped-def]
     open_y, open_x, close_y, close_x, beta, spread, zscore, window, start, stop, room, sums, out
 ):  # fmt: skip
-    """z-scores of the rows start … stop - 1 into `out`; whether all prices there are usable. To
-    look at them here also brings the opens into the cache, which a walk reads here and there."""
+    """z-scores of the rows start … stop - 1 into `out`; whether all prices there are surely
+    usable. A look at them also brings the opens into the cache, of which a walk reads few."""
     if window == 0:
         out[: stop - start] = zscore[start:stop]
     else:
@@ -350,8 +350,7 @@ def _stretch(  # type: ignore[no-untyped-def]
             else:
                 _next_spread(room, close_y[block:end], close_x[block:end], beta[0], window)
             _score_block(room, sums, block == 0, end - block, window, 1, out[at : at + end - block])
-    good = _usable(open_y, start, stop) & _usable(open_x, start, stop)
-    return good & _usable(close_y, start, stop) & _usable(close_x, start, stop)
+    return _usable(open_y, open_x, start, stop) & _usable(close_y, close_x, start, stop)
 
 
 @compiled(
@@ -366,7 +365,7 @@ def trade(  # type: ignore[no-untyped-def]
     `beta`: of each row, or one for all. `zscore` as given, or with a `window` that of `spread`,
     or with that empty of y - beta[0]·x; it is made as the rows are walked, while they are in the
     cache. Gives the sums, the figures of the curve, equity and trades, the action decided at the
-    last close and whether all prices are usable.
+    last close and whether all prices are surely usable.
     """
     entry, exit_, stop_z, stop_loss = limits[0], limits[1], limits[2], limits[3]
     rebalance, slippage, fee = limits[4], limits[5], limits[6]
@@ -376,7 +375,7 @@ def trade(  # type: ignore[no-untyped-def]
     step = 1 if len(beta) > 1 else 0
     equity = np.empty(rows if record else 0)
     trades = np.empty((1024 if record else 0, 20))
-    sums = np.zeros(9)
+    sums = np.zeros(19)
     # z-scores are at hand for rows base ≤ t < ready.
     stretch = window * max(1, _STRETCH // window) if window > 0 else _STRETCH
     zs, room, parts = np.empty(stretch), np.empty(2 * window), np.empty((4, window))
@@ -397,8 +396,7 @@ def trade(  # type: ignore[no-untyped-def]
                     room, parts, zs,
                 )  # fmt: skip
             if barred == 0:  # a shortcut: within the entry levels nothing is decided
-                while t < ready and not abs(zs[t - base]) > entry:
-                    t += 1
+                t += _inside(zs[t - base : ready - base], 1.0, -entry, entry)
                 if t == ready:
                     continue
             side, barred = _decide(
@@ -500,12 +498,16 @@ def trade(  # type: ignore[no-untyped-def]
         sums[0] += 1.0
         sums[1] += 1.0 if pnl > 0.0 else 0.0
         sums[2] += max(pnl, 0.0)
-        sums[3] += pnl
-        sums[4] += fees
-        sums[5] += slip
-        sums[6] += value
-        sums[7] += funding
-        sums[8] += held
+        sums[3] += max(-pnl, 0.0)
+        sums[4] += pnl
+        sums[5] += fees
+        sums[6] += slip
+        sums[7] += value
+        sums[8] += funding
+        sums[9] += held
+        sums[10 if side > 0 else 12] += 1.0
+        sums[11 if side > 0 else 13] += pnl
+        sums[14 + pending - EXIT] += 1.0
         level += pnl
         spare[0] = level
         _follow(path, spare[:1], t)

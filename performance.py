@@ -11,10 +11,8 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.offsets import Tick
 
-from arguments import Array
 from compiled import INTS, compiled
-from pair_kernels import END, EXIT, MAX_BARS, STOP_LOSS, STOP_Z
-from signals import TRADE_COLUMNS, Curve
+from signals import Curve
 
 __all__ = [
     "METRICS", "YEAR_S", "Metric", "annual_growth", "bar_length_s", "measure", "sharpe_ratio",
@@ -72,9 +70,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     }
 )
 """Every figure of `measure`, in the order to show."""
-_COSTS = ("fees", "slippage", "funding")
-_REASONS = {"exits": EXIT, "exits_stop_z": STOP_Z, "exits_stop_loss": STOP_LOSS,
-            "exits_max_bars": MAX_BARS, "exits_end_of_data": END}  # fmt: skip
+_REASONS = {"exits": "exit", "exits_stop_z": "stop_z", "exits_stop_loss": "stop_loss",
+            "exits_max_bars": "max_bars", "exits_end_of_data": "end of data"}  # fmt: skip
 
 
 def sharpe_ratio(mean: float, deviation: float, per_year: float) -> float:
@@ -108,12 +105,11 @@ def bar_length_s(index: pd.DatetimeIndex) -> float:
 
 
 def measure(
-    index: pd.DatetimeIndex, path: Curve, trades: Array, capital: float
+    index: pd.DatetimeIndex, path: Curve, sums: Mapping[str, float], capital: float
 ) -> dict[str, float]:  # fmt: skip
     """Every figure of METRICS, NaN where it has no value.
 
-    `index`: open times of the bars; `path`: of the equity at their closes; `trades`: as
-    `signals.Walk` has them.
+    `index`: open times of the bars; `path`, `sums`: as `signals.Walk` has them.
     """
     bar_s = bar_length_s(index)
     years = (index[-1] - index[0]).total_seconds() / YEAR_S if len(index) else math.nan
@@ -122,10 +118,10 @@ def measure(
     found["total_return"] = (path.final - capital) / capital
     found["cagr"] = annual_growth(capital, path.final, years)
     found["calmar"] = _ratio(found["cagr"], found["max_drawdown"])
-    found |= _of_trades(dict(zip(TRADE_COLUMNS, trades, strict=True)))
+    found |= _of_trades(sums)
     found["average_holding_s"] = found["average_bars"] * bar_s
-    found["exposure"] = _ratio(found.pop("held"), len(index))
-    found["turnover"] = _ratio(found.pop("traded"), capital * years)
+    found["exposure"] = _ratio(sums["bars"], len(index))
+    found["turnover"] = _ratio(sums["traded"], capital * years)
     found |= {"bars": len(index), "bar_s": bar_s, "years": years}
     return {name: found[name] for name in METRICS}
 
@@ -143,29 +139,23 @@ def _of_curve(index: pd.DatetimeIndex, path: Curve, per_year: float) -> dict[str
     }
 
 
-def _of_trades(table: dict[str, Array]) -> dict[str, float]:
-    pnl, side, reason = table["pnl"], table["side"], table["reason"]
-    gains, losses = float(pnl[pnl > 0.0].sum()), float(-pnl[pnl < 0.0].sum())
-    fees, slippage, funding = (float(table[name].sum()) for name in _COSTS)
-    count, held, traded = len(pnl), float(table["bars"].sum()), float(table["traded"].sum())
-    net = float(pnl.sum())
+def _of_trades(sums: Mapping[str, float]) -> dict[str, float]:
+    count, pnl, traded = sums["trades"], sums["pnl"], sums["traded"]
     return {
-        "trades": count,
-        "win_rate": _ratio(float((pnl > 0.0).sum()), count),
-        "profit_factor": _ratio(gains, losses),
-        "average_pnl": _ratio(net, count),
-        "average_bars": _ratio(held, count),
-        "held": held,
-        "traded": traded,
-        "fees": fees,
-        "slippage": slippage,
-        "funding": funding,
-        "break_even_bps": 1e4 * _ratio(net + fees + slippage, traded),
-        "long_trades": int((side > 0).sum()),
-        "long_pnl": float(pnl[side > 0].sum()),
-        "short_trades": int((side < 0).sum()),
-        "short_pnl": float(pnl[side < 0].sum()),
-        **{name: int((reason == code).sum()) for name, code in _REASONS.items()},
+        "trades": int(count),
+        "win_rate": _ratio(sums["wins"], count),
+        "profit_factor": _ratio(sums["gains"], sums["losses"]),
+        "average_pnl": _ratio(pnl, count),
+        "average_bars": _ratio(sums["bars"], count),
+        "fees": sums["fees"],
+        "slippage": sums["slippage"],
+        "funding": sums["funding"],
+        "break_even_bps": 1e4 * _ratio(pnl + sums["fees"] + sums["slippage"], traded),
+        "long_trades": int(sums["long_trades"]),
+        "long_pnl": sums["long_pnl"],
+        "short_trades": int(sums["short_trades"]),
+        "short_pnl": sums["short_pnl"],
+        **{name: int(sums[reason]) for name, reason in _REASONS.items()},
     }
 
 

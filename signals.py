@@ -42,8 +42,10 @@ TRADE_COLUMNS = (
     "rebalances",
 )  # fmt: skip
 SUMS = (
-    "trades", "wins", "gains", "pnl", "fees", "slippage", "traded", "funding", "bars",
+    "trades", "wins", "gains", "losses", "pnl", "fees", "slippage", "traded", "funding", "bars",
+    "long_trades", "long_pnl", "short_trades", "short_pnl", *EXIT_REASONS,
 )  # fmt: skip
+"""Counts and sums over trades; of gains and losses both are positive."""
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -97,7 +99,7 @@ class Walk:
     """What trading did. `sums`: figures of the trades by name of SUMS; `path`: those of the
     equity. `equity`: at each close, empty where only these were asked for, as is `trades`: one row
     per name of TRADE_COLUMNS, one column per trade. `decided`: the action of the last close.
-    `usable`: whether every price was finite and above 0."""
+    `usable`: every price is surely finite and above 0."""
 
     sums: dict[str, float]
     path: Curve
@@ -154,7 +156,7 @@ def walk(prices: Prices, rules: Rules, costs: Costs, *, record: bool = True) -> 
         rules.max_bars or _NEVER, record,
     )  # fmt: skip
     named = dict(zip(SUMS, sums.tolist(), strict=True))
-    return Walk(named, _curve(*figures), equity, np.ascontiguousarray(trades.T), decided, usable)
+    return Walk(named, _curve(*figures), equity, trades.T, decided, usable)
 
 
 def curve(equity: Array, capital: float) -> Curve:

@@ -153,7 +153,7 @@ def traded(pair: Pair, prices: Prices, rules: Rules, costs: Costs) -> Result:
     return Result(
         rules=rules,
         costs=costs,
-        metrics=measure(pair.index, done.path, done.trades, rules.capital),
+        metrics=measure(pair.index, done.path, done.sums, rules.capital),
         trades=trades_frame(pair.index, done.trades, rules, costs),
         equity=pd.Series(done.equity, index=pair.index, name="equity", copy=False),
         _pair=pair,
@@ -224,7 +224,8 @@ def trades_frame(
         "entry_time": index[whole["entry_row"]],
         "exit_time": index[whole["exit_row"]],
     }
-    made |= {name: columns[name] for name in TRADE_FIELDS[3:14]}
+    numbers = np.ascontiguousarray(table[3:14])
+    made |= dict(zip(TRADE_FIELDS[3:14], numbers, strict=True))
     made["bars"] = whole["bars"]
     made["exit_reason"] = _REASONS.take(reasons)
     if costs.funded:

@@ -12,7 +12,7 @@ import pandas as pd
 from arguments import check_choice, check_window
 from overfitting import DeflatedSharpe, deflated_sharpe, returns_of
 from performance import measure
-from signals import TRADE_COLUMNS, curve, walk
+from signals import SUMS, TRADE_COLUMNS, curve, walk
 from simulation import prepare, trades_frame
 from sweep import FIGURES, Progress, Scored, grid_table, least_bars
 from trading_rules import Costs, Rules
@@ -97,6 +97,7 @@ class _Piece:
     row: dict[str, object]
     equity: np.ndarray[tuple[int], np.dtype[np.float64]]
     trades: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+    sums: dict[str, float]
 
 
 def _piece(
@@ -108,10 +109,11 @@ def _piece(
     chosen = -1 if np.isnan(trained).all() else int(np.nanargmax(trained))
     rules = candidates[max(chosen, 0)]
     equity, trades = np.full(stop - start, rules.capital), np.empty((len(TRADE_COLUMNS), 0))
+    sums = dict.fromkeys(SUMS, 0.0)
     tested: dict[str, float] = dict.fromkeys(FIGURES, math.nan) | {"total_pnl": 0.0, "trades": 0}
     if chosen >= 0:
         done = walk(scored.prices(rules).rows(start, stop), rules, scored.costs)
-        equity, trades = done.equity, done.trades
+        equity, trades, sums = done.equity, done.trades, done.sums
         (tested,) = scored.figures([rules], start, stop)
     row = {
         "train_start": index[first],
@@ -123,7 +125,7 @@ def _piece(
         "test_pnl": tested["total_pnl"],
         "test_trades": tested["trades"],
     }
-    return _Piece(row, equity, trades)
+    return _Piece(row, equity, trades, sums)
 
 
 def _stitched(
@@ -138,9 +140,10 @@ def _stitched(
         tables.append(table)
         level, row = float(parts[-1][-1]), row + len(piece.equity)
     equity, trades = np.concatenate(parts), np.concatenate(tables, axis=1)
+    sums = {name: math.fsum(piece.sums[name] for piece in pieces) for name in SUMS}
     index = pair.index[train : train + row]
     tried = scored.figures(candidates, train, train + row)
-    metrics = measure(index, curve(equity, capital), trades, capital)
+    metrics = measure(index, curve(equity, capital), sums, capital)
     lost = metrics["max_drawdown"] >= 1.0  # a debt has no returns to judge
     return WalkForward(
         rules=tuple(candidates),

@@ -25,12 +25,12 @@ from performance import (
     sharpe_ratio,
 )
 from settings import ROOT
-from signals import TRADE_COLUMNS, curve
+from signals import SUMS, curve
 from tests.reference import published, reference_csv
 from tests.test_backtest_command import leg
 
 Floats = npt.NDArray[np.float64]
-NO_TRADES = np.empty((len(TRADE_COLUMNS), 0))
+NO_TRADES = dict.fromkeys(SUMS, 0.0)
 
 
 def sharpe_of(returns: Any, per_year: float = 252) -> float:
