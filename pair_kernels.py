@@ -261,11 +261,11 @@ def _begun(now, capital):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _follow(path, values, t):  # type: ignore[no-untyped-def]
-    """The values of the rows from t on."""
+def _follow(path, values, origin, start, stop):  # type: ignore[no-untyped-def]
+    """The rows start … stop - 1, the first value being that of row `origin`."""
     last, peak, floor = path[_LAST], path[_PEAK], path[_FLOOR]
     total, squares, below = path[_TOTAL], path[_SQUARES], path[_BELOW]
-    for h in range(len(values)):
+    for h in range(np.uint64(start - origin), np.uint64(stop - origin)):
         now = values[h]
         change = (now - last) / last
         loss = min(change, 0.0)
@@ -274,7 +274,7 @@ def _follow(path, values, t):  # type: ignore[no-untyped-def]
         below += loss * loss
         last = now
         if now >= peak or now <= floor:
-            peak, floor = _turn(path, now, t + h)
+            peak, floor = _turn(path, now, origin + np.int64(h))
     path[_LAST], path[_TOTAL], path[_SQUARES], path[_BELOW] = last, total, squares, below
 
 
@@ -299,7 +299,7 @@ def _figures(path, rows):  # type: ignore[no-untyped-def]
 def curve(equity, capital):  # type: ignore[no-untyped-def]
     """See `signals.curve`."""
     path = _begun(equity[0] if len(equity) > 0 else capital, capital)
-    _follow(path, equity[1:], 1)
+    _follow(path, equity, 0, min(1, len(equity)), len(equity))
     return _figures(path, len(equity))
 
 
@@ -313,16 +313,18 @@ def _inside(z, side, low, high):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _mark(marks, close_y, close_x, level, qy, entry_y, qx, entry_x, fees, loss):  # type: ignore[no-untyped-def]
-    """The equity of rows held; how many of them stand before the first that has lost `loss`."""
-    for h in range(len(marks)):
-        marks[h] = level + _profit(qy, close_y[h], entry_y, qx, close_x[h], entry_x, 0.0, fees)
-    if loss == np.inf:
-        return len(marks)
-    for h in range(len(marks)):
-        if -_profit(qy, close_y[h], entry_y, qx, close_x[h], entry_x, 0.0, fees) >= loss:
-            return h
-    return len(marks)
+def _mark(marks, origin, close_y, close_x, t, n, level, qy, entry_y, qx, entry_x, fees, loss):  # type: ignore[no-untyped-def]
+    """The equity of n rows held from t on; how many stand before the first that has lost `loss`."""
+    at, first = np.uint64(t - origin), np.uint64(t)
+    for h in range(np.uint64(n)):
+        y, x = close_y[first + h], close_x[first + h]
+        marks[at + h] = level + _profit(qy, y, entry_y, qx, x, entry_x, 0.0, fees)
+    if loss < np.inf:
+        for h in range(n):
+            y, x = close_y[t + h], close_x[t + h]
+            if -_profit(qy, y, entry_y, qx, x, entry_x, 0.0, fees) >= loss:
+                return h
+    return n
 
 
 @helper
@@ -379,7 +381,9 @@ def trade(  # type: ignore[no-untyped-def]
     # z-scores are at hand for rows base ≤ t < ready.
     stretch = window * max(1, _STRETCH // window) if window > 0 else _STRETCH
     zs, room, parts = np.empty(stretch), np.empty(2 * window), np.empty((4, window))
-    spare = np.empty(1 if record else stretch)
+    # The equity at the close of row t is marks[t - origin], kept for good or for a stretch at most;
+    # that of the rows from `since` on is not in `path` yet.
+    marks = equity if record else np.empty(stretch + 1)
     loss = stop_loss * notional * (1.0 - 1e-12)  # the last digits are for `_decide`
     base = ready = 0
     usable = True
@@ -421,11 +425,14 @@ def trade(  # type: ignore[no-untyped-def]
         qx, ex, hedged = first_qx, first_ex, first_beta
         realised_x = funding = 0.0
         held = pending = rehedged = 0
+        since, origin = t, (0 if record else t)
         edge = min(ready, rows - 1)  # one comparison a bar for two rare things
         while True:
             # Held at the close of bar t.
             if t >= edge:
                 if t == ready:
+                    _follow(path, marks, origin, since, t)
+                    since, origin = t, (0 if record else t)
                     base, ready = ready, min(ready + stretch, rows)
                     usable &= _stretch(
                         open_y, open_x, close_y, close_x, beta, spread, zscore, window, base,
@@ -435,11 +442,9 @@ def trade(  # type: ignore[no-untyped-def]
             if steady:  # a shortcut: until a level is reached nothing is decided or changed
                 n = min(edge - t, max_bars - held - 1)
                 n = _inside(zs[t - base : t - base + n], side, -stop_z, -exit_)
-                marks = equity[t : t + n] if record else spare[:n]
                 n = _mark(
-                    marks, close_y[t : t + n], close_x[t : t + n], level, qy, ey, qx, ex, fees, loss
-                )
-                _follow(path, marks[:n], t)
+                    marks, origin, close_y, close_x, t, n, level, qy, ey, qx, ex, fees, loss
+                )  # fmt: skip
                 held, t = held + n, t + n
                 if t == ready:
                     continue
@@ -454,11 +459,7 @@ def trade(  # type: ignore[no-untyped-def]
                 decided, pending = pending, END
                 price_y, price_x = close_y[t], close_x[t]
                 break
-            now = level + profit
-            if record:
-                equity[t] = now
-            spare[0] = now
-            _follow(path, spare[:1], t)
+            marks[t - origin] = level + profit
             t += 1
             price_y, price_x = open_y[t], open_x[t]
             if funded:
@@ -509,10 +510,8 @@ def trade(  # type: ignore[no-untyped-def]
         sums[11 if side > 0 else 13] += pnl
         sums[14 + pending - EXIT] += 1.0
         level += pnl
-        spare[0] = level
-        _follow(path, spare[:1], t)
+        marks[t - origin] = level
+        _follow(path, marks, origin, since, t + 1)
         if pending == END:
-            if record:
-                equity[t] = level
             break
     return sums, _figures(path, rows), equity, trades[:count], decided, usable

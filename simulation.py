@@ -176,8 +176,6 @@ def prepare(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
 
 def _common(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
     """The common bars, at least `needed` of them; their prices are not looked at."""
-    for name, bars in (("bars_y", bars_y), ("bars_x", bars_x)):
-        frame_values(name, bars.iloc[:0] if isinstance(bars, pd.DataFrame) else bars, "open")
     y, x = align(bars_y, bars_x)
     if len(y) < needed:
         raise ValueError(
@@ -221,8 +219,8 @@ def trades_frame(
     reasons = columns["reason"].astype(np.int64) - EXIT
     made: dict[str, object] = {
         "side": _SIDES.take(sides),
-        "entry_time": index[whole["entry_row"]],
-        "exit_time": index[whole["exit_row"]],
+        "entry_time": index.take(whole["entry_row"]),
+        "exit_time": index.take(whole["exit_row"]),
     }
     numbers = np.ascontiguousarray(table[3:14])
     made |= dict(zip(TRADE_FIELDS[3:14], numbers, strict=True))
