@@ -376,7 +376,7 @@ def trade(  # type: ignore[no-untyped-def]
     steady = not (funded or rehedged_at_all)
     step = 1 if len(beta) > 1 else 0
     equity = np.empty(rows if record else 0)
-    trades = np.empty((1024 if record else 0, 20))
+    trades = np.empty((1024 if record else 0, 18))
     sums = np.zeros(19)
     # z-scores are at hand for rows base ≤ t < ready.
     stretch = window * max(1, _STRETCH // window) if window > 0 else _STRETCH
@@ -486,15 +486,14 @@ def trade(  # type: ignore[no-untyped-def]
         if record:
             k = count
             if k == len(trades):
-                more = np.empty((2 * k, 20))
+                more = np.empty((2 * k, 18))
                 more[:k] = trades
                 trades = more
             trades[k, 0], trades[k, 1], trades[k, 2], trades[k, 3] = side, entered, t, first_beta
             trades[k, 4], trades[k, 5], trades[k, 6], trades[k, 7] = qy, first_qx, ey, first_ex
             trades[k, 8], trades[k, 9], trades[k, 10], trades[k, 11] = xy, xx, pnl_y, pnl_x
             trades[k, 12], trades[k, 13], trades[k, 14], trades[k, 15] = fees, pnl, held, pending
-            trades[k, 16], trades[k, 17], trades[k, 18] = slip, value, funding
-            trades[k, 19] = rehedged
+            trades[k, 16], trades[k, 17] = funding, rehedged
         count += 1
         sums[0] += 1.0
         sums[1] += 1.0 if pnl > 0.0 else 0.0

@@ -38,8 +38,7 @@ ACTIONS = ("", "long", "exit", "stop_z", "stop_loss", "max_bars", "end of data",
 EXIT_REASONS = ACTIONS[EXIT : END + 1]
 TRADE_COLUMNS = (
     "side", "entry_row", "exit_row", "beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y",
-    "exit_x", "pnl_y", "pnl_x", "fees", "pnl", "bars", "reason", "slippage", "traded", "funding",
-    "rebalances",
+    "exit_x", "pnl_y", "pnl_x", "fees", "pnl", "bars", "reason", "funding", "rebalances",
 )  # fmt: skip
 SUMS = (
     "trades", "wins", "gains", "losses", "pnl", "fees", "slippage", "traded", "funding", "bars",

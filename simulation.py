@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -187,7 +187,7 @@ def _common(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
         for column in ("open", "close")
         for name, bars in (("bars_y", y), ("bars_x", x))
     ]
-    return Pair(pd.DatetimeIndex(y.index), *columns)
+    return Pair(cast(pd.DatetimeIndex, y.index), *columns)
 
 
 def _column(name: str, bars: pd.DataFrame, column: str) -> Array:
