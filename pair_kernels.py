@@ -24,75 +24,37 @@ _STRETCH = 8192
 
 
 @helper
-def _sums_of_edge(room, sums, first, count, window):  # type: ignore[no-untyped-def]
-    """As `_sums_of_block`, for the first block, which has no forerunners, and the last, which may
-    be short."""
-    anchor = room[window]
-    tail, tail_squares, head, head_squares = sums[0], sums[1], sums[2], sums[3]
-    s = q = 0.0
-    tail[:] = 0.0
-    tail_squares[:] = 0.0
-    for h in range(window - 1, window if first else 0, -1):
-        d = room[h] - anchor
-        s += d
-        q += d * d
-        tail[h - 1] = s
-        tail_squares[h - 1] = q
-    s = q = 0.0
-    for h in range(count):
-        d = room[window + h] - anchor
-        s += d
-        q += d * d
-        head[h] = s
-        head_squares[h] = q
+def _score_block(block, following, number, sums, window, ddof, out):  # type: ignore[no-untyped-def]
+    """Scores of a block of values, which may be shorter than `window` at the end only; see
+    `windows`. Both parts of a window are summed relative to the first value of its later block,
+    which it contains.
 
-
-@helper
-def _sums_of_block(room, sums, window):  # type: ignore[no-untyped-def]
-    """Σd and Σd² of the values of a block up to its row h, and of those of the block before it
-    from row h + 1 on: rows 2, 3 and 0, 1 of `sums`. d is relative to the block's first value.
-
-    The four chains run side by side, as each waits for itself; numbers without a sign as indices
-    spare a check at each of them.
+    `following`: the first value of the next block; `number`: how many blocks came before, of which
+    the last left its sums. `sums`: room for six rows of `window` values: Σd and Σd² of the block up
+    to its row h; of the block before it from row h + 1 on, and the same of this one for the next.
     """
-    one = np.uint64(1)
-    last = np.uint64(window) - one
-    before, block = room[:window], room[window:]
-    tail, tail_squares, head, head_squares = sums[0], sums[1], sums[2], sums[3]
-    anchor = block[0]
+    count, anchor = len(block), block[0]
+    head, head_squares = sums[0], sums[1]
+    odd = 2 * (number % 2)
+    tail, tail_squares = sums[2 + odd], sums[3 + odd]
+    after, after_squares = sums[4 - odd], sums[5 - odd]
+    if number == 0:
+        tail[:] = 0.0
+        tail_squares[:] = 0.0
+    # The four chains run side by side, as each waits for itself; numbers without a sign as indices
+    # spare a check at each of them.
+    last = np.uint64(count - 1)
     s = q = a = b = 0.0
-    tail[last] = tail_squares[last] = 0.0
-    for h in range(last):
-        d = before[last - h] - anchor
+    for h in range(np.uint64(count)):
+        after[last - h], after_squares[last - h] = s, q
+        d = block[last - h] - following
         s += d
         q += d * d
-        tail[last - one - h] = s
-        tail_squares[last - one - h] = q
         d = block[h] - anchor
         a += d
         b += d * d
-        head[h] = a
-        head_squares[h] = b
-    d = block[last] - anchor
-    head[last] = a + d
-    head_squares[last] = b + d * d
-
-
-@helper
-def _score_block(room, sums, first, count, window, ddof, out):  # type: ignore[no-untyped-def]
-    """Scores of `count` values, room[window:], whose `window` forerunners are room[:window].
-
-    See `windows`: both parts of a window are summed relative to the first value of its later
-    block, which it contains. `first`: there are no forerunners, and no score before the last row.
-    `sums`: room for four rows of `window` values.
-    """
-    if first or count < window:
-        _sums_of_edge(room, sums, first, count, window)
-    else:
-        _sums_of_block(room, sums, window)
-    tail, tail_squares, head, head_squares = sums[0], sums[1], sums[2], sums[3]
-    block = room[window:]
-    anchor, share, per = block[0], 1.0 / window, 1.0 / (window - ddof)
+        head[h], head_squares[h] = a, b
+    share, per = 1.0 / window, 1.0 / (window - ddof)
     # Apart from the sums, so that the processor takes several roots at once.
     for h in range(count):
         total = head[h] + tail[h]
@@ -100,28 +62,8 @@ def _score_block(room, sums, first, count, window, ddof, out):  # type: ignore[n
         spread = (head_squares[h] + tail_squares[h]) - total * offset
         score = (block[h] - anchor - offset) / math.sqrt(spread * per)
         out[h] = score if (spread > 0.0) & (spread < np.inf) else np.nan
-    if first:
+    if number == 0:
         out[: min(count, window - 1)] = np.nan
-
-
-@helper
-def _next_block(room, values, window):  # type: ignore[no-untyped-def]
-    """`values` after those that were the last ones. In loops: slices assigned take longer here."""
-    before, block = room[:window], room[window:]
-    for h in range(window):
-        before[h] = block[h]
-    for h in range(len(values)):
-        block[h] = values[h]
-
-
-@helper
-def _next_spread(room, y, x, ratio, window):  # type: ignore[no-untyped-def]
-    """As `_next_block`, for y - ratio·x."""
-    before, block = room[:window], room[window:]
-    for h in range(window):
-        before[h] = block[h]
-    for h in range(len(y)):
-        block[h] = y[h] - ratio * x[h]
 
 
 @compiled(VECTOR, INT, INT)
@@ -132,11 +74,12 @@ def scores(values, window, ddof):  # type: ignore[no-untyped-def]
     if window > rows:
         out[:] = np.nan
         return out
-    room, sums = np.empty(2 * window), np.empty((4, window))
-    for block in range(0, rows, window):
-        count = min(window, rows - block)
-        _next_block(room, values[block : block + count], window)
-        _score_block(room, sums, block == 0, count, window, ddof, out[block : block + count])
+    sums = np.empty((6, window))
+    for start in range(0, rows, window):
+        end = min(start + window, rows)
+        following = values[end] if end < rows else 0.0
+        number = start // window
+        _score_block(values[start:end], following, number, sums, window, ddof, out[start:end])
     return out
 
 
@@ -345,13 +288,22 @@ def _stretch(  # type: ignore[no-untyped-def]
     if window == 0:
         out[: stop - start] = zscore[start:stop]
     else:
-        for block in range(start, stop, window):
-            end, at = min(block + window, stop), block - start
+        ratio, following = beta[0], 0.0
+        for first in range(start, stop, window):
+            end = min(first + window, stop)
+            block = room[: end - first]
             if len(spread) > 0:
-                _next_block(room, spread[block:end], window)
+                block[:] = spread[first:end]
+                if end < len(spread):
+                    following = spread[end]
             else:
-                _next_spread(room, close_y[block:end], close_x[block:end], beta[0], window)
-            _score_block(room, sums, block == 0, end - block, window, 1, out[at : at + end - block])
+                y, x = close_y[first:end], close_x[first:end]
+                for h in range(len(block)):
+                    block[h] = y[h] - ratio * x[h]
+                if end < len(close_y):
+                    following = close_y[end] - ratio * close_x[end]
+            into = out[first - start : end - start]
+            _score_block(block, following, first // window, sums, window, 1, into)
     return _usable(open_y, open_x, start, stop) & _usable(close_y, close_x, start, stop)
 
 
@@ -380,7 +332,7 @@ def trade(  # type: ignore[no-untyped-def]
     sums = np.zeros(19)
     # z-scores are at hand for rows base ≤ t < ready.
     stretch = window * max(1, _STRETCH // window) if window > 0 else _STRETCH
-    zs, room, parts = np.empty(stretch), np.empty(2 * window), np.empty((4, window))
+    zs, room, parts = np.empty(stretch), np.empty(window), np.empty((6, window))
     # The equity at the close of row t is marks[t - origin], kept for good or for a stretch at most;
     # that of the rows from `since` on is not in `path` yet.
     marks = equity if record else np.empty(stretch + 1)
