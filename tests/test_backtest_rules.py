@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+import pair_kernels
 import simulation
 from backtest import Costs, Result, Rules, run
+from signals import curve, walk
 from tests.reference import reference_csv
 from tests.slow_backtest import Slow, backtest
 
@@ -115,7 +118,25 @@ def test_any_market_and_any_rules(
         return
     slow = backtest(y, x, rules, costs)
     assume(slow.margin > CLEAR)
-    agree(run(y, x, rules, costs), slow, rules.capital)
+    result = run(y, x, rules, costs)
+    agree(result, slow, rules.capital)
+    same_bar_by_bar(result, y, x)
+
+
+def same_bar_by_bar(result: Result, y: pd.DataFrame, x: pd.DataFrame) -> None:
+    """The same without what a walk does at once: rows between the levels, the curve's figures."""
+    rules, costs = result.rules, result.costs
+    nothing = pd.Series([0.0], index=y.index[:1])  # with funding, each bar is looked at
+    slowly = run(y, x, rules, replace(costs, funding_y=nothing))
+    assert slowly.equity.tolist() == result.equity.tolist()
+    assert slowly.trades.drop(columns="funding").equals(result.trades)
+    figures = asdict(curve(result.equity.to_numpy(), rules.capital))
+    prices = simulation.prepare(y, x, 1).scored(rules, costs)
+    for record in (True, False):
+        done = walk(prices, rules, costs, record=record)
+        np.testing.assert_equal(asdict(done.path), figures)
+        assert done.sums["pnl"] == pytest.approx(result.metrics["total_pnl"], abs=1e-8)
+        assert done.sums["trades"] == len(result.trades)
 
 
 def real(file: str, start: str) -> pd.DataFrame:
@@ -143,6 +164,35 @@ def test_real_bars(length: str, hedge: Any) -> None:
     assert len(slow.trades) > 25
     assert slow.margin > 1e-8
     agree(run(y, x, rules, costs), slow, rules.capital)
+
+
+@pytest.mark.parametrize("window", [7, 90])
+@pytest.mark.parametrize("hedge", ["fixed", "rolling", "kalman"])
+def test_a_long_record(hedge: Any, window: int) -> None:
+    """Longer than the stretches of rows that are taken at a time, and held across their edges."""
+    rng = np.random.default_rng(window)
+    rows = 3 * pair_kernels._STRETCH
+    x = 100 * np.exp(rng.normal(0, 1e-4, rows).cumsum())
+    error = np.zeros(rows)
+    for t in range(1, rows):
+        error[t] = 0.99 * error[t - 1] + rng.normal(0, 0.02)
+    times = pd.date_range("2024-01-01", periods=rows, freq="1min", tz="UTC")
+    bars_y, bars_x = (
+        frame(close * np.exp(rng.normal(0, 1e-5, rows)), close, times)
+        for close in (0.7 * x + 30 + error, x)
+    )
+    limits: dict[str, Any]
+    for limits in ({}, {"stop_z": 4.0, "stop_loss": 0.001, "max_bars": 200}):
+        rules = Rules(hedge=hedge, beta=0.7, hedge_window=60, window=window, entry_z=1.0,
+                      exit_z=-0.8, observation_variance=1.0, **limits)  # fmt: skip
+        costs = Costs(fee_bps=1, slippage_bps=1)
+        slow = backtest(bars_y, bars_x, rules, costs)
+        assert slow.margin > 1e-10
+        result = run(bars_y, bars_x, rules, costs)
+        agree(result, slow, rules.capital)
+        same_bar_by_bar(result, bars_y, bars_x)
+        stretch = window * (pair_kernels._STRETCH // window)
+        assert result.signals["position"].to_numpy()[stretch - 1 : -1 : stretch].any()
 
 
 def scripted(zs: list[float], **changes: Any) -> Result:
