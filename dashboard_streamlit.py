@@ -85,10 +85,12 @@ def main() -> None:
         horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"
     )
     desk = Desk(store, settings, choice, options)
+    alerts.page_begins()
     with numbers:
         desk.live("Numbers", strip.draw)
     with boundary(str(view)):
         VIEWS[str(view)](desk)
+    alerts.page_drawn()
 
 
 def enough(symbols: dict[str, list[str]]) -> bool:

@@ -222,8 +222,7 @@ def trades_frame(
         "entry_time": index.take(whole["entry_row"]),
         "exit_time": index.take(whole["exit_row"]),
     }
-    numbers = np.ascontiguousarray(table[3:14])
-    made |= dict(zip(TRADE_FIELDS[3:14], numbers, strict=True))
+    made |= {name: columns[name] for name in TRADE_FIELDS[3:14]}
     made["bars"] = whole["bars"]
     made["exit_reason"] = _REASONS.take(reasons)
     if costs.funded:

@@ -63,8 +63,23 @@ def notices(desk: Desk) -> AlertsSnapshot:
         st.toast(event.title, icon=":material/notifications_active:", duration="long")
     if len(fresh) > TOASTS:
         st.toast(f"{len(fresh) - TOASTS} further alerts: see Alerts", duration="long")
-    st.session_state["alerts_seen"] = max(seen, alerts.newest_id)
+    st.session_state["alerts_told"] = max(seen, alerts.newest_id)
+    if st.session_state.get("page_drawn"):
+        st.session_state["alerts_seen"] = st.session_state["alerts_told"]
     return alerts
+
+
+def page_begins() -> None:
+    """A run of the whole page begins. It may be cut short, by a rerun or a click, and what it has
+    not sent by then is dropped: until it has ended, its notices do not count as seen."""
+    st.session_state["page_drawn"] = False
+
+
+def page_drawn() -> None:
+    """The run has ended."""
+    st.session_state["page_drawn"] = True
+    if "alerts_told" in st.session_state:
+        st.session_state["alerts_seen"] = st.session_state["alerts_told"]
 
 
 def new_rule(desk: Desk) -> None:

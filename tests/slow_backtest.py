@@ -148,8 +148,8 @@ def trade(
     for t, (open_y, close_y, open_x, close_x) in enumerate(both):
         if order is not None and order[0] == "enter":
             beta, signal_y, signal_x = betas[t - 1], both[t - 1][1], both[t - 1][3]
-            # A ratio of rounding's size, of a flat leg, has no sign that both must see, and the side
-            # of a fill of next to nothing decides its price.
+            # A ratio of rounding's size, of a flat leg, has no sign that both must see, but it
+            # decides the side, and so the price, of a fill of next to nothing.
             done.margin = min(done.margin, abs(beta))
             size = rules.notional / (signal_y + abs(beta) * signal_x)
             qty_y = size if order[1] == "long" else -size

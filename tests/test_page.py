@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from market import Rejected
-from storage.alerts import list_rules
+from storage.alerts import create_rule, list_events, list_rules, store_outcomes
 from storage.postgres import PostgresStore
 from storage.queries import read_bars
+from tests.test_alerts_store import event, only, outcome, price_rule
 from tests.test_store import trade
 
 if TYPE_CHECKING:
@@ -161,6 +162,26 @@ def test_a_rule_is_added_paused_and_deleted(page: AppTest, store: PostgresStore)
     page.button(key="rule_delete").click().run()
     assert list_rules(store) == []
     assert not page.exception
+
+
+def test_a_toast_of_a_run_that_did_not_end_is_shown_by_the_next(
+    page: AppTest, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit drops what a run has not sent when another begins: here that of the new rule."""
+    shown: list[str] = []
+    monkeypatch.setattr("streamlit.toast", lambda text, **_: shown.append(text))
+    fill(store)
+    create_rule(store, price_rule())
+    page.query_params["view"] = "Alerts"
+    page.run()
+    store_outcomes(store, [outcome(only(store), event())], [])
+    title = list_events(store)[0].title
+    time.sleep(1.1)  # until the page looks again
+    page.button(key="FormSubmitter:rule-Add rule").click().run()
+    assert len(list_rules(store)) == 2
+    assert shown == [title, title]
+    page.run()
+    assert shown == [title, title]
 
 
 def test_a_rule_that_cannot_be_is_refused_in_one_sentence(
