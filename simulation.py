@@ -180,7 +180,7 @@ def _common(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
     if len(y) < needed:
         raise ValueError(
             f"bars_y ({len(bars_y):,} rows) and bars_x ({len(bars_x):,} rows) have {len(y):,} bars "
-            f"in common: at least {needed:,} are allowed, which the first z-score needs"
+            f"in common: at least {needed:,} are needed: a longer record, or shorter windows"
         )
     columns = [
         _column(name, bars, column)

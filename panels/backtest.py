@@ -22,7 +22,7 @@ from panels.download import download_button
 from panels.figures import axis, floats, milliseconds, show_all, stacked, thinned
 from panels.robustness import Asked, equity_lines, formatted, metrics_html
 from panels.tables import note_html
-from panels.theme import BAD, GOOD, MUTED, SCORE, duration, number
+from panels.theme import BAD, GOOD, MUTED, SCORE, duration, number, tint
 from performance import METRICS, YEAR_S
 from report import parameters
 from report_html import html_report
@@ -235,9 +235,8 @@ def cards_html(judged: Judged) -> str:
     cells = []
     for name, note in notes.items():
         value = figures[name]
-        tone = ""
-        if name in ("total_pnl", "total_return"):
-            tone = "good" if value > 0 else "bad" if value < 0 else ""
+        coloured = {"total_pnl": 2, "total_return": 4}
+        tone = tint(value, coloured[name]) if name in coloured else ""
         cells.append(
             f'<div class="pw-card" data-testid="bt-{name}"><div class="k">{METRICS[name].label}'
             f'</div><div class="v {tone}">{formatted(name, value)}</div>'

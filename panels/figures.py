@@ -23,6 +23,18 @@ SPANS = (
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
+# What every figure begins with.
+PLAIN: dict[str, Any] = {
+    "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"family": FONT, "size": 12, "color": TEXT},
+}  # fmt: skip
+
+
+def titled(text: str) -> dict[str, Any]:
+    """An axis's title."""
+    return {"text": text, "standoff": 8, "font": {"size": 11, "color": MUTED}}
+
+
 def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
     """An empty figure of rows (title, relative height), top first, over one shared time axis.
 
@@ -35,8 +47,7 @@ def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
     for k, (title, height) in enumerate(rows):
         bottom = max(0.0, top - usable * height / total)
         layout["yaxis" + axis(k)[1:]] = {
-            "domain": [bottom, top], "side": "right", "anchor": "x", "title": {
-                "text": title, "standoff": 8, "font": {"size": 11, "color": MUTED}},
+            "domain": [bottom, top], "side": "right", "anchor": "x", "title": titled(title),
             "gridcolor": GRID, "zeroline": False, "nticks": max(5, round(8 * height / total) + 2),
             "tickfont": {"size": 11}, "automargin": False, "fixedrange": False,
         }  # fmt: skip
@@ -48,10 +59,8 @@ def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
         "rangeslider": {"visible": False},
     }  # fmt: skip
     layout.update(
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="x unified",
-        hoversubplots="axis", uirevision=uirevision, showlegend=True, autosize=True,
-        margin={"l": 8, "r": 72, "t": 30, "b": 28},
-        font={"family": FONT, "size": 12, "color": TEXT},
+        PLAIN, hovermode="x unified", hoversubplots="axis", uirevision=uirevision,
+        showlegend=True, autosize=True, margin={"l": 8, "r": 72, "t": 30, "b": 28},
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "xanchor": "left",
                 "font": {"size": 12}, "traceorder": "normal"},
         hoverlabel={"font": {"family": FONT, "size": 12}, "bgcolor": BACKGROUND,

@@ -12,21 +12,21 @@ import plotly.graph_objects as go
 
 from market import bar_seconds
 from pair import PairView
+from panels.figures import PLAIN
 from panels.tables import Cell, note_html, table_html
 from panels.theme import (
     BACKGROUND,
-    FONT,
     GRID,
     LEG_X,
     LEG_Y,
     MUTED,
     NONE,
-    TEXT,
     decimals_of,
     duration,
     number,
     percent,
     significant,
+    tint,
 )
 from summary import PairTests, PriceStatistics, pair_tests, price_statistics
 
@@ -204,10 +204,9 @@ def price_rows(found: PriceStatistics, decimals: int) -> list[tuple[str, Cell]]:
     """Name and value, as text, of every figure."""
     price = [number(value, decimals) for value in (found.last, found.mean, found.low, found.high)]
     change = percent(found.change)
-    tone = "good" if found.change > 0 else "bad" if found.change < 0 else ""
     return [
         ("last close", price[0]),
-        ("change", (change, tone)),
+        ("change", (change, tint(found.change, 4))),
         ("mean", price[1]),
         ("standard deviation", significant(found.std, 4)),
         ("low", price[2]),
@@ -291,8 +290,7 @@ def correlation_figure(matrix: pd.DataFrame, uirevision: str) -> go.Figure:
                   "ticktext": ["−1", "0", "1"], "tickfont": {"size": 10, "color": MUTED}},
     )  # fmt: skip
     made.update_layout(
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", uirevision=uirevision,
-        margin={"l": 4, "r": 4, "t": 4, "b": 4}, font={"family": FONT, "size": 11, "color": TEXT},
+        PLAIN, uirevision=uirevision, margin={"l": 4, "r": 4, "t": 4, "b": 4}, font_size=11,
         xaxis={"automargin": True, "gridcolor": GRID, "ticks": "", "type": "category",
                "tickangle": -45 if len(names) > 4 else 0, "showticklabels": written},
         yaxis={"automargin": True, "gridcolor": GRID, "ticks": "", "type": "category",

@@ -15,6 +15,7 @@ from pair import PairView
 from panels.alerts import live_alerts, recent_html
 from panels.desk import Desk, once
 from panels.figures import (
+    PLAIN,
     Floats,
     axis,
     floats,
@@ -31,7 +32,6 @@ from panels.tables import note_html, table_html
 from panels.theme import (
     BAD,
     CORRELATION,
-    FONT,
     GOOD,
     GRID,
     LEG_X,
@@ -191,9 +191,8 @@ def scatter_figure(view: PairView, symbols: tuple[str, str], uirevision: str) ->
             marker={"size": 9, "color": SCORE, "line": {"width": 1.5, "color": TEXT}},
         )  # fmt: skip
     made.update_layout(
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", showlegend=False,
-        uirevision=uirevision, margin={"l": 6, "r": 54, "t": 6, "b": 40},
-        font={"family": FONT, "size": 11, "color": TEXT}, hovermode="closest",
+        PLAIN, showlegend=False, uirevision=uirevision, margin={"l": 6, "r": 54, "t": 6, "b": 40},
+        font_size=11, hovermode="closest",
         xaxis={"title": {"text": symbols[1], "font": {"color": LEG_X, "size": 11}},
                "gridcolor": GRID, "zeroline": False, "nticks": 4, "tickformat": ",~g"},
         yaxis={"title": {"text": symbols[0], "font": {"color": LEG_Y, "size": 11}},

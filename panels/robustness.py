@@ -17,7 +17,17 @@ from jobs import Job, Progress
 from overfitting import deflated_sharpe, returns_of
 from panels.desk import Desk, boundary, follow, jobs
 from panels.download import download_button
-from panels.figures import Floats, axis, floats, milliseconds, show_all, stacked, thinned
+from panels.figures import (
+    PLAIN,
+    Floats,
+    axis,
+    floats,
+    milliseconds,
+    show_all,
+    stacked,
+    thinned,
+    titled,
+)
 from panels.tables import Cell, note_html, table_html
 from panels.theme import (
     BACKGROUND,
@@ -31,6 +41,7 @@ from panels.theme import (
     number,
     percent,
     significant,
+    tint,
 )
 from performance import METRICS, YEAR_S
 from simulation import run
@@ -165,11 +176,10 @@ def heat_figure(table: pd.DataFrame, value: str, rules: Rules) -> go.Figure:
                        line={"color": TEXT, "width": 2})  # fmt: skip
     unit = ", %" if scale == 100.0 else ""
     made.update_layout(
-        title={"text": f"{METRICS[value].label}{unit}", "font": {"size": 13}},
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        font={"size": 12, "color": TEXT}, margin={"l": 70, "r": 20, "t": 36, "b": 50},
-        xaxis={"title": "entry z", "type": "category", "showgrid": False},
-        yaxis={"title": "window, bars", "type": "category", "showgrid": False},
+        PLAIN, title={"text": f"{METRICS[value].label}{unit}", "font": {"size": 13}},
+        margin={"l": 70, "r": 20, "t": 36, "b": 50},
+        xaxis={"title": titled("entry z"), "type": "category", "showgrid": False},
+        yaxis={"title": titled("window, bars"), "type": "category", "showgrid": False},
     )  # fmt: skip
     return made
 
@@ -242,12 +252,12 @@ def folds_html(found: WalkForward) -> str:
     fold: Any
     for fold in found.folds.itertuples():
         rules = found.rules[fold.chosen] if fold.chosen >= 0 else None
-        tone = "good" if fold.test_pnl > 0 else "bad" if fold.test_pnl < 0 else ""
         rows.append((
             f"{fold.test_start:%m-%d %H:%M}", f"{fold.test_end:%m-%d %H:%M}",
             NONE if rules is None else f"{rules.entry_z:g}",
             NONE if rules is None else f"{rules.window}", number(fold.train, 2),
-            number(fold.test, 2), (number(fold.test_pnl, 2), tone), number(fold.test_trades, 0),
+            number(fold.test, 2), (number(fold.test_pnl, 2), tint(fold.test_pnl, 2)),
+            number(fold.test_trades, 0),
         ))  # fmt: skip
     heads = ("from, UTC", "to", "entry z", "window", "Sharpe in training", "Sharpe traded",
              "profit", "trades")  # fmt: skip
@@ -288,13 +298,17 @@ def costs_figure(table: pd.DataFrame, costs: Costs) -> go.Figure:
         x=table.index.to_numpy(dtype=np.float64), y=floats(table["total_pnl"]), name="profit",
         mode="lines+markers", line={"color": LEG_Y}, hovertemplate="%{x:g} bps: %{y:,.2f}",
     ))  # fmt: skip
-    made.add_vline(x=costs.fee_bps + costs.slippage_bps, line={"color": MUTED, "dash": "dot"})
+    cost = costs.fee_bps + costs.slippage_bps
+    made.add_vline(
+        x=cost, line={"color": MUTED, "dash": "dot"}, annotation_text=f"chosen: {cost:g} bps",
+        annotation={"font": {"size": 11, "color": MUTED}, "xanchor": "left", "xshift": 4},
+    )  # fmt: skip
     made.add_hline(y=0.0, line={"color": MUTED, "width": 1})
     made.update_layout(
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        font={"size": 12, "color": TEXT}, margin={"l": 10, "r": 70, "t": 10, "b": 46},
-        xaxis={"title": "fee and slippage, bps per leg and fill", "gridcolor": GRID},
-        yaxis={"title": "profit, quote currency", "side": "right", "gridcolor": GRID,
+        PLAIN, margin={"l": 10, "r": 70, "t": 10, "b": 46},
+        xaxis={"title": titled("fee and slippage, bps per leg and fill"), "gridcolor": GRID,
+               "zeroline": False},
+        yaxis={"title": titled("profit, quote currency"), "side": "right", "gridcolor": GRID,
                "zeroline": False, "tickformat": ",.0f"},
     )  # fmt: skip
     return made
@@ -320,7 +334,11 @@ def equity_lines(made: go.Figure, time: Floats, equity: Floats, drawdown: Floats
 def metrics_html(metrics: Mapping[str, float], title: str) -> str:
     """Every figure, with its unit."""
     rows: list[tuple[Cell, ...]] = [
-        (metric.label, formatted(name, metrics[name])) for name, metric in METRICS.items()
+        (
+            metric.label + (", quote" if metric.unit == "quote" else ""),
+            formatted(name, metrics[name]),
+        )
+        for name, metric in METRICS.items()
     ]
     return table_html(title, ("what", "value"), rows, (1,))
 
@@ -331,13 +349,14 @@ def formatted(name: str, value: float) -> str:
         return "–"
     unit = METRICS[name].unit
     if unit == "count":
-        return number(value, 0 if float(value).is_integer() else 2)
+        return number(value, 0) if float(value).is_integer() else significant(value, 3)
     if unit.startswith("fraction"):
-        return percent(value) if name in SIGNED else f"{number(value * 100, 2)} %"
+        share = percent(value) if name in SIGNED else f"{number(value * 100, 2)} %"
+        return share + unit.removeprefix("fraction")
     if unit == "s":
         return duration(value)
     if unit == "bars":
         return f"{number(value, 1)} bars"
     if unit == "quote":
         return number(value, 2)
-    return significant(value, 4)
+    return significant(value, 4) + {"bps": " bps", "times a year": " × a year"}.get(unit, "")

@@ -28,6 +28,7 @@ from panels.theme import (
     percent,
     significant,
     stretch,
+    tint,
 )
 
 STALE_S = 10.0
@@ -199,13 +200,12 @@ def _price_card(leg: Leg, side: str) -> str:
     prices = leg.closed["close"].to_numpy()
     before = float(prices[0]) if len(prices) else math.nan
     change = leg.last_price / before - 1
-    tone = "good" if change > 0 else "bad" if change < 0 else ""
     over = (
         stretch((leg.closed.index[-1] - leg.closed.index[0]).total_seconds()) if len(prices) else ""
     )
     text = f"{percent(change)} in {over}" if math.isfinite(change) else "no data yet"
     return _card(
-        leg.symbol, number(leg.last_price, decimals_of(prices)), text, tone, side,
+        leg.symbol, number(leg.last_price, decimals_of(prices)), text, tint(change, 4), side,
         testid=f"price-{side}",
     )  # fmt: skip
 

@@ -33,11 +33,12 @@ MINUS = "−"
 
 
 def number(value: float, decimals: int, *, sign: bool = False) -> str:
-    """Thousands separated, a true minus (none before a 0), a dash where there is no value."""
+    """Thousands separated, a true minus, a dash where there is no value; what is shown as 0 has
+    no sign."""
     if not math.isfinite(value):
         return NONE
     value = round(float(value), decimals) + 0.0  # −0 becomes 0
-    text = f"{value:+,.{decimals}f}" if sign else f"{value:,.{decimals}f}"
+    text = f"{value:+,.{decimals}f}" if sign and value else f"{value:,.{decimals}f}"
     return text.replace("-", MINUS)
 
 
@@ -49,9 +50,15 @@ def significant(value: float, digits: int = 5) -> str:
 
 
 def percent(fraction: float, decimals: int = 2) -> str:
-    """A fraction as percent, always with its sign."""
+    """A fraction as percent, with its sign."""
     text = number(fraction * 100, decimals, sign=True)
     return text if text == NONE else f"{text} %"
+
+
+def tint(value: float, decimals: int) -> str:
+    """The class of a gain or a loss; none for what is shown as 0, or has no value."""
+    shown = round(value, decimals) if math.isfinite(value) else 0.0
+    return "good" if shown > 0 else "bad" if shown < 0 else ""
 
 
 def duration(seconds: float | None) -> str:

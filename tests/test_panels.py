@@ -20,7 +20,7 @@ from panels import pair as pair_panel
 from panels.figures import POINTS, pack, spans, thinned, with_breaks
 from panels.robustness import formatted
 from panels.strip import STALE_S, cards_html, header_html, judge, signal
-from panels.theme import decimals_of, duration, number, percent, significant
+from panels.theme import decimals_of, duration, number, percent, significant, tint
 from simulation import run
 from storage.queries import FeedStatus
 from trading_rules import Costs, Rules
@@ -245,7 +245,8 @@ def test_numbers() -> None:
     assert number(-1234.5, 2) == "−1,234.50"
     assert number(math.nan, 2) == "–"
     assert number(-0.004, 2) == "0.00"
-    assert percent(-0.00001) == "+0.00 %"
+    assert percent(-0.00001) == "0.00 %"
+    assert (tint(-0.00001, 4), tint(0.0001, 4), tint(-0.0001, 4)) == ("", "good", "bad")
     assert percent(-0.0042) == "−0.42 %"
     assert significant(0.0055556) == "0.0055556"
     assert significant(1.3127) == "1.3127"
@@ -273,3 +274,7 @@ def test_the_backtest_marks_the_closes_that_decide() -> None:
 def test_a_holding_time_is_told_with_its_unit() -> None:
     assert formatted("average_bars", 6.083) == "6.1 bars"
     assert formatted("average_holding_s", 365.0) == "6 min 5 s"
+    assert formatted("break_even_bps", 1.02834) == "1.028 bps"
+    assert formatted("turnover", 467_445.2) == "467,445 × a year"
+    assert formatted("volatility", 0.82386) == "82.39 % a year"
+    assert formatted("years", 0.0001153) == "0.000115"
