@@ -20,16 +20,9 @@ from pair_kernels import END, EXIT
 from trading_rules import Costs, Rules
 
 __all__ = [
-    "ACTIONS",
-    "EXIT_REASONS",
-    "TRADE_COLUMNS",
-    "Curve",
-    "Prices",
-    "Walk",
-    "curve",
-    "positions",
-    "walk",
-]
+    "ACTIONS", "EXIT_REASONS", "SUMS", "TRADE_COLUMNS", "Curve", "Prices", "Walk", "curve",
+    "positions", "walk",
+]  # fmt: skip
 
 Bytes = npt.NDArray[np.int8]
 
