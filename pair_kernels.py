@@ -13,9 +13,7 @@ import numpy as np
 
 from compiled import FLAG, INT, NUMBER, VECTOR, compiled, helper
 
-__all__ = [
-    "END", "EXIT", "MAX_BARS", "STOP_LOSS", "STOP_Z", "curve", "positions", "scores", "trade",
-]  # fmt: skip
+__all__ = ["END", "EXIT", "curve", "positions", "scores", "trade"]
 
 EXIT, STOP_Z, STOP_LOSS, MAX_BARS, END = range(2, 7)  # 0: nothing, 1 and -1: an entry
 # Rows taken at a time: few enough to stay in the cache until the walk has passed them, and enough

@@ -16,6 +16,7 @@ from signals import Curve
 
 __all__ = [
     "METRICS", "YEAR_S", "Metric", "annual_growth", "bar_length_s", "measure", "sharpe_ratio",
+    "trade_figures",
 ]  # fmt: skip
 
 YEAR_S = 365 * 24 * 3600
@@ -118,7 +119,7 @@ def measure(
     found["total_return"] = (path.final - capital) / capital
     found["cagr"] = annual_growth(capital, path.final, years)
     found["calmar"] = _ratio(found["cagr"], found["max_drawdown"])
-    found |= _of_trades(sums)
+    found |= trade_figures(sums)
     found["average_holding_s"] = found["average_bars"] * bar_s
     found["exposure"] = _ratio(sums["bars"], len(index))
     found["turnover"] = _ratio(sums["traded"], capital * years)
@@ -139,7 +140,8 @@ def _of_curve(index: pd.DatetimeIndex, path: Curve, per_year: float) -> dict[str
     }
 
 
-def _of_trades(sums: Mapping[str, float]) -> dict[str, float]:
+def trade_figures(sums: Mapping[str, float]) -> dict[str, float]:
+    """The figures that trades alone decide, of `signals.Walk.sums`."""
     count, pnl, traded = sums["trades"], sums["pnl"], sums["traded"]
     return {
         "trades": int(count),

@@ -13,8 +13,8 @@ import pandas as pd
 
 from arguments import check_choice, check_number
 from pair import PairSpec
-from performance import YEAR_S, bar_length_s, sharpe_ratio
-from signals import Prices, walk
+from performance import YEAR_S, bar_length_s, sharpe_ratio, trade_figures
+from signals import Prices, Walk, walk
 from simulation import Pair, prepare, run
 from trading_rules import Costs, Rules, with_changes
 
@@ -117,23 +117,20 @@ class Scored:
 
     def _one(self, rules: Rules, prices: Prices) -> dict[str, float]:
         done = walk(prices, rules, self.costs, record=False)
+        return self.told(done, rules, len(prices.zscore))
+
+    def told(self, done: Walk, rules: Rules, bars: int) -> dict[str, float]:
+        """FIGURES of a walk over so many bars."""
         sums, path = done.sums, done.path
-        trades, traded = sums["trades"], sums["traded"]
-        earned = sums["pnl"] + sums["fees"] + sums["slippage"]
         sharpe = sharpe_ratio(path.mean, path.deviation, self.per_year)
-        ruined = path.max_drawdown >= 1.0
-        return {
+        found = trade_figures(sums) | {
             "total_pnl": sums["pnl"],
             "total_return": sums["pnl"] / rules.capital,
-            "sharpe": math.nan if ruined else sharpe,
+            "sharpe": math.nan if path.max_drawdown >= 1.0 else sharpe,  # a debt has no returns
             "max_drawdown": path.max_drawdown,
-            "trades": int(trades),
-            "win_rate": sums["wins"] / trades if trades else math.nan,
-            "fees": sums["fees"],
-            "slippage": sums["slippage"],
-            "break_even_bps": 1e4 * earned / traded if traded else math.nan,
-            "exposure": sums["bars"] / len(prices.zscore),
+            "exposure": sums["bars"] / bars,
         }
+        return {name: found[name] for name in FIGURES}
 
 
 def heat_map(

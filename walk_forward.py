@@ -114,7 +114,7 @@ def _piece(
     if chosen >= 0:
         done = walk(scored.prices(rules).rows(start, stop), rules, scored.costs)
         equity, trades, sums = done.equity, done.trades, done.sums
-        (tested,) = scored.figures([rules], start, stop)
+        tested = scored.told(done, rules, stop - start)
     row = {
         "train_start": index[first],
         "test_start": index[start],

@@ -232,10 +232,10 @@ def cards_html(judged: Judged) -> str:
         "profit_factor": f"even at {number(figures['break_even_bps'], 1)} bps",
         "fees": f"slippage {formatted('slippage', figures['slippage'])}",
     }
+    coloured = {"total_pnl": 2, "total_return": 4}  # to these decimals
     cells = []
     for name, note in notes.items():
         value = figures[name]
-        coloured = {"total_pnl": 2, "total_return": 4}
         tone = tint(value, coloured[name]) if name in coloured else ""
         cells.append(
             f'<div class="pw-card" data-testid="bt-{name}"><div class="k">{METRICS[name].label}'
