@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from feeds.backoff import backoff
 from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
 from market import Venue
-from repair import DATABASE_ERRORS
+from storage.errors import DATABASE_ERRORS
 from storage.postgres import PostgresStore
 
 log = logging.getLogger("history")

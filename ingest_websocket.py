@@ -38,8 +38,9 @@ from history import begin_records, fetch_history
 from inbox import Batch, Inbox
 from liveness import NEVER, Liveness, Watched
 from market import Rejected, Trade
-from repair import DATABASE_ERRORS, Repair
+from repair import Repair
 from settings import Parser, Settings, SettingsError, load_settings, read_environment
+from storage.errors import DATABASE_ERRORS
 from storage.maintenance import prune
 from storage.ownership import Ownership
 from storage.postgres import PostgresStore, Written
@@ -306,9 +307,9 @@ class Daemon:
                 await asyncio.to_thread(ownership.heartbeat, states)
             except psycopg2.errors.LockNotAvailable:
                 log.warning("heartbeat_waits: a long transaction holds the feeds' rows")
-            except psycopg2.Error as error:
+            except DATABASE_ERRORS as error:
                 log.error('heartbeat_failed error="%s"', one_line(error))
-                with contextlib.suppress(psycopg2.Error):
+                with contextlib.suppress(*DATABASE_ERRORS):
                     if await asyncio.to_thread(ownership.claim, list(self.watched)):
                         raise OwnershipLostError("another daemon has taken over") from None
             await asyncio.sleep(1.0)
@@ -324,7 +325,7 @@ class Daemon:
         try:
             states = dict.fromkeys(self.watched, ("stopped", ""))
             await asyncio.to_thread(ownership.heartbeat, states)
-        except psycopg2.Error as error:
+        except DATABASE_ERRORS as error:
             log.warning('state_not_written error="%s"', one_line(error))
 
     async def _retention(self) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
 from feeds.binance_stream import TradeStream
-from repair import DATABASE_ERRORS, Repair
+from repair import Repair
+from storage.errors import DATABASE_ERRORS
 
 log = logging.getLogger("liveness")
 

@@ -11,19 +11,16 @@ import random
 from bisect import bisect_right
 from collections.abc import Iterable
 
-import psycopg2
-from sqlalchemy.exc import SQLAlchemyError
-
 import metrics
 from feeds.backoff import backoff
 from feeds.binance import Unstorable
 from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
 from market import Trade, Venue
+from storage.errors import DATABASE_ERRORS
 from storage.gaps import Gap
 from storage.postgres import PostgresStore
 
 log = logging.getLogger("repair")
-DATABASE_ERRORS = (psycopg2.Error, SQLAlchemyError)
 GRACE_S = 0.3  # late frames mostly close a hole by themselves
 PATIENCE = 40  # empty answers in a row, some 3 minutes, before a gap is given up
 REFUSALS = 8  # refusals in a row (HTTP 400, 401, 404 …), some 15 s
