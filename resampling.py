@@ -19,7 +19,9 @@ import pandas as pd
 from arguments import Array, Ints, raw_values
 from compiled import FLAGS, INT, INTS, VECTOR, compiled, helper
 
-__all__ = ["align", "bar_ns", "resample_bars", "ticks_to_bars"]
+__all__ = [
+    "align", "bar_length_ns", "bar_ns", "common_step_ns", "resample_bars", "ticks_to_bars",
+]  # fmt: skip
 
 _NS = {"ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
 _NS_PER_TICK = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -50,6 +52,45 @@ def bar_ns(bar: str) -> int:
             hint = f'; for minutes write "{bar[:-1]}min"'
         raise ValueError(f"bar={bar!r} is not usable: allowed is {_ALLOWED}{hint}")
     return int(match[1]) * _NS[match[2].lower()]
+
+
+def bar_length_ns(bars: pd.DataFrame) -> int | None:
+    """Length of bars in nanoseconds: noted in `attrs["bar_ns"]`, else the labels' common step.
+
+    None where neither tells it. A note that is no positive whole number is none.
+    """
+    if (noted := _noted_ns(bars)) is not None:
+        return noted
+    return common_step_ns(bars.index) if isinstance(bars.index, pd.DatetimeIndex) else None
+
+
+def _noted_ns(bars: pd.DataFrame) -> int | None:
+    noted = bars.attrs.get(_STEP)
+    if not isinstance(noted, int | np.integer) or isinstance(noted, bool):
+        return None
+    return int(noted) if noted > 0 else None
+
+
+def common_step_ns(index: pd.DatetimeIndex) -> int | None:
+    """Greatest common divisor of the steps between labels, in nanoseconds and in any order of
+    rows; None where fewer than two labels differ.
+
+    Missing bars leave it as it is, as soon as what is there has no larger step in common: minutes
+    with holes are minutes.
+    """
+    stamps = index[index.notna()].asi8 if index.hasnans else index.asi8
+    return cast(int, _gcd_of_steps(stamps)) * _NS_PER_TICK[index.unit] or None
+
+
+@compiled(INTS)
+def _gcd_of_steps(stamps):  # type: ignore[no-untyped-def]
+    """0 where there is no step."""
+    common = 0
+    for row in range(1, len(stamps)):
+        step = abs(stamps[row] - stamps[row - 1])
+        while step != common and step != 0:  # one comparison where rows follow each other
+            common, step = step, common % step
+    return common
 
 
 def ticks_to_bars(ticks: pd.DataFrame, bar: str) -> pd.DataFrame:
@@ -325,11 +366,11 @@ def _summed_trades(bars: pd.DataFrame, starts: Ints) -> Array | Ints:
 
 def _check_step(bars: pd.DataFrame, index: pd.DatetimeIndex, length: int, bar: str) -> None:
     """Refuse to cut bars into pieces. A single row without a noted length is taken on trust."""
-    step = bars.attrs.get(_STEP)
-    if not isinstance(step, int) or step <= 0:
-        if len(index) < 2:
-            return
-        step = _told_step(index)
+    step = _noted_ns(bars)
+    if step is None and (common := common_step_ns(index)) is not None:
+        step = _told_step(index, common)
+    if step is None:
+        return
     if length % step:
         why = "shorter than" if length < step else "no multiple of"
         raise ValueError(
@@ -338,16 +379,15 @@ def _check_step(bars: pd.DataFrame, index: pd.DatetimeIndex, length: int, bar: s
         )
 
 
-def _told_step(index: pd.DatetimeIndex) -> int:
-    """Length of bars in nanoseconds by their labels, of which there are two or more.
+def _told_step(index: pd.DatetimeIndex, step: int) -> int:
+    """Length of bars in nanoseconds by their labels, whose steps have `step` in common.
 
     The greatest common divisor of the labels where the rows stand in a row of equal steps;
     where some are missing, that divisor may be one of the holes, and the largest usual length
     that divides it is meant: bars at minutes 0, 2 and 6 are minutes, not two-minute bars.
     """
-    stamps = index.asi8
-    steps = np.diff(stamps)
-    common = math.gcd(int(np.gcd.reduce(steps)), int(stamps[0])) * _NS_PER_TICK[index.unit]
+    steps = np.diff(index.asi8)
+    common = math.gcd(step, int(index.asi8[0]) * _NS_PER_TICK[index.unit])
     if len(steps) > 1 and (steps == steps[0]).all():
         return common
     return max((usual for usual in _USUAL_NS if common % usual == 0), default=common)

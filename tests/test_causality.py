@@ -131,7 +131,10 @@ FULL_SAMPLE: dict[str, Study] = {
     "benjamini_hochberg": lambda f: benjamini_hochberg(f["y"] / 1e3),
 }
 # A bar or a join is not a row of its input; their own tests hold them to what they promise.
-OF_BARS = {"ticks_to_bars", "resample_bars", "align", "bar_ns", "interval_statistics"}
+OF_BARS = {
+    "ticks_to_bars", "resample_bars", "align", "bar_length_ns", "bar_ns", "common_step_ns",
+    "interval_statistics",
+}  # fmt: skip
 # Shared by the modules, not part of what may be imported from outside.
 HELPERS = {
     "adf_statistic", "check_spec", "cointegrating_fit", "kalman_path", "least_rows", "log_returns",

@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resampling import align, bar_ns, resample_bars, ticks_to_bars
+from resampling import (
+    align,
+    bar_length_ns,
+    bar_ns,
+    common_step_ns,
+    resample_bars,
+    ticks_to_bars,
+)
 from tests.reference import data_file, trades
 
 EXACT = ["open", "high", "low", "close", "trades"]
@@ -285,6 +292,31 @@ class TestBars:
                 resample_bars(sparse, bar)
         else:
             assert len(resample_bars(sparse, bar)) == bars
+
+    @pytest.mark.parametrize(
+        ("minutes", "length"),
+        [
+            ([0, 1, 2], 1), ([0, 1, 7], 1), ([0, 5, 20, 35], 5), ([3, 8, 13], 5), ([0, 4, 10], 2),
+            ([20, 0, 5], 5), ([0, 0, 5], 5), ([0], None), ([], None), ([7, 7], None),
+        ],
+    )  # fmt: skip
+    def test_the_common_step_of_labels(self, minutes: list[int], length: int | None) -> None:
+        """In any order, of any resolution, with holes, rows doubled or missing."""
+        index = pd.DatetimeIndex(pd.Timestamp("2024-01-01") + pd.to_timedelta(minutes, unit="min"))
+        for unit in ("s", "ms", "us", "ns"):
+            found = common_step_ns(index.as_unit(unit))
+            assert found == (None if length is None else length * 60 * 10**9)
+        assert common_step_ns(pd.DatetimeIndex([*index, pd.NaT])) == found
+        assert bar_length_ns(pd.DataFrame({"close": 1.0}, index=index)) == found
+
+    @pytest.mark.parametrize("note", ["1min", -60, 0, 6e10, True, None, [60], np.array([1, 2])])
+    def test_a_note_that_is_no_length_is_none(self, note: object) -> None:
+        bars = self.bars("1min")
+        bars.attrs["bar_ns"] = note
+        assert bar_length_ns(bars) == 60 * 10**9
+        assert len(resample_bars(bars, "2min")) == 2
+        bars.attrs["bar_ns"] = np.int64(10**9)
+        assert bar_length_ns(bars) == 10**9
 
     def test_same_length_is_the_identity(self) -> None:
         bars = self.bars("1min").drop(columns="venue")
