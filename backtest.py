@@ -27,7 +27,7 @@ from database_utils import StoreError, one_line, open_database, open_store
 from live import base_bar_s, is_closed
 from market import VENUES, bar_seconds, check_symbol
 from overfitting import returns_of, sharpe_interval
-from performance import YEAR_S
+from performance import returns_per_year
 from report import metrics_text, records, result_dict, strict
 from resampling import resample_bars
 from settings import load_settings
@@ -333,11 +333,13 @@ def _html(
     if found.table is not None and len(names) > 1:
         heat = (heat_map(found.table, names[0], names[1], options.objective), options.objective)
     legs = [path.stem for path in (options.y_csv, options.x_csv) if path] or [options.y, options.x]
-    per_year = YEAR_S / result.metrics["bar_s"]
+    equity = result.equity
     return html_report(
         result, title=f"Backtest of {legs[0]} and {legs[1]}", heat=heat, walk=found.walk,
         cost=cost_sensitivity(*bars, result.rules, result.costs),
-        interval=sharpe_interval(returns_of(result.equity.to_numpy()), per_year),
+        interval=sharpe_interval(
+            returns_of(equity), returns_per_year(pd.DatetimeIndex(equity.index))
+        ),
     )  # fmt: skip
 
 

@@ -35,8 +35,7 @@ NUMBER, INT, FLAG = types.float64, types.int64, types.boolean
 
 _KERNELS: list[_Kernel] = []
 _WITH_KERNELS = (
-    "kalman", "overfitting", "pair_kernels", "performance", "resampling", "robust", "unitroot",
-    "windows",
+    "kalman", "overfitting", "pair_kernels", "resampling", "robust", "unitroot", "windows",
 )  # fmt: skip
 # IEEE arithmetic as written: reordered sums would change bits between a prefix and the whole.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}

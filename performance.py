@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
-from pandas.tseries.offsets import Tick
 
-from compiled import INTS, compiled
+from resampling import common_step_ns
 from signals import Curve
 
 __all__ = [
-    "METRICS", "YEAR_S", "Metric", "annual_growth", "bar_length_s", "measure", "sharpe_ratio",
+    "METRICS", "YEAR_S", "Metric", "annual_growth", "measure", "returns_per_year", "sharpe_ratio",
     "trade_figures",
 ]  # fmt: skip
 
@@ -76,8 +74,8 @@ _REASONS = {"exits": "exit", "exits_stop_z": "stop_z", "exits_stop_loss": "stop_
 
 
 def sharpe_ratio(mean: float, deviation: float, per_year: float) -> float:
-    """Mean over deviation (ddof 1) of the returns of a bar, times √(bars a year); the riskless
-    rate is 0. NaN where the returns do not vary."""
+    """Mean over deviation (ddof 1) of returns between consecutive closes, times √(returns a
+    year); the riskless rate is 0. NaN where the returns do not vary."""
     return mean / deviation * math.sqrt(per_year) if deviation > 0.0 else math.nan
 
 
@@ -91,30 +89,36 @@ def annual_growth(first: float, last: float, years: float) -> float:
         return math.nan
 
 
-def bar_length_s(index: pd.DatetimeIndex) -> float:
-    """The most common step between bars in seconds, the shortest of equals; NaN below 2 bars."""
-    if len(index) < 2:
+def returns_per_year(index: pd.DatetimeIndex) -> float:
+    """How many returns between closes there really are in a year: (n - 1)·year/(last - first).
+
+    `index`: open times of n bars, ascending. Without holes that is the bars of a year; a market
+    with empty minutes or sessions has fewer. NaN where no time passes.
+    """
+    passed = int(index.asi8[-1] - index.asi8[0]) if len(index) > 1 else 0
+    if passed <= 0:
         return math.nan
-    if isinstance(index.freq, Tick):
-        return index.freq.nanos / 1e9
-    stamps = index.asi8
-    step = int(stamps[1] - stamps[0])
-    if not _one_step(stamps):
-        lengths, counts = np.unique(np.diff(stamps), return_counts=True)
-        step = int(lengths[counts.argmax()])
-    return step * pd.Timedelta(1, index.unit).total_seconds()
+    a_year = pd.Timedelta(YEAR_S, "s") // pd.Timedelta(1, index.unit)
+    return (len(index) - 1) * a_year / passed  # of whole numbers: without holes, exact
 
 
 def measure(
-    index: pd.DatetimeIndex, path: Curve, sums: Mapping[str, float], capital: float
-) -> dict[str, float]:  # fmt: skip
+    index: pd.DatetimeIndex,
+    path: Curve,
+    sums: Mapping[str, float],
+    capital: float,
+    *,
+    bar_ns: int | None = None,
+) -> dict[str, float]:
     """Every figure of METRICS, NaN where it has no value.
 
-    `index`: open times of the bars; `path`, `sums`: as `signals.Walk` has them.
+    `index`: open times of the bars; `path`, `sums`: as `signals.Walk` has them. `bar_ns`: how
+    long the bars are in nanoseconds (None: the common step of their labels).
     """
-    bar_s = bar_length_s(index)
+    length = bar_ns or common_step_ns(index)
+    bar_s = math.nan if length is None else length / 1e9
     years = (index[-1] - index[0]).total_seconds() / YEAR_S if len(index) else math.nan
-    found = _of_curve(index, path, YEAR_S / bar_s)
+    found = _of_curve(index, path, returns_per_year(index))
     found["total_pnl"] = path.final - capital
     found["total_return"] = (path.final - capital) / capital
     found["cagr"] = annual_growth(capital, path.final, years)
@@ -163,13 +167,3 @@ def trade_figures(sums: Mapping[str, float]) -> dict[str, float]:
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b > 0 else math.nan
-
-
-@compiled(INTS)
-def _one_step(stamps):  # type: ignore[no-untyped-def]
-    """Whether all stamps are equally far apart."""
-    step = stamps[1] - stamps[0]
-    for t in range(2, len(stamps)):  # noqa: SIM110 - numba knows no generator
-        if stamps[t] - stamps[t - 1] != step:
-            return False
-    return True

@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.tseries.offsets import Tick
 
 from arguments import Array, Ints, raw_values
 from compiled import FLAGS, INT, INTS, VECTOR, compiled, helper
@@ -78,6 +79,8 @@ def common_step_ns(index: pd.DatetimeIndex) -> int | None:
     Missing bars leave it as it is, as soon as what is there has no larger step in common: minutes
     with holes are minutes.
     """
+    if len(index) > 1 and isinstance(index.freq, Tick):
+        return abs(index.freq.nanos)
     stamps = index[index.notna()].asi8 if index.hasnans else index.asi8
     return cast(int, _gcd_of_steps(stamps)) * _NS_PER_TICK[index.unit] or None
 

@@ -13,7 +13,7 @@ from arguments import Array, frame_values
 from pair import traded_hedge
 from pair_kernels import EXIT
 from performance import measure
-from resampling import align
+from resampling import align, bar_length_ns
 from signals import ACTIONS, EXIT_REASONS, TRADE_COLUMNS, Prices, Walk, walk
 from trading_rules import Costs, Rules
 from windows import window_score
@@ -31,13 +31,15 @@ _REASONS = pd.array(list(EXIT_REASONS), dtype="str")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The common bars of two legs as arrays; `index` their open times (UTC)."""
+    """The common bars of two legs as arrays; `index` their open times (UTC), `bar_ns` their
+    length in nanoseconds (None: not told)."""
 
     index: pd.DatetimeIndex
     open_y: Array
     open_x: Array
     close_y: Array
     close_x: Array
+    bar_ns: int | None = None
 
     def unscored(self, rules: Rules, costs: Costs) -> Prices:
         """With what a walk makes the z-scores of these rules from on its way, and the funding due:
@@ -153,7 +155,7 @@ def traded(pair: Pair, prices: Prices, rules: Rules, costs: Costs) -> Result:
     return Result(
         rules=rules,
         costs=costs,
-        metrics=measure(pair.index, done.path, done.sums, rules.capital),
+        metrics=measure(pair.index, done.path, done.sums, rules.capital, bar_ns=pair.bar_ns),
         trades=trades_frame(pair.index, done.trades, rules, costs),
         equity=pd.Series(done.equity, index=pair.index, name="equity", copy=False),
         _pair=pair,
@@ -182,12 +184,14 @@ def _common(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
             f"bars_y ({len(bars_y):,} rows) and bars_x ({len(bars_x):,} rows) have {len(y):,} bars "
             f"in common: at least {needed:,} are needed: a longer record, or shorter windows"
         )
-    columns = [
+    open_y, open_x, close_y, close_x = (
         _column(name, bars, column)
         for column in ("open", "close")
         for name, bars in (("bars_y", y), ("bars_x", x))
-    ]
-    return Pair(cast(pd.DatetimeIndex, y.index), *columns)
+    )
+    length = bar_length_ns(bars_y) or bar_length_ns(bars_x)
+    index = cast(pd.DatetimeIndex, y.index)
+    return Pair(index, open_y, open_x, close_y, close_x, length)
 
 
 def _column(name: str, bars: pd.DataFrame, column: str) -> Array:

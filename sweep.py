@@ -13,7 +13,7 @@ import pandas as pd
 
 from arguments import check_choice, check_number
 from pair import PairSpec
-from performance import YEAR_S, bar_length_s, sharpe_ratio, trade_figures
+from performance import returns_per_year, sharpe_ratio, trade_figures
 from signals import Prices, Walk, walk
 from simulation import Pair, prepare, run
 from trading_rules import Costs, Rules, with_changes
@@ -92,8 +92,6 @@ class Scored:
     def __init__(self, pair: Pair, costs: Costs) -> None:
         self.pair, self.costs = pair, costs
         self._prices: dict[PairSpec, Prices] = {}
-        step = bar_length_s(pair.index)
-        self.per_year = YEAR_S / step if step > 0 else math.nan
 
     def prices(self, rules: Rules) -> Prices:
         """All bars, scored by these rules."""
@@ -106,31 +104,34 @@ class Scored:
     ) -> list[dict[str, float]]:
         """FIGURES of each candidate over a part of the bars, on all cores."""
         prices = [self.prices(rules).rows(start, stop) for rules in candidates]
+        per_year = returns_per_year(self.pair.index[start:stop])
+
+        def one(rules: Rules, part: Prices) -> dict[str, float]:
+            done = walk(part, rules, self.costs, record=False)
+            return told(done, rules, stop - start, per_year)
+
         found = []
         with ThreadPoolExecutor() as pool:
-            done = pool.map(self._one, candidates, prices)
+            done = pool.map(one, candidates, prices)
             for count, row in enumerate(done, start=1):
                 found.append(row)
                 if progress is not None:
                     progress(count, len(candidates))
         return found
 
-    def _one(self, rules: Rules, prices: Prices) -> dict[str, float]:
-        done = walk(prices, rules, self.costs, record=False)
-        return self.told(done, rules, len(prices.zscore))
 
-    def told(self, done: Walk, rules: Rules, bars: int) -> dict[str, float]:
-        """FIGURES of a walk over so many bars."""
-        sums, path = done.sums, done.path
-        sharpe = sharpe_ratio(path.mean, path.deviation, self.per_year)
-        found = trade_figures(sums) | {
-            "total_pnl": sums["pnl"],
-            "total_return": sums["pnl"] / rules.capital,
-            "sharpe": math.nan if path.max_drawdown >= 1.0 else sharpe,  # a debt has no returns
-            "max_drawdown": path.max_drawdown,
-            "exposure": sums["bars"] / bars,
-        }
-        return {name: found[name] for name in FIGURES}
+def told(done: Walk, rules: Rules, bars: int, per_year: float) -> dict[str, float]:
+    """FIGURES of a walk over so many bars, of which a year has `per_year` returns."""
+    sums, path = done.sums, done.path
+    sharpe = sharpe_ratio(path.mean, path.deviation, per_year)
+    found = trade_figures(sums) | {
+        "total_pnl": sums["pnl"],
+        "total_return": sums["pnl"] / rules.capital,
+        "sharpe": math.nan if path.max_drawdown >= 1.0 else sharpe,  # a debt has no returns
+        "max_drawdown": path.max_drawdown,
+        "exposure": sums["bars"] / bars,
+    }
+    return {name: found[name] for name in FIGURES}
 
 
 def heat_map(

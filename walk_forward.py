@@ -11,10 +11,10 @@ import pandas as pd
 
 from arguments import check_choice, check_window
 from overfitting import DeflatedSharpe, deflated_sharpe, returns_of
-from performance import measure
+from performance import measure, returns_per_year
 from signals import SUMS, TRADE_COLUMNS, curve, walk
 from simulation import prepare, trades_frame
-from sweep import FIGURES, Progress, Scored, grid_table, least_bars
+from sweep import FIGURES, Progress, Scored, grid_table, least_bars, told
 from trading_rules import Costs, Rules
 
 __all__ = ["FOLD_COLUMNS", "WalkForward", "walk_forward"]
@@ -114,7 +114,7 @@ def _piece(
     if chosen >= 0:
         done = walk(scored.prices(rules).rows(start, stop), rules, scored.costs)
         equity, trades, sums = done.equity, done.trades, done.sums
-        tested = scored.told(done, rules, stop - start)
+        tested = told(done, rules, stop - start, returns_per_year(index[start:stop]))
     row = {
         "train_start": index[first],
         "test_start": index[start],
@@ -143,7 +143,7 @@ def _stitched(
     sums = {name: math.fsum(piece.sums[name] for piece in pieces) for name in SUMS}
     index = pair.index[train : train + row]
     tried = scored.figures(candidates, train, train + row)
-    metrics = measure(index, curve(equity, capital), sums, capital)
+    metrics = measure(index, curve(equity, capital), sums, capital, bar_ns=pair.bar_ns)
     lost = metrics["max_drawdown"] >= 1.0  # a debt has no returns to judge
     return WalkForward(
         rules=tuple(candidates),
@@ -157,6 +157,6 @@ def _stitched(
         deflated=deflated_sharpe(
             np.zeros(len(equity)) if lost else returns_of(equity),
             [figures["sharpe"] for figures in tried],
-            scored.per_year,
+            returns_per_year(index),
         ),
     )

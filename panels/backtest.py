@@ -23,7 +23,7 @@ from panels.figures import axis, floats, milliseconds, show_all, stacked, thinne
 from panels.robustness import Asked, equity_lines, formatted, metrics_html
 from panels.tables import note_html
 from panels.theme import BAD, GOOD, MUTED, SCORE, duration, number, tint
-from performance import METRICS, YEAR_S
+from performance import METRICS, returns_per_year
 from report import parameters
 from report_html import html_report
 from simulation import Result, run
@@ -99,7 +99,7 @@ def _work(asked: Asked) -> Callable[[Progress], Judged]:
         result = run(y, x, asked.rules, asked.costs)
         progress(3, 4)
         returns = returns_of(floats(result.equity))
-        per_year = YEAR_S / result.metrics["bar_s"]
+        per_year = returns_per_year(pd.DatetimeIndex(result.equity.index))
         tried[asked.rules] = result.metrics["sharpe"]
         judged = deflated_sharpe(returns, list(tried.values()), per_year)
         return Judged(result, sharpe_interval(returns, per_year, samples=1000), judged)

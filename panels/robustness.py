@@ -43,7 +43,7 @@ from panels.theme import (
     significant,
     tint,
 )
-from performance import METRICS, YEAR_S
+from performance import METRICS, returns_per_year
 from simulation import run
 from sweep import combinations, cost_sensitivity, grid, heat_map
 from trading_rules import Costs, Rules
@@ -124,7 +124,7 @@ def parameters_page(asked: Asked, button: DeltaGenerator) -> None:
         table = grid(y, x, candidates, asked.costs, progress=progress)
         best = candidates[int(table["sharpe"].fillna(-math.inf).argmax())]
         result = run(y, x, best, asked.costs)
-        per_year = YEAR_S / result.metrics["bar_s"]
+        per_year = returns_per_year(pd.DatetimeIndex(result.equity.index))
         judged = deflated_sharpe(
             returns_of(floats(result.equity)), floats(table["sharpe"]), per_year
         )

@@ -7,7 +7,6 @@ of the definitions: sums over each window by math.fsum, the textbook's Kalman fi
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -208,13 +207,12 @@ def trade(
 def metrics(done: Slow, rules: Any) -> dict[str, float]:
     equity, trades = done.equity, done.trades
     returns = [b / a - 1 for a, b in pairwise(equity)]
-    steps = Counter(b - a for a, b in pairwise(done.times))
-    step = min(s for s in steps if steps[s] == max(steps.values())).total_seconds()
     sharpe = NAN
     if len(returns) > 1 and any(returns):
         mean = math.fsum(returns) / len(returns)
         variance = math.fsum((r - mean) ** 2 for r in returns) / (len(returns) - 1)
-        sharpe = mean / math.sqrt(variance) * math.sqrt(365 * 24 * 3600 / step)
+        passed = (done.times[-1] - done.times[0]).total_seconds()
+        sharpe = mean / math.sqrt(variance) * math.sqrt(len(returns) * 365 * 24 * 3600 / passed)
     peak, drawdown = rules.capital, 0.0
     for value in equity:
         peak = max(peak, value)

@@ -16,18 +16,21 @@ from hypothesis import strategies as st
 from analytics import kalman_hedge_ratio, zscore
 from backtest import Costs, Rules, positions, run
 from cointegration import johansen
+from overfitting import returns_of, sharpe_interval
 from performance import (
     METRICS,
     YEAR_S,
     annual_growth,
-    bar_length_s,
     measure,
+    returns_per_year,
     sharpe_ratio,
 )
 from settings import ROOT
 from signals import SUMS, curve
+from sweep import grid
 from tests.reference import published, reference_csv
 from tests.test_backtest_command import leg
+from walk_forward import walk_forward
 
 Floats = npt.NDArray[np.float64]
 NO_TRADES = dict.fromkeys(SUMS, 0.0)
@@ -172,22 +175,83 @@ def test_every_figure_has_a_label_and_a_unit_and_stands_in_the_result() -> None:
     assert result.drawdown.max() == pytest.approx(m["max_drawdown"])
 
 
-def test_the_bar_is_the_most_common_step() -> None:
-    def length(*minutes: float) -> float:
-        stamps = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(minutes, unit="min")
-        return bar_length_s(pd.DatetimeIndex(stamps))
+YEAR = pd.Timedelta(days=365)
 
-    assert length(0, 1, 2, 60, 61) == 60
-    assert length(0, 5, 10, 11) == 300
-    assert length(0, 1, 6) == 60  # of equals the shortest
-    assert math.isnan(length(0))
-    gaps = pd.DatetimeIndex(["2024-01-01", "2024-01-02", "2024-01-03", "2024-02-01"], tz="UTC")
-    equity = np.array([100.0, 101.0, 99.0, 103.0])
-    found = measure(gaps, curve(equity, 100.0), NO_TRADES, 100.0)
-    returns = np.diff(equity) / equity[:-1]
-    assert found["sharpe"] == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(365))
-    assert found["years"] == pytest.approx(31 * 86_400 / YEAR_S)
-    assert found["max_drawdown_s"] == 30 * 86_400
+
+class TestAYearHasTheReturnsThereReallyAre:
+    def test_by_hand(self) -> None:
+        gaps = pd.DatetimeIndex(["2024-01-01", "2024-01-02", "2024-01-03", "2024-02-01"], tz="UTC")
+        equity = np.array([100.0, 101.0, 99.0, 103.0])
+        found = measure(gaps, curve(equity, 100.0), NO_TRADES, 100.0)
+        returns = np.diff(equity) / equity[:-1]
+        root = math.sqrt(3 * 365 / 31)
+        assert found["sharpe"] == pytest.approx(returns.mean() / returns.std(ddof=1) * root)
+        assert found["volatility"] == pytest.approx(returns.std(ddof=1) * root)
+        downside = math.sqrt((np.minimum(returns, 0) ** 2).mean())
+        assert found["sortino"] == pytest.approx(returns.mean() / downside * root)
+        assert found["years"] == pytest.approx(31 * 86_400 / YEAR_S)
+        assert found["max_drawdown_s"] == 30 * 86_400
+        assert found["bar_s"] == 86_400
+
+    @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+    @pytest.mark.parametrize("freq", ["1s", "1min", "7min", "1h", "1D"])
+    def test_without_holes_it_is_a_year_of_bars(self, freq: str, unit: str) -> None:
+        index = pd.date_range("2024-01-01", periods=1000, freq=freq, tz="UTC").as_unit(unit)
+        for rows in (2, 3, 7, 1000):
+            assert returns_per_year(index[:rows]) == YEAR / pd.Timedelta(freq)
+
+    def test_without_two_times_there_is_none(self) -> None:
+        index = pd.date_range("2024-01-01", periods=3, freq="1min", tz="UTC")
+        for times in (index[:0], index[:1], index[[0, 0]], index[[1, 1, 1]], index[::-1]):
+            assert math.isnan(returns_per_year(times))
+            found = measure(times, curve(np.arange(100.0, 100.0 + len(times)), 100.0), NO_TRADES,
+                            100.0)  # fmt: skip
+            assert math.isnan(found["sharpe"])
+            assert math.isnan(found["volatility"])
+            assert math.isnan(found["sortino"])
+
+    def test_empty_minutes_left_out_change_nothing(self) -> None:
+        """The same account, seen with and without the minutes in which nothing moved."""
+        rng = np.random.default_rng(4)
+        index = pd.date_range("2024-01-01", periods=20_000, freq="1min", tz="UTC")
+        moves = rng.normal(3e-6, 1e-4, 20_000) * (rng.random(20_000) < 0.4)
+        equity = pd.Series(10_000 * np.exp(moves.cumsum()), index=index)
+        moved = np.flatnonzero((moves != 0) | (np.arange(20_000) % 19_999 == 0))
+        sparse = equity.iloc[moved]
+        assert len(sparse) < 8500
+        whole, part = (
+            measure(pd.DatetimeIndex(e.index), curve(e.to_numpy(), 10_000.0), NO_TRADES, 10_000.0)
+            for e in (equity, sparse)
+        )
+        for name in ("sharpe", "volatility", "sortino"):
+            assert part[name] == pytest.approx(whole[name], rel=1e-3)
+
+    def test_every_door_counts_the_same_way(self) -> None:
+        """Run, grid, walk-forward and the judgement of both, over bars with holes."""
+        kept = np.random.default_rng(2).random(900) < 0.6
+        y, x = leg(1, 900)[kept], leg(2, 900)[kept]
+        sets = [Rules(window=20, entry_z=entry) for entry in (1.0, 1.5)]
+        costs = Costs(fee_bps=1)
+
+        def sharpe(equity: pd.Series[float]) -> float:
+            returns = equity.pct_change()[1:]
+            year = len(returns) * YEAR / (equity.index[-1] - equity.index[0])
+            return float(returns.mean() / returns.std() * math.sqrt(year))
+
+        results = [run(y, x, rules, costs) for rules in sets]
+        wanted = [sharpe(result.equity) for result in results]
+        assert [r.metrics["sharpe"] for r in results] == pytest.approx(wanted)
+        assert grid(y, x, sets, costs)["sharpe"].tolist() == pytest.approx(wanted)
+        found = walk_forward(y, x, sets, costs, train=200, test=100)
+        walked = sharpe(found.equity)
+        assert [found.metrics["sharpe"], found.deflated.sharpe] == pytest.approx([walked, walked])
+        first, chosen = y.index[:200], found.folds["chosen"][0]
+        trained = run(y[:200], x[:200], sets[chosen], costs)
+        assert found.folds["train"][0] == pytest.approx(sharpe(trained.equity))
+        year = returns_per_year(pd.DatetimeIndex(first))
+        assert year == pytest.approx(199 * YEAR / (first[-1] - first[0]))
+        interval = sharpe_interval(returns_of(results[0].equity), returns_per_year(y.index))
+        assert interval.estimate == pytest.approx(wanted[0])
 
 
 def test_without_a_value_there_is_none() -> None:
