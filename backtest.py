@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--venue", help="binance, binance-usdm, local or upload")
     source.add_argument("--y", metavar="SYMBOL")
     source.add_argument("--x", metavar="SYMBOL")
-    source.add_argument("--bar", default="1min", help="length of the bars (default 1min)")
+    source.add_argument("--bar", metavar="LENGTH",
+                        help="length of the bars, such as 1min or 1h, made from shorter ones "
+                        "(default: files as they are, the database 1min)")  # fmt: skip
     source.add_argument("--from", dest="start", metavar="TIME", help="from this UTC time on")
     source.add_argument("--to", dest="end", metavar="TIME", help="before this UTC time")
     rules = parser.add_argument_group("rules")
@@ -217,7 +219,7 @@ def _bars(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
     stored = (options.venue, options.y, options.x)
     start, end = _time("from", options.start), _time("to", options.end)
     if all(files) and not any(stored):
-        y, x = (_between(_from_file(path), start, end) for path in files)
+        y, x = (_from_file(path, options.bar, start, end) for path in files)
         return y, x
     if all(stored) and not any(files):
         return _from_database(options, start, end)
@@ -238,31 +240,38 @@ def _time(option: str, text: str | None) -> pd.Timestamp | None:
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 
-def _from_file(path: Path) -> pd.DataFrame:
+def _from_file(
+    path: Path, bar: str | None, start: pd.Timestamp | None, end: pd.Timestamp | None
+) -> pd.DataFrame:
+    """The bars of a file with start ≤ ts < end; where `bar` is given, whole ones of that length."""
     try:
-        return read_bars_csv(path.read_bytes())
+        bars = read_bars_csv(path.read_bytes())
+        if bar is not None:
+            start, end = _floored(bar, start, end)
+        if start is not None:
+            bars = bars[bars.index >= start]
+        bars = bars if end is None else bars[bars.index < end]
+        return bars if bar is None else resample_bars(bars, bar)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _between(
-    bars: pd.DataFrame, start: pd.Timestamp | None, end: pd.Timestamp | None
-) -> pd.DataFrame:
-    if start is not None:
-        bars = bars[bars.index >= start]
-    return bars if end is None else bars[bars.index < end]
+def _floored(bar: str, *times: pd.Timestamp | None) -> list[pd.Timestamp | None]:
+    length = f"{bar_seconds(bar)}s"
+    return [at and at.floor(length) for at in times]
 
 
 def _from_database(
     options: argparse.Namespace, start: pd.Timestamp | None, end: pd.Timestamp | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     venue = check_choice("venue", options.venue, VENUES)
+    bar = options.bar or "1min"
     database = open_database(load_settings())
     try:
         store = open_store(database)
         try:
             y, x = (
-                _stored(store.engine, venue, check_symbol(symbol), options.bar, start, end)
+                _stored(store.engine, venue, check_symbol(symbol), bar, start, end)
                 for symbol in (options.y, options.x)
             )
         finally:
@@ -280,7 +289,7 @@ def _stored(
     length = bar_seconds(bar)
     sizes = read_bar_sizes(engine, venue, symbol) if venue == "upload" else [1, 60]
     base = base_bar_s(bar, sizes)
-    first, last = (at and at.floor(f"{length}s") for at in (start, end))
+    first, last = _floored(bar, start, end)
     bars = read_bars(engine, venue, symbol, base, first, last)
     if bars.empty:
         held = ", ".join(read_symbols(engine).get(venue, [])) or "none"

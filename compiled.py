@@ -35,7 +35,8 @@ NUMBER, INT, FLAG = types.float64, types.int64, types.boolean
 
 _KERNELS: list[_Kernel] = []
 _WITH_KERNELS = (
-    "kalman", "overfitting", "pair_kernels", "resampling", "robust", "unitroot", "windows",
+    "bar_length", "kalman", "overfitting", "pair_kernels", "resampling", "robust", "unitroot",
+    "windows",
 )  # fmt: skip
 # IEEE arithmetic as written: reordered sums would change bits between a prefix and the whole.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}

@@ -15,9 +15,16 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pandas.tseries.offsets import Tick
 
 from arguments import Array, Ints, raw_values
+from bar_length import (
+    NOTE,
+    NS_PER_TICK,
+    bar_length_ns,
+    common_step_ns,
+    noted_ns,
+    refuse_different_lengths,
+)  # fmt: skip
 from compiled import FLAGS, INT, INTS, VECTOR, compiled, helper
 
 __all__ = [
@@ -25,7 +32,6 @@ __all__ = [
 ]  # fmt: skip
 
 _NS = {"ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
-_NS_PER_TICK = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _ALLOWED = '"1s", "1min", "5min", "1h", "1d": a positive integer and ms, s, min, h or d'
 # Lengths that exchanges publish, for bars that do not say theirs.
 _USUAL_NS = [
@@ -35,7 +41,6 @@ _USUAL_NS = [
 ]  # fmt: skip
 _REQUIRED = ("open", "high", "low", "close", "volume")
 _SUMMED = ("quote_volume", "taker_buy_volume")  # beside volume, where present
-_STEP = "bar_ns"  # DataFrame.attrs: what sparse bars cannot tell about their own length
 
 
 def bar_ns(bar: str) -> int:
@@ -53,47 +58,6 @@ def bar_ns(bar: str) -> int:
             hint = f'; for minutes write "{bar[:-1]}min"'
         raise ValueError(f"bar={bar!r} is not usable: allowed is {_ALLOWED}{hint}")
     return int(match[1]) * _NS[match[2].lower()]
-
-
-def bar_length_ns(bars: pd.DataFrame) -> int | None:
-    """Length of bars in nanoseconds: noted in `attrs["bar_ns"]`, else the labels' common step.
-
-    None where neither tells it. A note that is no positive whole number is none.
-    """
-    if (noted := _noted_ns(bars)) is not None:
-        return noted
-    return common_step_ns(bars.index) if isinstance(bars.index, pd.DatetimeIndex) else None
-
-
-def _noted_ns(bars: pd.DataFrame) -> int | None:
-    noted = bars.attrs.get(_STEP)
-    if not isinstance(noted, int | np.integer) or isinstance(noted, bool):
-        return None
-    return int(noted) if noted > 0 else None
-
-
-def common_step_ns(index: pd.DatetimeIndex) -> int | None:
-    """Greatest common divisor of the steps between labels, in nanoseconds and in any order of
-    rows; None where fewer than two labels differ.
-
-    Missing bars leave it as it is, as soon as what is there has no larger step in common: minutes
-    with holes are minutes.
-    """
-    if len(index) > 1 and isinstance(index.freq, Tick):
-        return abs(index.freq.nanos)
-    stamps = index[index.notna()].asi8 if index.hasnans else index.asi8
-    return cast(int, _gcd_of_steps(stamps)) * _NS_PER_TICK[index.unit] or None
-
-
-@compiled(INTS)
-def _gcd_of_steps(stamps):  # type: ignore[no-untyped-def]
-    """0 where there is no step."""
-    common = 0
-    for row in range(1, len(stamps)):
-        step = abs(stamps[row] - stamps[row - 1])
-        while step != common and step != 0:  # one comparison where rows follow each other
-            common, step = step, common % step
-    return common
 
 
 def ticks_to_bars(ticks: pd.DataFrame, bar: str) -> pd.DataFrame:
@@ -119,7 +83,7 @@ def ticks_to_bars(ticks: pd.DataFrame, bar: str) -> pd.DataFrame:
     ordered = (stamps, price, size, maker)
     if order is not None:
         ordered = (stamps[order], price[order], size[order], maker[order] if flagged else maker)
-    step = length // _NS_PER_TICK[index.unit]
+    step = length // NS_PER_TICK[index.unit]
     good, labels, prices, sums, trades = cast(
         "tuple[bool, Ints, Array, Array, Ints]", _fold(*ordered, step)
     )
@@ -235,7 +199,9 @@ def align(bars_y: pd.DataFrame, bars_x: pd.DataFrame) -> tuple[pd.DataFrame, pd.
 
     Two frames with the same UTC index `ts` and all their own columns. A bar that only one leg
     has is dropped: the other leg's price at that time was not known.
-    Raises ValueError where an index is no DatetimeIndex or holds one timestamp twice.
+    Raises ValueError where an index is no DatetimeIndex or holds one timestamp twice, and for
+    bars of different length (`bar_length_ns`): the close of an hour is not that of its first
+    quarter, though both bear one label.
     """
     sides = []
     for name, bars in (("bars_y", bars_y), ("bars_x", bars_x)):
@@ -243,6 +209,7 @@ def align(bars_y: pd.DataFrame, bars_x: pd.DataFrame) -> tuple[pd.DataFrame, pd.
         sides.append(bars.set_axis(_utc(name, bars.index, 1)))
     y, x = sides
     _refuse_duplicates("bars_y", cast(pd.DatetimeIndex, y.index))
+    refuse_different_lengths(y, x)
     if y.index.equals(x.index) and y.index.is_monotonic_increasing:
         return y, x.set_axis(y.index)
     _refuse_duplicates("bars_x", cast(pd.DatetimeIndex, x.index))
@@ -273,7 +240,7 @@ def _utc(name: str, index: pd.Index, length: int) -> pd.DatetimeIndex:
         utc = index  # with what pandas already knows of its order
     else:
         utc = index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
-    if length > 1 and length % _NS_PER_TICK[utc.unit]:
+    if length > 1 and length % NS_PER_TICK[utc.unit]:
         utc = utc.as_unit("ms")
     return utc if utc.name == "ts" else utc.rename("ts")
 
@@ -341,7 +308,7 @@ def _in_order(stamps, ids):  # type: ignore[no-untyped-def]
 
 def _buckets(index: pd.DatetimeIndex, length: int) -> tuple[Ints, Ints, pd.DatetimeIndex]:
     """First and last row of every bucket, and its label, for rows in order of time."""
-    step = length // _NS_PER_TICK[index.unit]
+    step = length // NS_PER_TICK[index.unit]
     number = index.asi8 // step  # floors below 1970 too
     first = np.ones(len(number), dtype=np.bool_)
     np.not_equal(number[1:], number[:-1], out=first[1:])
@@ -369,7 +336,7 @@ def _summed_trades(bars: pd.DataFrame, starts: Ints) -> Array | Ints:
 
 def _check_step(bars: pd.DataFrame, index: pd.DatetimeIndex, length: int, bar: str) -> None:
     """Refuse to cut bars into pieces. A single row without a noted length is taken on trust."""
-    step = _noted_ns(bars)
+    step = noted_ns(bars)
     if step is None and (common := common_step_ns(index)) is not None:
         step = _told_step(index, common)
     if step is None:
@@ -390,7 +357,7 @@ def _told_step(index: pd.DatetimeIndex, step: int) -> int:
     that divides it is meant: bars at minutes 0, 2 and 6 are minutes, not two-minute bars.
     """
     steps = np.diff(index.asi8)
-    common = math.gcd(step, int(index.asi8[0]) * _NS_PER_TICK[index.unit])
+    common = math.gcd(step, int(index.asi8[0]) * NS_PER_TICK[index.unit])
     if len(steps) > 1 and (steps == steps[0]).all():
         return common
     return max((usual for usual in _USUAL_NS if common % usual == 0), default=common)
@@ -398,5 +365,5 @@ def _told_step(index: pd.DatetimeIndex, step: int) -> int:
 
 def _bars(columns: dict[str, Array | Ints], labels: pd.DatetimeIndex, length: int) -> pd.DataFrame:
     bars = pd.DataFrame(columns, index=labels)
-    bars.attrs[_STEP] = length
+    bars.attrs[NOTE] = length
     return bars

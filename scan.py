@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from arguments import Array, check_choice, check_window, series_values
+from bar_length import common_step_ns, different_lengths, noted_ns
 from cointegration import cointegrating_fit, reversion
 from mackinnon import mackinnon_p
 from unitroot import TRENDS, adf_statistic, least_rows
@@ -70,7 +71,7 @@ def scan_pairs(
     beta, intercept, r_squared, correlation (of log returns between those rows), statistic,
     p_value, p_adjusted (Benjamini-Hochberg over all rows with a p_value), lags, half_life (bars),
     reason: why the figures are NaN ("" where they are not: too few rows, a symbol that never
-    changes, an exact function of the other). An infinity counts as NaN.
+    changes, an exact function of the other, bars of different length). An infinity counts as NaN.
     Raises ValueError for a frame of fewer than 2 columns, a name twice, rows out of order or
     twice, a price that is not positive, a pair that is no two columns, other arguments out of
     range.
@@ -80,13 +81,17 @@ def scan_pairs(
     fixed = None if lags is None else check_window("lags", lags, 0)
     least = max(check_window("min_rows", min_rows, 10), least_rows(fixed, "n"), 8)
     names, levels = _universe(closes)
+    lengths = _lengths(closes, levels)
     wanted = list(combinations(range(len(names)), 2)) if pairs is None else _places(names, pairs)
     rows: list[tuple[object, ...]] = []
     for done, (a, b) in enumerate(wanted, 1):
         logs, (of_a, of_b) = _common(levels[a], levels[b], prices)
         correlation = _correlation(*logs)
         for leg_y, leg_x, y, x in ((a, b, of_a, of_b), (b, a, of_b, of_a)):
-            beta, alpha, r2, statistic, p, used, life, why = _pair(y, x, fixed, trend, least)
+            differ = different_lengths(lengths[leg_y], lengths[leg_x])
+            beta, alpha, r2, statistic, p, used, life, why = (
+                _nothing(differ) if differ else _pair(y, x, fixed, trend, least)
+            )
             rows.append((names[leg_y], names[leg_x], len(y), beta, alpha, r2, correlation,
                          statistic, p, math.nan, used, life, why))  # fmt: skip
         if progress is not None:
@@ -172,22 +177,33 @@ def _correlation(log_a: Array, log_b: Array) -> float:
     return min(1.0, max(-1.0, float(a @ b) / scale)) if scale > 0 else math.nan
 
 
+def _lengths(closes: pd.DataFrame, levels: list[Array]) -> list[int | None]:
+    """How long each column's bars are in nanoseconds; None where nothing tells."""
+    index = closes.index
+    if noted_ns(closes) is not None or not isinstance(index, pd.DatetimeIndex):
+        return [None] * len(levels)
+    return [common_step_ns(index[~np.isnan(level)]) for level in levels]
+
+
 _Figures = tuple[float, float, float, float, float, int, float, str]
+
+
+def _nothing(reason: str) -> _Figures:
+    return *(math.nan,) * 5, -1, math.nan, reason
 
 
 def _pair(y: Array, x: Array, lags: int | None, trend: str, least: int) -> _Figures:
     """beta, intercept, R², statistic, p-value, lags, half-life, reason."""
-    nothing = (math.nan,) * 5
     if len(y) < least:
-        return *nothing, -1, math.nan, f"{len(y)} common rows, {least} needed"
+        return _nothing(f"{len(y)} common rows, {least} needed")
     for name, leg in (("y", y), ("x", x)):
         if leg.min() == leg.max():
-            return *nothing, -1, math.nan, f"{name} never changes"
+            return _nothing(f"{name} never changes")
     try:
         beta, intercept, _, errors = cointegrating_fit(y, x, len(trend.replace("n", "")))
         statistic, used, _ = adf_statistic(errors, lags, "n")
     except ArithmeticError as error:
-        return *nothing, -1, math.nan, f"the residual is {error}"
+        return _nothing(f"the residual is {error}")
     centred = y - y.mean() if trend != "n" else y
     explained = 1.0 - float(errors @ errors) / float(centred @ centred)
     return (

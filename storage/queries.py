@@ -160,7 +160,7 @@ def read_closes(
 ) -> pd.DataFrame:
     """Closes of many instruments with start ≤ ts < end as bars of `bar_s`, in one query: UTC
     index `ts` (open times, oldest first), column k for the k-th leg (venue, symbol, the stored
-    length it is made from), NaN where it has no bar.
+    length it is made from), NaN where it has no bar. `attrs` notes the length, as `read_bars`.
 
     `start` and `end` are to be multiples of `bar_s`.
     """
@@ -172,7 +172,9 @@ def read_closes(
     labels, rows = np.unique(stamps, return_inverse=True)
     table = np.full((len(labels), len(legs)), np.nan)
     table[rows, numbers - 1] = close
-    return pd.DataFrame(table, index=_index(labels))
+    closes = pd.DataFrame(table, index=_index(labels))
+    closes.attrs["bar_ns"] = bar_s * 1_000_000_000
+    return closes
 
 
 def _legs(legs: Sequence[tuple[str, str, int]]) -> dict[str, list[Any]]:

@@ -13,6 +13,7 @@ FLOORS = (
     {
         "analytics",
         "arguments",
+        "bar_length",
         "baskets",
         "cointegration",
         "compiled",
@@ -60,8 +61,8 @@ FLOORS = (
     {"panels"},
     {"ingest_websocket", "dashboard_streamlit", "watch_alerts", "backtest", "run"},
 )
-PURE = ("market", "analytics", "arguments", "baskets", "cointegration", "compiled", "features",
-        "hedge", "indicators", "kalman", "mackinnon", "resampling", "robust", "scan",
+PURE = ("market", "analytics", "arguments", "bar_length", "baskets", "cointegration", "compiled",
+        "features", "hedge", "indicators", "kalman", "mackinnon", "resampling", "robust", "scan",
         "stationarity", "summary", "unitroot", "windows", "pair", "pair_kernels", "trading_rules",
         "signals", "performance", "simulation", "report", "report_html", "backtest_figures",
         "sweep", "overfitting", "walk_forward", "look_ahead", "alerts", "bars_csv",
