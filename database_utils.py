@@ -15,9 +15,11 @@ import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
 from settings import Parser, Settings, SettingsError, load_settings
+from storage.audit import audit
 from storage.embedded import EmbeddedError, EmbeddedServer
-from storage.maintenance import audit, health, prune
+from storage.maintenance import health
 from storage.postgres import PostgresStore
+from storage.retention import prune
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -139,7 +141,10 @@ def _run(arguments: argparse.Namespace, settings: Settings, database: Database) 
                 raise StoreError(
                     "nothing to prune: set TICK_RETENTION_DAYS or give --days N, N > 0"
                 )
-            print(json.dumps(prune(store, days)))
+            gone = prune(store, days)
+            print(json.dumps(gone))
+            for name in gone["blocked"]:
+                print(f"database_utils: not pruned now, in use: {name}", file=sys.stderr)
             return 0
         report = health(store) if arguments.command == "health" else audit(store)
         print(json.dumps(report, indent=2))

@@ -41,14 +41,15 @@ from market import Rejected, Trade
 from repair import Repair
 from settings import Parser, Settings, SettingsError, load_settings, read_environment
 from storage.errors import DATABASE_ERRORS
-from storage.maintenance import prune
 from storage.ownership import Ownership
 from storage.postgres import PostgresStore, Written
+from storage.retention import prune
 
 log = logging.getLogger("ingest")
 
 BATCH_FRAMES = 20_000
 PRUNE_EVERY_S = 3600.0
+PRUNE_AGAIN_S = 60.0  # where something was in use
 DRAIN_S = 14.0
 STOP_S = 18.0  # after this a stop no longer waits for a database that does not answer
 THREADS = 32
@@ -331,12 +332,17 @@ class Daemon:
     async def _retention(self) -> None:
         days = self.settings.tick_retention_days
         while days is not None:
+            wait = PRUNE_EVERY_S
             try:
                 gone = await asyncio.to_thread(prune, self.store, days)
                 log.info("pruned partitions=%d trades=%d", gone["partitions"], gone["trades"])
+                if gone["blocked"]:
+                    wait = PRUNE_AGAIN_S
+                    log.warning('prune_waits next_attempt_s=%.0f in_use="%s"', wait,
+                                ", ".join(gone["blocked"]))  # fmt: skip
             except DATABASE_ERRORS as error:
                 log.error('prune_failed error="%s"', one_line(error))
-            await asyncio.sleep(PRUNE_EVERY_S)
+            await asyncio.sleep(wait)
 
 
 # -- the door

@@ -15,6 +15,8 @@ Venue = Literal["binance", "binance-usdm", "local", "upload"]
 VENUES: tuple[Venue, ...] = ("binance", "binance-usdm", "local", "upload")
 
 US_PER_S = 1_000_000
+PERPETUAL = ".P"
+"""Suffix of perpetuals under venue `local`, which both markets of the local exchange share."""
 LIVE_BARS = ("1s", "1min", "5min", "1h")
 """Bars offered for a live market. Stored are 1 s and 1 min; larger ones are resampled exactly."""
 

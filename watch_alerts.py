@@ -34,8 +34,8 @@ from feeds.backoff import backoff
 from settings import Settings, SettingsError, load_settings
 from storage import outbox
 from storage.embedded import EmbeddedError
-from storage.maintenance import prune_alerts
 from storage.postgres import PostgresStore
+from storage.retention import prune_alerts
 from storage.watching import Watch
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.harness import empty_store, machine, options, parser, table
 from settings import ROOT
-from storage.maintenance import audit
+from storage.audit import audit
 from storage.postgres import PostgresStore
 
 SIX = "BTCUSDT,ETHUSDT,SOLUSDT,BNBUSDT,XRPUSDT,LTCUSDT"

@@ -36,9 +36,11 @@ from compiled import warm_up
 from live import LiveBars
 from market import Instrument, Trade
 from pair import PairSpec, pair_view
-from storage.maintenance import audit, prune, read_figures
+from storage.audit import audit
+from storage.maintenance import read_figures
 from storage.postgres import PostgresStore
 from storage.queries import read_feeds, read_symbols, read_ticks
+from storage.retention import prune
 
 SYMBOLS = [f"S{k:03}USDT" for k in range(10)]
 STEP_US = 10_000_000

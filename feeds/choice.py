@@ -12,7 +12,7 @@ from feeds.binance import LOOPBACK, PROTOCOLS, SPOT, Protocol, stream_url
 from feeds.binance_rest import BinanceRest, RestError
 from feeds.binance_stream import CONNECT_ERRORS, describe
 from feeds.local import LocalExchange
-from market import Venue
+from market import PERPETUAL, Venue
 from settings import Settings
 
 log = logging.getLogger("ingest")
@@ -39,7 +39,7 @@ async def choose_feed(settings: Settings) -> Feed:
         settings.exchange_venue, settings.binance_ws_url, settings.binance_rest_url, protocol
     )
     # Under venue `local` both markets live side by side: perpetuals carry a suffix there.
-    simulated = replace(protocol, suffix=".P") if settings.market == "usdm" else protocol
+    simulated = replace(protocol, suffix=PERPETUAL) if settings.market == "usdm" else protocol
     if settings.feed == "binance":
         return real
     if settings.feed == "local" and settings.own_addresses:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg2.extras import execute_values
 
@@ -28,7 +28,26 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 HOUR_US = 3_600_000_000
-Known = dict[int, tuple[int | None, int | None]]  # instrument → first and highest known id
+
+
+class Record(NamedTuple):
+    """What a feed's row says of its record while the row is locked."""
+
+    first: int | None
+    high: int | None
+    kept_from: int | None  # retention has dropped what lies below
+    newest: datetime | None  # the latest time of a trade
+
+
+class Fresh(NamedTuple):
+    """What a batch has added to one record."""
+
+    stored: int
+    low: int
+    since: datetime
+
+
+Known = dict[int, Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +100,21 @@ def partitions_of(parts: Sequence[Part]) -> list[Partition]:
 def lock_feeds(cursor: Cursor, venue: str, parts: Sequence[Part]) -> Known:
     """Lock the feeds' rows, in one order everywhere; readers are notified at the commit."""
     cursor.execute(LOCK_FEEDS, (venue, [part.number for part in parts]))
-    return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
+    return {row[0]: Record(*row[1:]) for row in cursor.fetchall()}
+
+
+def unexpired(trades: Sequence[Trade], parts: Sequence[Part], known: Known) -> Sequence[Trade]:
+    """The trades that retention has not dropped before: its bars hold them already, and whoever
+    asked for them did so before it had run. The feeds' rows are locked, so it cannot run now."""
+    limits = {part.symbol: known[part.number].kept_from or 0 for part in parts}
+    if all(part.low >= limits[part.symbol] for part in parts):
+        return trades
+    return [trade for trade in trades if trade.trade_id >= limits[trade.symbol]]
 
 
 def insert(
     cursor: Cursor, trades: Sequence[Trade], parts: Sequence[Part], known: Known, *, beyond: bool
-) -> tuple[dict[int, int], int]:
+) -> tuple[dict[int, Fresh], int]:
     """Insert the trades not yet known and fold them into the bars: new ones by instrument, and
     the number of trades that differ from the stored one.
 
@@ -103,19 +131,23 @@ def insert(
         fresh_now = " UNION ALL ".join([FRESH_IN_RANGE] * len(parts))
         ranges = [number for part in parts for number in (part.number, part.low, part.high)]
         cursor.execute(FOLD.format(fresh=fresh_now), ranges)
-        return dict(cursor.fetchall()), 0
+        return _fresh(cursor), 0
     cursor.execute(STAGE)
     copy_trades(cursor, "incoming", trades, numbers)
     cursor.execute(FOLD.format(fresh=FRESH_BY_KEY))
-    fresh: dict[int, int] = dict(cursor.fetchall())
-    if sum(fresh.values()) == len(trades):
+    fresh = _fresh(cursor)
+    if sum(new.stored for new in fresh.values()) == len(trades):
         return fresh, 0
     cursor.execute(RECORD_CONFLICTS)
     return fresh, cursor.rowcount
 
 
+def _fresh(cursor: Cursor) -> dict[int, Fresh]:
+    return {row[0]: Fresh(*row[1:]) for row in cursor.fetchall()}
+
+
 def _high(known: Known, part: Part) -> int:
-    high = known[part.number][1]
+    high = known[part.number].high
     return -1 if high is None else high
 
 
@@ -127,7 +159,7 @@ def record_gaps(
     opened: list[tuple[Part, int, int]] = []
     filled: dict[str, int] = {}
     for part in parts:
-        first, high = known[part.number]
+        first, high = known[part.number][:2]
         # In the usual batch nothing is missing, and that shows without looking at each id.
         if high is None or part.low != high + 1 or part.high - part.low + 1 != len(part.ids):
             opened += [(part, *hole) for hole in holes(part.ids, first, high)]
@@ -143,18 +175,33 @@ def record_gaps(
 
 
 def move_cursors(
-    cursor: Cursor, parts: Sequence[Part], known: Known, fresh: dict[int, int]
+    cursor: Cursor,
+    parts: Sequence[Part],
+    known: Known,
+    fresh: dict[int, Fresh],
+    opened: Sequence[tuple[Part, int, int]],
 ) -> None:
-    """Write what the feeds know now. `revision` grows where bars behind the newest changed."""
+    """Write what the feeds know now. `revision` grows where bars that were there before, the
+    newest one apart, are not what they were: by their trades, or for one is known to be missing."""
+    holed = {part.number for part, _, _ in opened}
     rows = []
     for part in parts:
-        new = fresh.get(part.number, 0)
-        late = int(new > 0 and part.low <= _high(known, part))
+        new = fresh.get(part.number)
+        stored = new.stored if new else 0
+        behind = part.number in holed or (new is not None and _behind(new, known[part.number]))
         rows.append(
-            (part.number, part.low, part.high, at(part.newest_us), at(part.received_us), late,
-             new, part.offered - new)
+            (part.number, part.low, part.high, at(part.newest_us), at(part.received_us),
+             int(behind), stored, part.offered - stored)
         )  # fmt: skip
     execute_values(cursor, MOVE_CURSORS, rows, page_size=1024)
+
+
+def _behind(new: Fresh, record: Record) -> bool:
+    """Whether a trade has come behind the newest one: by its id, or by its time in an older bar
+    (ids follow the exchange's order, times now and then do not)."""
+    if record.high is None or record.newest is None:
+        return False
+    return new.low <= record.high or new.since < record.newest.replace(microsecond=0)
 
 
 def at(ts_us: int) -> datetime:

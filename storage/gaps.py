@@ -39,21 +39,72 @@ def holes(ids: set[int], first: int | None, high: int | None) -> list[tuple[int,
     ]
 
 
+def lock_feed(cursor: Cursor, number: int) -> None:
+    """Lock the feed's row: whoever changes its record or its gaps holds it."""
+    cursor.execute("SELECT FROM feed WHERE instrument_id = %s FOR UPDATE", (number,))
+
+
 def first_missing(cursor: Cursor, number: int, first: int, last: int) -> int | None:
-    """The lowest id in first … last that is not stored; None where all are."""
+    """The lowest id in first … last that is not stored; None where all are. What retention has
+    dropped is not missing."""
+    cursor.execute("SELECT coalesce(kept_from, 0) FROM feed WHERE instrument_id = %s", (number,))
+    runs = missing_runs(cursor, number, max(first, int(one(cursor)[0])), last)
+    return runs[0][0] if runs else None
+
+
+def missing_runs(cursor: Cursor, number: int, first: int, last: int) -> list[tuple[int, int]]:
+    """The ranges of ids in first … last that are not stored, ascending."""
+    if first > last:
+        return []
     cursor.execute(
-        "SELECT min(missing) FROM ("
-        " SELECT %(first)s AS missing WHERE NOT EXISTS (SELECT FROM trade"
-        "  WHERE instrument_id = %(number)s AND trade_id = %(first)s)"
-        " UNION ALL"
-        " SELECT trade_id + 1 FROM (SELECT trade_id,"
-        "   lead(trade_id) OVER (ORDER BY trade_id) AS following FROM trade"
-        "   WHERE instrument_id = %(number)s AND trade_id BETWEEN %(first)s AND %(last)s) AS stored"
-        " WHERE trade_id < %(last)s AND following IS DISTINCT FROM trade_id + 1) AS candidates",
+        "SELECT before + 1, trade_id - 1 FROM (SELECT trade_id,"
+        "  lag(trade_id, 1, %(first)s::bigint - 1) OVER (ORDER BY trade_id) AS before"
+        "  FROM (SELECT trade_id FROM trade WHERE instrument_id = %(number)s"
+        "   AND trade_id BETWEEN %(first)s AND %(last)s"
+        "   UNION ALL SELECT %(last)s::bigint + 1) AS stored) AS pairs"
+        " WHERE trade_id > before + 1 ORDER BY 1",
         {"number": number, "first": first, "last": last},
     )
-    missing = one(cursor)[0]
-    return None if missing is None else int(missing)
+    return [(int(low), int(high)) for low, high in cursor.fetchall()]
+
+
+def cut(cursor: Cursor, number: int, first: int) -> None:
+    """Let the record begin at `first`, before the trades below it are dropped. What is missing
+    below it is lost and stays named, for its bars will always lack it."""
+    cursor.execute(
+        "SELECT first_id, last_id, detected FROM gap WHERE instrument_id = %s AND state = 'open'"
+        " AND first_id < %s",
+        (number, first),
+    )
+    lost = [
+        (number, detected, *run)
+        for low, high, detected in cursor.fetchall()
+        for run in missing_runs(cursor, number, low, min(high, first - 1))
+    ]
+    cursor.execute(
+        "DELETE FROM gap WHERE instrument_id = %(n)s AND last_id < %(first)s"
+        " AND state <> 'unrecoverable';"
+        "INSERT INTO gap (instrument_id, first_id, last_id, state, reason, detected, closed)"
+        " SELECT instrument_id, first_id, %(first)s - 1, state, reason, detected, closed FROM gap"
+        " WHERE instrument_id = %(n)s AND first_id < %(first)s AND last_id >= %(first)s"
+        " AND state = 'unrecoverable';"
+        "UPDATE gap SET first_id = %(first)s WHERE instrument_id = %(n)s"
+        " AND first_id < %(first)s AND last_id >= %(first)s",
+        {"n": number, "first": first},
+    )
+    if lost:
+        execute_values(
+            cursor,
+            "INSERT INTO gap (instrument_id, detected, first_id, last_id, state, reason, closed)"
+            " VALUES %s",
+            lost,
+            "(%s, %s, %s, %s, 'unrecoverable', 'older than the trades that are kept', now())",
+        )
+    cursor.execute(
+        "UPDATE feed SET first_id = greatest(first_id, %(first)s),"
+        " kept_from = greatest(kept_from, %(first)s) WHERE instrument_id = %(n)s",
+        {"n": number, "first": first},
+    )
 
 
 def close_filled(cursor: Cursor, number: int, low: int, high: int) -> int:
@@ -104,6 +155,10 @@ def settle(
         " VALUES %s",
         [(number, row[0], *part) for part in parts if part[0] <= part[1]],
     )
+    if state == "void":  # the bars beside it lack nothing any more
+        cursor.execute(
+            "UPDATE feed SET revision = revision + 1 WHERE instrument_id = %s", (number,)
+        )
     close_filled(cursor, number, gap.first_id, gap.last_id)
 
 

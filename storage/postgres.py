@@ -29,8 +29,9 @@ from storage.batch import (
     partitions_of,
     parts_of,
     record_gaps,
+    unexpired,
 )
-from storage.gaps import Gap, close_filled, first_missing, one, settle
+from storage.gaps import Gap, close_filled, first_missing, lock_feed, one, settle
 from storage.partitions import SCHEMA_LOCK, make
 from storage.statements import FOLD_UPLOAD, STAGE_UPLOAD, UPSERT_KLINES
 
@@ -64,6 +65,7 @@ class Written:
     gaps: tuple[Gap, ...]
     by_symbol: dict[str, tuple[int, int]]  # stored, duplicates
     filled: dict[str, int] = field(default_factory=dict)  # gaps closed by it
+    expired: int = 0  # refused: retention has dropped their time
 
 
 class PostgresStore:
@@ -89,6 +91,8 @@ class PostgresStore:
             with connection.cursor() as cursor:
                 yield cursor
             connection.commit()
+        except psycopg2.errors.LockNotAvailable:
+            raise  # asked not to wait: the connection is as good as before
         except psycopg2.OperationalError:
             connection.invalidate()  # the server or the line is gone: never hand it out again
             self.engine.dispose()
@@ -144,16 +148,17 @@ class PostgresStore:
         number = self.instrument_id(venue, symbol)
         with self.transaction() as cursor:
             cursor.execute(
-                "UPDATE feed SET first_id = %s, high_id = %s"
-                " WHERE instrument_id = %s AND high_id IS NULL",
-                (first_id, first_id - 1, number),
+                "UPDATE feed SET first_id = %(first)s, high_id = %(first)s - 1,"
+                " whole_from = %(first)s WHERE instrument_id = %(number)s AND high_id IS NULL",
+                {"first": first_id, "number": number},
             )
 
     # -- trades
 
     def write(self, venue: Venue, trades: Sequence[Trade]) -> Written:
         """Store the trades not yet known, with their bars, cursor and gaps. Any order, any
-        duplicates; calling it again with the same trades changes nothing."""
+        duplicates; calling it again with the same trades changes nothing. Trades that retention
+        has dropped before are refused."""
         if not trades:
             return Written(0, 0, 0, (), {})
         parts = parts_of(trades, lambda symbol: self.instrument_id(venue, symbol))
@@ -174,11 +179,17 @@ class PostgresStore:
     ) -> Written:
         with self.transaction() as cursor:
             known = lock_feeds(cursor, venue, parts)
+            offered = trades
+            trades = unexpired(trades, parts, known)
+            if len(trades) < len(offered):
+                parts = parts_of(trades, lambda symbol: self.instrument_id(venue, symbol))
+            if not trades:
+                return Written(0, 0, 0, (), {}, expired=len(offered))
             fresh, conflicts = insert(cursor, trades, parts, known, beyond=beyond)
             opened, filled = record_gaps(cursor, parts, known)
-            move_cursors(cursor, parts, known, fresh)
-        stored = sum(fresh.values())
-        new = {part.symbol: fresh.get(part.number, 0) for part in parts}
+            move_cursors(cursor, parts, known, fresh, opened)
+        new = {p.symbol: fresh[p.number].stored if p.number in fresh else 0 for p in parts}
+        stored = sum(new.values())
         return Written(
             stored,
             len(trades) - stored,
@@ -186,6 +197,7 @@ class PostgresStore:
             tuple(Gap(part.symbol, first, last) for part, first, last in opened),
             {part.symbol: (new[part.symbol], part.offered - new[part.symbol]) for part in parts},
             filled,
+            len(offered) - len(trades),
         )
 
     def _ensure_partitions(self, parts: Sequence[Part]) -> None:
@@ -218,12 +230,14 @@ class PostgresStore:
         """Mark the gap as filled if every id of it is stored; the number of gaps closed."""
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
+            lock_feed(cursor, number)
             return close_filled(cursor, number, gap.first_id, gap.last_id)
 
     def settle(self, venue: Venue, gap: Gap, first: int, last: int, state: str, why: str) -> None:
         """Declare first … last inside an open gap `void` or `unrecoverable`; see gaps.settle."""
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
+            lock_feed(cursor, number)
             settle(cursor, number, gap, (first, last), state, why)
 
     # -- bars stated by others, and what could not be stored

@@ -72,6 +72,24 @@ def read_bars(
     return bars
 
 
+def read_incomplete(
+    engine: Engine,
+    venue: str,
+    symbol: str,
+    bar_s: int,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> pd.DatetimeIndex:
+    """Open times of those stored bars with start ≤ ts < end of which a trade is known to be
+    missing, oldest first; mostly none."""
+    where = "venue = %(venue)s AND symbol = %(symbol)s AND bar_s = %(bar_s)s AND NOT complete"
+    where += " AND ts >= %(start)s" if start is not None else ""
+    where += " AND ts < %(end)s" if end is not None else ""
+    parameters = {"venue": venue, "symbol": symbol, "bar_s": bar_s, "start": start, "end": end}
+    query = f"SELECT ts FROM v_bars WHERE {where} ORDER BY ts"  # noqa: S608
+    return _index(_columns(engine, query, parameters, ("timestamptz",))[0])
+
+
 def _columns(
     engine: Engine, query: str, parameters: dict[str, Any], kinds: Sequence[str]
 ) -> list[npt.NDArray[Any]]:

@@ -60,7 +60,10 @@ CREATE TABLE IF NOT EXISTS kline (
     PRIMARY KEY (instrument_id, bar_s, ts)
 );
 
--- Known ids are first_id … high_id; what is missing between them stands in `gap`.
+-- Known ids are first_id … high_id; what is missing between them stands in `gap`. Retention moves
+-- first_id up and kept_from with it: ids below kept_from were folded into the bars once, or given
+-- up, and are refused for good. Bars whose first trade is at whole_from or later lack nothing at
+-- the beginning of the record.
 CREATE TABLE IF NOT EXISTS feed (
     instrument_id int PRIMARY KEY REFERENCES instrument,
     first_id      bigint,
@@ -73,8 +76,19 @@ CREATE TABLE IF NOT EXISTS feed (
     heartbeat     timestamptz,                -- the daemon's last sign of life
     revision      bigint NOT NULL DEFAULT 0,  -- grows when bars behind the newest one change
     stored        bigint NOT NULL DEFAULT 0,
-    duplicates    bigint NOT NULL DEFAULT 0
+    duplicates    bigint NOT NULL DEFAULT 0,
+    kept_from     bigint,                     -- null: retention has dropped nothing yet
+    whole_from    bigint                      -- null: no record yet
 );
+DO $$ BEGIN  -- a store made before these columns: what was pruned shows in bars older than trades
+    IF NOT EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = 'feed'::regclass AND attname = 'kept_from') THEN
+        ALTER TABLE feed ADD COLUMN kept_from bigint, ADD COLUMN whole_from bigint;
+        UPDATE feed f SET whole_from = 0, kept_from = CASE WHEN EXISTS (
+            SELECT FROM bar b WHERE b.instrument_id = f.instrument_id AND b.first_id < f.first_id)
+            THEN f.first_id END WHERE high_id IS NOT NULL;
+    END IF;
+END $$;
 
 CREATE TABLE IF NOT EXISTS gap (
     gap_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -104,10 +118,29 @@ CREATE OR REPLACE VIEW v_ticks AS
 SELECT i.venue, i.symbol, t.trade_id, t.ts, t.price, t.size, t.buyer_is_maker, t.received
 FROM trade t JOIN instrument i USING (instrument_id);
 
+-- The ids known to be missing, with those beside them that never were trades: what is lost may
+-- belong to the bar on either side.
+CREATE OR REPLACE VIEW missing AS
+SELECT g.instrument_id, range_agg(run.ids) AS ids
+FROM (SELECT instrument_id, range_agg(int8range(first_id, last_id, '[]')) AS named,
+             range_agg(int8range(first_id, last_id, '[]')) FILTER (WHERE state <> 'void') AS lost
+      FROM gap WHERE state <> 'filled' GROUP BY instrument_id) AS g
+CROSS JOIN LATERAL unnest(g.named) AS run (ids)
+WHERE run.ids && g.lost
+GROUP BY g.instrument_id;
+
+-- complete: no trade of the bar is known to be missing. One that a kline agrees with lacks none,
+-- whatever is missing beside it. Both joins fall away where the column is not asked for.
 CREATE OR REPLACE VIEW v_bars AS
 SELECT i.venue, i.symbol, b.bar_s, b.ts, b.open, b.high, b.low, b.close, b.volume,
-       b.quote_volume, b.taker_buy_volume, b.trades, 'ticks'::text AS source
+       b.quote_volume, b.taker_buy_volume, b.trades, 'ticks'::text AS source,
+       (b.first_id >= coalesce(f.whole_from, 0) AND NOT coalesce(
+            m.ids && int8range(b.first_id - 1, least(b.last_id, 9223372036854775805) + 2), false))
+       OR EXISTS (SELECT FROM kline k WHERE k.instrument_id = b.instrument_id
+                  AND k.bar_s = b.bar_s AND k.ts = b.ts AND k.trades = b.trades) AS complete
 FROM bar b JOIN instrument i USING (instrument_id)
+LEFT JOIN feed f ON f.instrument_id = b.instrument_id
+LEFT JOIN missing m ON m.instrument_id = b.instrument_id
 WHERE NOT EXISTS (
     SELECT FROM kline k
     WHERE k.instrument_id = b.instrument_id AND k.bar_s = b.bar_s AND k.ts = b.ts
@@ -115,7 +148,7 @@ WHERE NOT EXISTS (
 UNION ALL
 SELECT i.venue, i.symbol, k.bar_s, k.ts, k.open, k.high, k.low, k.close, k.volume,
        k.quote_volume, k.taker_buy_volume, k.trades,
-       CASE i.venue WHEN 'upload' THEN 'upload' ELSE 'klines' END
+       CASE i.venue WHEN 'upload' THEN 'upload' ELSE 'klines' END, true
 FROM kline k JOIN instrument i USING (instrument_id)
 WHERE NOT EXISTS (
     SELECT FROM bar b

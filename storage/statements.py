@@ -62,7 +62,7 @@ WITH fresh AS MATERIALIZED ({fresh}), seconds AS (
         first_id = least(bar.first_id, excluded.first_id),
         last_id = greatest(bar.last_id, excluded.last_id)
 )
-SELECT instrument_id, count(*) FROM fresh GROUP BY 1
+SELECT instrument_id, count(*), min(trade_id), min(ts) FROM fresh GROUP BY 1
 """
 
 # Of one trade seen twice the first stays. The timestamp may differ below the millisecond.
@@ -119,18 +119,20 @@ SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FR
 
 LOCK_FEEDS = """
 SELECT pg_notify('trades', %s);
-SELECT instrument_id, first_id, high_id FROM feed
+SELECT instrument_id, first_id, high_id, kept_from, last_trade FROM feed
 WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR UPDATE
 """
 
 MOVE_CURSORS = """
 UPDATE feed SET
-    first_id = least(feed.first_id, v.first_id), high_id = greatest(feed.high_id, v.high_id),
+    first_id = least(feed.first_id, v.first_id),
+    whole_from = least(feed.whole_from, v.first_id + 1),
+    high_id = greatest(feed.high_id, v.high_id),
     last_trade = greatest(feed.last_trade, v.last_trade),
     last_received = greatest(feed.last_received, v.last_received),
-    revision = feed.revision + v.late, stored = feed.stored + v.stored,
+    revision = feed.revision + v.behind, stored = feed.stored + v.stored,
     duplicates = feed.duplicates + v.duplicates
-FROM (VALUES %s) AS v (instrument_id, first_id, high_id, last_trade, last_received, late, stored,
-                       duplicates)
+FROM (VALUES %s) AS v (instrument_id, first_id, high_id, last_trade, last_received, behind,
+                       stored, duplicates)
 WHERE feed.instrument_id = v.instrument_id
 """

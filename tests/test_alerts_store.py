@@ -32,8 +32,8 @@ from storage.alerts import (
     store_outcomes,
     update_rule,
 )
-from storage.maintenance import prune_alerts
 from storage.postgres import PostgresStore
+from storage.retention import prune_alerts
 from storage.watching import Watch
 from tests.test_alerts import BTC, T0, S, rule
 from tests.test_store import rows, trade

@@ -113,7 +113,7 @@ VIEWS = {
     "v_bars": {
         "venue": TEXT, "symbol": TEXT, "bar_s": "integer", "ts": WHEN, "open": NUMBER,
         "high": NUMBER, "low": NUMBER, "close": NUMBER, "volume": NUMBER, "quote_volume": NUMBER,
-        "taker_buy_volume": NUMBER, "trades": ID, "source": TEXT,
+        "taker_buy_volume": NUMBER, "trades": ID, "source": TEXT, "complete": "boolean",
     },
     "v_gaps": {
         "venue": TEXT, "symbol": TEXT, "first_id": ID, "last_id": ID, "state": TEXT,

@@ -26,8 +26,8 @@ import psycopg2
 import pytest
 
 from exchange.testing import running
+from storage.audit import audit
 from storage.embedded import EmbeddedServer
-from storage.maintenance import audit
 from storage.postgres import PostgresStore
 from tests.chaos import SEED
 from tests.proxy import CuttingProxy

@@ -18,8 +18,8 @@ import pytest
 
 from database_utils import open_database, open_store
 from settings import load_settings
+from storage.audit import audit
 from storage.embedded import EmbeddedError, EmbeddedServer
-from storage.maintenance import audit
 from tests.conftest import free_port, server_home
 from tests.test_store import trade
 

@@ -32,7 +32,8 @@ from feeds.binance import SPOT, USDM
 from feeds.choice import Feed
 from ingest_websocket import Daemon
 from settings import load_settings
-from storage.maintenance import audit, health
+from storage.audit import audit
+from storage.maintenance import health
 from storage.postgres import PostgresStore
 from storage.queries import read_feeds
 from tests.chaos import SEED, TALLY

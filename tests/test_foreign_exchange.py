@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from storage.maintenance import audit, health
+from storage.audit import audit
+from storage.maintenance import health
 from storage.postgres import PostgresStore
 from storage.queries import read_feeds
 from tests.chaos import TALLY

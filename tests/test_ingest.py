@@ -22,7 +22,8 @@ import pytest
 
 from feeds.binance import parse_klines
 from resampling import resample_bars, ticks_to_bars
-from storage.maintenance import audit, health
+from storage.audit import audit
+from storage.maintenance import health
 from storage.postgres import PostgresStore
 from storage.queries import BAR_COLUMNS, read_bars, read_feeds
 from tests.chaos import TALLY

@@ -12,7 +12,7 @@ import pytest
 from exchange.synthetic import SyntheticSource
 from exchange.testing import Running, running
 from exchange.world import default_world
-from storage.maintenance import audit
+from storage.audit import audit
 from storage.postgres import PostgresStore
 from tests.chaos import SEED, TALLY
 from tests.conftest import free_port

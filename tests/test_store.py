@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import random
-from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -14,11 +13,11 @@ import pytest
 
 from feeds.binance import parse
 from market import Kline, Rejected, Trade
+from storage.audit import audit
 from storage.batch import at
 from storage.copying import copy_columns
 from storage.gaps import Gap, holes
-from storage.maintenance import audit, health, prune
-from storage.partitions import TRADES_PER_PARTITION
+from storage.maintenance import health
 from storage.postgres import PostgresStore
 from storage.queries import (
     NEWEST_BARS,
@@ -213,22 +212,6 @@ def test_klines_fill_in_and_give_way_to_more_complete_trades(store: PostgresStor
     assert store.write_klines("binance", [kline]) == 0
 
 
-def test_retention_drops_old_trades_and_keeps_bars(store: PostgresStore) -> None:
-    day = 86_400_000_000
-    edge = TRADES_PER_PARTITION
-    old = [trade(i, T0 - 10 * day) for i in range(edge - 5, edge + 5)]
-    new = [trade(i, T0) for i in range(edge + 5, edge + 10)]
-    store.write("binance", old + new)
-    now = datetime.fromtimestamp(T0 / 1e6, UTC)
-    gone = prune(store, 3, now)
-    assert (gone["partitions"], gone["trades"]) == (1, 10)
-    assert len(rows(store, "SELECT * FROM v_ticks")) == 5
-    assert len(rows(store, "SELECT * FROM v_bars WHERE bar_s = 60")) == 2
-    assert audit(store)["ok"]
-    # a partition dropped behind the writer's back is made again
-    assert store.write("binance", [trade(edge - 1, T0)]).stored == 1
-
-
 def test_audit_finds_what_is_missing_or_wrong(store: PostgresStore) -> None:
     store.write("binance", [trade(i, T0 + i) for i in range(1, 10)])
     assert audit(store)["ok"]
@@ -253,6 +236,30 @@ def test_health_tells_a_stopped_daemon_and_an_open_gap(store: PostgresStore) -> 
         cursor.execute("UPDATE feed SET heartbeat = now() - interval '20 seconds'")
     assert read_feeds(store.engine, "binance")[0].state == "stopped"
     assert not health(store)["healthy"]
+
+
+def test_a_symbol_that_nobody_ingests_any_more_is_noted_and_no_illness(
+    store: PostgresStore,
+) -> None:
+    store.write("binance", [trade(1), trade(1, symbol="ETHUSDT"), trade(5, symbol="ETHUSDT")])
+    with store.transaction() as cursor:
+        cursor.execute("UPDATE feed SET state = 'live', heartbeat = now()")
+    assert not health(store)["healthy"]
+    with store.transaction() as cursor:
+        cursor.execute("UPDATE feed SET state = 'stopped' WHERE high_id = 5")
+    report = health(store)
+    assert report["healthy"]
+    assert report["notes"] == [
+        "binance ETHUSDT: 1 open gaps, 3 trades missing; no daemon ingests this symbol"
+    ]
+    with store.transaction() as cursor:  # killed, and the next daemon began without it
+        cursor.execute(
+            "UPDATE feed SET state = 'live', heartbeat = now() - interval '1 hour'"
+            " WHERE high_id = 5"
+        )
+    report = health(store)
+    assert report["healthy"]
+    assert len(report["notes"]) == 2
 
 
 def test_what_cannot_be_a_trade_is_kept(store: PostgresStore) -> None:
