@@ -103,7 +103,8 @@ def _audited(
     checks = {
         "no_unnamed_missing": unnamed == 0,
         "cursor_matches_trades": n == 0
-        or (first is not None and high is not None and first <= low and high >= top and last == newest),
+        or (first or 0) <= low <= top <= (-1 if high is None else high)
+        and last == newest,
         "bars_match_trades": different == 0,
         "pruned_bars_hold": doubtful == 0,
     }
