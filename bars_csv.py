@@ -1,53 +1,61 @@
 """Bars as CSV: what users upload and download. Pure.
 
 Columns timestamp,open,high,low,close,volume in any order, header names case-insensitive, further
-columns ignored. Timestamps are bar open times: ISO-8601 (without a zone taken as UTC) or epoch in
-s, ms or µs. A file is taken whole or refused whole, with the row (the header is row 1) and the
-reason.
+columns ignored. Timestamps are bar open times, as `timestamps` reads them. A file is taken whole
+or refused whole, with the row (the header is row 1) and the reason.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from csv_form import CsvError, check_form, header_names
+from resampling import common_step_ns
+from timestamps import Micros, TimestampError, read_timestamps, shown
+
+__all__ = ["COLUMNS", "CsvError", "bar_seconds", "frame_csv", "read_bars_csv", "write_bars_csv"]
+
 COLUMNS = ("open", "high", "low", "close", "volume")
 MAX_ROWS = 1_000_000
 MAX_BYTES = 150 * 2**20
-EPOCH = r"\d+(?:\.\d+)?(?:[eE]\+?\d+)?"
-YEAR_FIRST = r"\d{4}.*"  # pandas would read -5 as the year 5 before Christ
-# Epochs by magnitude: seconds 1973 … 5138, then ms, then µs.
-_EPOCH_UNITS = ((1e8, 1e11, 1_000_000), (1e11, 1e14, 1_000), (1e14, 1e17, 1))
+BLOCK = 20_000  # rows read at once: what waits for a stop, and what stands there as text
+Progress = Callable[[int, int], None]  # bytes read, bytes
+Block = tuple[dict[str, Any], Micros, "np.ndarray[Any, np.dtype[np.int64]]"]
 
 
-class CsvError(ValueError):
-    """The file cannot be taken; the message names the row and the reason."""
-
-
-def read_bars_csv(content: bytes) -> pd.DataFrame:
+def read_bars_csv(content: bytes, progress: Progress = lambda done, total: None) -> pd.DataFrame:
     """The bars of a file: UTC DatetimeIndex `ts` (µs), ascending, and the float columns COLUMNS.
 
-    Rows that repeat a timestamp with the same values count once. Raises CsvError.
+    Rows that repeat a timestamp with the same values count once. `progress` is called every few
+    thousand rows and may raise to end the reading. Raises CsvError.
     """
-    if len(content) > MAX_BYTES:
-        raise CsvError(
-            f"the file has {len(content) / 2**20:.0f} MiB, at most {MAX_BYTES // 2**20} are allowed"
-        )
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CsvError(f"the file is not UTF-8 text (byte {error.start})") from None
-    table = _read_table(text)
-    rows = table.index.to_numpy() + 2  # the header is row 1
-    numbers = {name: _numbers(table[name], name, rows) for name in COLUMNS}
-    stamps = _timestamps(table["timestamp"], rows)
-    _check_bars(numbers, rows)
-    return _unique(stamps, numbers, rows)
+    check_form(content, ("timestamp", *COLUMNS), MAX_BYTES, MAX_ROWS)
+    blocks: list[Block] = []
+    count, kind = 0, None
+    for rows, table in _blocks(content, progress):
+        count += len(table)
+        if count > MAX_ROWS:
+            raise CsvError(f"the file has more than {MAX_ROWS:,} rows, which is the limit")
+        columns = dict(zip(("timestamp", *COLUMNS), zip(*table, strict=True), strict=True))
+        numbers = {name: _numbers(columns[name], name, rows) for name in COLUMNS}
+        try:
+            stamps, kind = read_timestamps(columns["timestamp"], kind)
+        except TimestampError as error:
+            raise CsvError(f"row {rows[error.row]}: {error.reason}") from None
+        _check_bars(numbers, rows)
+        blocks.append((numbers, stamps, rows))
+    if not blocks:
+        raise CsvError("the file has a header and no rows")
+    return _unique(blocks)
 
 
 def write_bars_csv(bars: pd.DataFrame) -> str:
@@ -70,110 +78,107 @@ def frame_csv(frame: pd.DataFrame) -> str:
 
 
 def bar_seconds(bars: pd.DataFrame) -> int:
-    """The length of the bars: their most common step. Raises CsvError where there is none."""
-    if len(bars) < 2:
+    """The length of the bars: what the steps between their labels have in common, so that holes
+    do not make it longer. Raises CsvError where there is none."""
+    step = common_step_ns(pd.DatetimeIndex(bars.index))
+    if step is None:
         raise CsvError("the file has fewer than 2 bars: their length cannot be told")
-    steps = np.diff(pd.DatetimeIndex(bars.index).as_unit("us").asi8)
-    lengths, counts = np.unique(steps, return_counts=True)
-    step = int(lengths[counts.argmax()])
-    if step % 1_000_000:
-        raise CsvError(f"the bars are {step / 1e6:g} s long: whole seconds are allowed")
-    return step // 1_000_000
-
-
-def _read_table(text: str) -> pd.DataFrame:
-    names = [name.strip().lower() for name in next(_records(text), [])]
-    missing = [name for name in ("timestamp", *COLUMNS) if name not in names]
-    if missing:
+    if step % 1_000_000_000:
         raise CsvError(
-            f"row 1: missing column {', '.join(missing)}; the header must name "
-            f"timestamp,{','.join(COLUMNS)} in any order"
+            f"the bars are {step / 1e9:g} s long, by what the steps between their times have in "
+            "common: whole seconds are allowed"
         )
-    for name in ("timestamp", *COLUMNS):
-        if names.count(name) > 1:
-            raise CsvError(f"row 1: column {name} stands there twice")
-    _check_width(text, len(names))
-    try:
-        table = pd.read_csv(
-            io.StringIO(text), header=0, names=names if len(set(names)) == len(names) else None,
-            usecols=lambda name: name.strip().lower() in ("timestamp", *COLUMNS), dtype=str,
-            na_filter=False, skip_blank_lines=False, index_col=False, nrows=MAX_ROWS + 2,
-            on_bad_lines="error",
-        )  # fmt: skip
-    except (pd.errors.ParserError, ValueError) as error:
-        raise CsvError(f"the file is not a table: {str(error).strip()}") from None
-    table.columns = pd.Index([name.strip().lower() for name in table.columns])
-    # A blank line is an empty first field and nothing else.
-    blank = (table == "").all(axis=1)
-    table = table[~blank]
-    if len(table) > MAX_ROWS:
-        raise CsvError(f"the file has more than {MAX_ROWS:,} rows, which is the limit")
-    if table.empty:
-        raise CsvError("the file has a header and no rows")
-    return table
+    return step // 1_000_000_000
 
 
-def _records(text: str) -> Iterator[list[str]]:
-    """Rows of fields; CsvError where they are none."""
+def _blocks(
+    content: bytes, progress: Progress
+) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.int64]], list[Sequence[str]]]]:
+    """Some thousand rows at a time that are not blank: their numbers, and of each the fields of
+    timestamp and COLUMNS."""
+    source = io.BytesIO(content)
+    records = csv.reader(io.TextIOWrapper(source, "utf-8-sig", newline=""))
+    names = header_names(next(records))
+    at = [names.index(name) for name in ("timestamp", *COLUMNS)]
+    fields, row = itemgetter(*at), 2
+    while block := _next_rows(records, row):
+        numbers, table = [], []
+        for number, record in enumerate(block, row):
+            if len(record) != len(names):
+                _check_width(record, number, len(names), max(at))
+            if not record:
+                continue
+            chosen = fields(record)
+            if any(chosen):
+                numbers.append(number)
+                table.append(chosen)
+        row += len(block)
+        if table:
+            yield np.array(numbers), table
+        progress(source.tell(), len(content))
+
+
+def _next_rows(records: Iterator[list[str]], row: int) -> list[list[str]]:
     try:
-        yield from csv.reader(io.StringIO(text, newline=""))
+        return list(islice(records, BLOCK))
     except csv.Error as error:
-        raise CsvError(f"the file is not a table: {error}") from None
+        raise CsvError(
+            f"a row after row {row - 1} is not a row of a table: {error}; is a quote not closed?"
+        ) from None
 
 
-def _check_width(text: str, width: int) -> None:
-    """Refuse a row of more fields than the header has: a decimal comma shifts all behind it."""
-    if '"' in text:
-        counts = (len(fields) for fields in _records(text))
-    else:
-        counts = (line.count(",") + 1 for line in text.split("\n"))
-    for row, count in enumerate(counts, 1):
-        if count > width:
-            raise CsvError(f"row {row}: {count} fields where the header names {width}")
+def _check_width(record: Sequence[str], row: int, width: int, last: int) -> None:
+    """Refuse a row whose fields do not stand under their names: a decimal comma shifts all
+    behind it. Nothing after the last comma is no field."""
+    if any(record[width:]):
+        raise CsvError(
+            f"row {row}: {len(record)} fields where the header names {width}; a comma within a "
+            "number makes two of it: write 1234.5"
+        )
+    if record and len(record) <= last:
+        raise CsvError(f"row {row}: {len(record)} fields where the header names {width}")
 
 
 def _refuse(bad: Any, rows: Any, values: Any, reason: str) -> None:
     """Raise for the first row where `bad`; `reason` may hold {value}."""
     at = np.flatnonzero(bad)
     if len(at):
-        more = f" (and {len(at) - 1} more rows)" if len(at) > 1 else ""
-        raise CsvError(f"row {rows[at[0]]}: {reason.format(value=values[at[0]])}{more}")
+        raise CsvError(f"row {rows[at[0]]}: {reason.format(value=values[at[0]])}")
 
 
-def _numbers(column: pd.Series[str], name: str, rows: Any) -> Any:
-    texts = column.to_numpy(dtype=object)
+def _numbers(texts: Sequence[str], name: str, rows: Any) -> Any:
     try:
-        if column.str.contains("_", regex=False).any():
-            raise ValueError("1_0 is ten to Python alone")
-        values = texts.astype(np.float64)
+        values = np.array(texts, dtype=object).astype(np.float64)
     except ValueError:
-        bad = pd.to_numeric(column, errors="coerce").isna().to_numpy()
-        _refuse(bad, rows, texts, f"{name} {{value!r}} is no number")
-        raise CsvError(f"column {name} holds text that is no number") from None
+        values = None
+    if values is None or "_" in "".join(texts):  # 1_0 is ten to Python alone
+        for row, text in zip(rows, texts, strict=True):
+            if not _NUMBER.fullmatch(text.strip()):
+                raise CsvError(
+                    f"row {row}: {name} {shown(text)} is no number{_why_no_number(text)}"
+                )
+        raise CsvError(f"column {name} holds text that is no number")
     _refuse(~np.isfinite(values), rows, texts, f"{name} {{value!r}} is not finite")
     return values
 
 
-def _timestamps(column: pd.Series[str], rows: Any) -> pd.DatetimeIndex:
-    texts = column.str.strip()
-    if texts.str.fullmatch(EPOCH).all():
-        values = texts.to_numpy(dtype=object).astype(np.float64)
-        micros = np.zeros(len(values), dtype=np.int64)
-        for low, high, factor in _EPOCH_UNITS:
-            inside = (values >= low) & (values < high)
-            micros[inside] = np.round(values[inside] * factor).astype(np.int64)
-        _refuse(
-            micros == 0, rows, texts.to_numpy(),
-            "timestamp {value!r} is no epoch in s, ms or µs after 1973",
-        )  # fmt: skip
-        return pd.DatetimeIndex(micros.astype("datetime64[us]"), tz="UTC")
-    dated = texts.where(texts.str.fullmatch(YEAR_FIRST), "")
-    stamps = pd.to_datetime(dated, format="ISO8601", utc=True, errors="coerce")
-    _refuse(
-        stamps.isna().to_numpy(), rows, texts.to_numpy(),
-        "timestamp {value!r} is neither ISO-8601 nor an epoch in s, ms or µs",
-    )  # fmt: skip
-    return pd.DatetimeIndex(stamps).as_unit("us")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf|infinity)",
+                     re.IGNORECASE)  # fmt: skip
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:[,.'\u2019\s]\d{3})+(?:[.,]\d*)?")
+
+
+def _why_no_number(text: str) -> str:
+    """What can be told of the cause, with the cure."""
+    bare = text.strip()
+    if re.fullmatch(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", bare):
+        return ": a comma is no decimal point; write 1234.5"
+    if _THOUSANDS.fullmatch(bare):
+        return ": write it without separators of thousands, as 1234.5"
+    if re.search(r"[$€£¥%]", bare):
+        return ": write the number alone, without a sign of currency or percent"
+    if bare.lower() in ("", "-", "null", "none", "na", "n/a", "#n/a", "nil"):
+        return ": leave out rows without a value"
+    return ""
 
 
 def _check_bars(numbers: dict[str, Any], rows: Any) -> None:
@@ -186,8 +191,12 @@ def _check_bars(numbers: dict[str, Any], rows: Any) -> None:
     _refuse(numbers["volume"] < 0, rows, numbers["volume"], "volume {value} is negative")
 
 
-def _unique(stamps: pd.DatetimeIndex, numbers: dict[str, Any], rows: Any) -> pd.DataFrame:
-    frame = pd.DataFrame(numbers, index=stamps.rename("ts"))
+def _unique(blocks: list[Block]) -> pd.DataFrame:
+    numbers = {name: np.concatenate([block[0][name] for block in blocks]) for name in COLUMNS}
+    micros = np.concatenate([block[1] for block in blocks])
+    rows = np.concatenate([block[2] for block in blocks])
+    stamps = pd.DatetimeIndex(micros.astype("datetime64[us]"), tz="UTC", name="ts")
+    frame = pd.DataFrame(numbers, index=stamps)
     order = np.argsort(stamps.asi8, kind="stable")
     frame, rows = frame.iloc[order], rows[order]
     again = np.zeros(len(frame), dtype=bool)

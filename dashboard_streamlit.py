@@ -16,7 +16,7 @@ from database_utils import StoreError, one_line, open_database, open_store
 from panels import alerts, backtest, data, market, pair, scanner, statistics, strip, system
 from panels.chart import provide_script
 from panels.controls import legs_offered, sidebar
-from panels.desk import Desk, boundary, symbols_of
+from panels.desk import Choice, Desk, boundary, symbols_of
 from panels.style import CSS
 from panels.upload import upload
 from settings import Settings, SettingsError, load_settings
@@ -72,8 +72,10 @@ def main() -> None:
         return
     if not enough(symbols):
         waiting(store)
+        uploads(store)
         return
     choice = sidebar(store, settings, symbols)
+    uploads(store, choice)
     if choice is None:
         return
     numbers, row = st.container(), st.container(horizontal=True, vertical_alignment="center")
@@ -113,8 +115,12 @@ def waiting(store: PostgresStore) -> None:
             st.rerun()
 
     look()
-    with boundary("Upload"):
-        upload(store)
+
+
+def uploads(store: PostgresStore, choice: Choice | None = None) -> None:
+    """The upload, below the controls of every view and where there is none yet."""
+    with st.sidebar, boundary("Upload"):
+        upload(store, choice.pair if choice else ())
 
 
 main()

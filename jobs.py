@@ -6,6 +6,7 @@ of backtests does not hold up the live numbers.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -27,7 +28,8 @@ class Cancelled(Exception):  # noqa: N818 - it is no error
 
 @dataclass
 class Job:
-    """One piece of work. `done` of `total` steps; `result` or `error` once `finished`."""
+    """One piece of work. `done` of `total` steps; `result` or `error` once `finished`. No two of
+    a process have the same `number`."""
 
     title: str
     done: int = 0
@@ -36,6 +38,7 @@ class Job:
     error: str | None = None
     finished: bool = False
     took_s: float = 0.0
+    number: int = field(default_factory=itertools.count(1).__next__)
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property

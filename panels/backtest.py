@@ -73,7 +73,8 @@ def run_page(asked: Asked, button: DeltaGenerator) -> None:
     st.html(cards_html(judged) + note_html(words(judged)))
     left, right = st.columns([3, 1], gap="medium")
     with left, boundary("Equity"):
-        asked.desk.chart(lambda: figure(result), (id(job),), name="Backtest", height=HEIGHT)
+        asked.desk.chart(lambda: figure(result, str(job.number)), (job.number,),
+                         name="Backtest", height=HEIGHT)  # fmt: skip
         _trades(asked, judged)
     with right, boundary("Metrics"):
         st.html(metrics_html(result.metrics, "In-sample figures"))
@@ -250,11 +251,11 @@ def _short(ratio: float) -> str:
     return number(ratio, 0 if abs(ratio) >= 10 else 1)
 
 
-def figure(result: Result) -> go.Figure:
+def figure(result: Result, uirevision: str = "") -> go.Figure:
     """Equity with its drawdown below, and the z-score with entries and exits marked."""
     rules, signals = result.rules, result.signals
     made = stacked([("equity", 2.4), ("drawdown, %", 1.0), ("z-score, σ", 1.8)],
-                   str(id(result)))  # fmt: skip
+                   uirevision)  # fmt: skip
     made.layout.yaxis.tickformat = ",.0f"
     time = milliseconds(pd.DatetimeIndex(result.equity.index))
     equity_lines(made, time, floats(result.equity), floats(result.drawdown))

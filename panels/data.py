@@ -1,4 +1,4 @@
-"""The data view: an explorer of what is stored, every export, and the upload."""
+"""The data view: an explorer of what is stored, and every export."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import streamlit as st
 from bars_csv import frame_csv, write_bars_csv
 from features import feature_table
 from live import Leg
-from market import Instrument
+from market import Instrument, bar_label
 from pair import pair_view
-from panels.desk import Desk, lately
+from panels.desk import Desk, lately, uploads_of
 from panels.download import download_button
 from panels.theme import decimals_of
-from panels.upload import upload
 from storage.queries import read_gaps, read_quarantine, read_ticks
 
 SHOWN = 500
@@ -31,12 +30,8 @@ Make = Callable[[], pd.DataFrame]
 
 
 def draw(desk: Desk) -> None:
-    """Downloads on the left, upload on the right, what is stored below."""
-    left, right = st.columns([1.6, 1], gap="large")
-    with right:
-        upload(desk.store)
-    with left:
-        downloads(desk)
+    """Downloads, and what is stored below."""
+    downloads(desk)
     explorer(desk)
 
 
@@ -142,7 +137,7 @@ def explorer(desk: Desk) -> None:
     for leg in desk.choice.pair:
         if leg.venue != "upload":
             sets[f"{leg.symbol} trades"] = partial(trades_table, leg=leg)
-    sets |= {"Gaps": gaps_table, "Quarantine": quarantine_table}
+    sets |= {"Files": uploads_table, "Gaps": gaps_table, "Quarantine": quarantine_table}
     chosen = st.segmented_control(
         "Show", list(sets), default="Pair", required=True, key="stored", bind="query-params",
         label_visibility="collapsed",
@@ -205,6 +200,14 @@ def trades_table(desk: Desk, leg: Instrument) -> None:
                "size": "%.6f"}  # fmt: skip
     st.caption(f"The last {SHOWN} trades of the last two days, newest first.")
     _table(frame, formats, "No trade of the last two days is stored.")
+
+
+def uploads_table(desk: Desk) -> None:
+    """The files stored so far."""
+    st.caption("What was uploaded: the field for it stands at the left, below the controls.")
+    table = uploads_of(desk.store).copy()
+    table.insert(1, "bar", [bar_label(int(length)) for length in table.pop("bar_s")])
+    _table(table, {"bars": "%d"}, "No file was uploaded yet.")
 
 
 def gaps_table(desk: Desk) -> None:

@@ -25,9 +25,11 @@ from pair import PairSpec, PairView, pair_view
 from panels.chart import draw_chart
 from panels.figures import pack
 from panels.once import Once
+from panels.plain import plain
 from settings import Settings
 from storage.postgres import PostgresStore
 from storage.queries import read_sizes, read_symbols
+from storage.uploads import read_uploads
 
 log = logging.getLogger("dashboard")
 
@@ -168,6 +170,11 @@ def sizes_at(_store: PostgresStore, venue: str) -> dict[str, list[int]]:
     return read_sizes(_store.engine, venue)
 
 
+@st.cache_data(ttl=60, show_spinner=False)
+def uploads_of(_store: PostgresStore) -> pd.DataFrame:
+    return read_uploads(_store.engine)
+
+
 def sizes_of(store: PostgresStore, instrument: Instrument) -> list[int]:
     """The bar lengths an instrument is stored at, in seconds."""
     if instrument.venue != "upload":
@@ -210,8 +217,8 @@ def follow(job: Job) -> None:
     def look() -> None:
         if job.finished:
             st.rerun()
-        st.progress(min(1.0, job.share), text=f"{job.title} …")
-        if st.button("Stop", key="stop-job"):
+        st.progress(min(1.0, job.share), text=f"{plain(job.title)} …")
+        if st.button("Stop", key=f"stop-{job.number}"):
             job.cancel()
 
     look()
@@ -219,5 +226,5 @@ def follow(job: Job) -> None:
 
 def forget() -> None:
     """Let the page notice new symbols and new bars of a file at once."""
-    for cache in (symbols_of, sizes_at, live_bars, results):
+    for cache in (symbols_of, sizes_at, uploads_of, live_bars, results):
         cache.clear()

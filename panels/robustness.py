@@ -142,7 +142,7 @@ def parameters_page(asked: Asked, button: DeltaGenerator) -> None:
         "more than luck (deflated Sharpe ratio)."
     ))  # fmt: skip
     map_of = heat_map(table, "entry_z", "window", value)
-    asked.desk.chart(lambda: heat_figure(map_of, value, asked.rules), (id(job), value),
+    asked.desk.chart(lambda: heat_figure(map_of, value, asked.rules), (job.number, value),
                      name="Parameters", height="calc(100vh - 24rem)")  # fmt: skip
     download_button("Grid", lambda: table.to_csv(index=False).encode(),
                     f"{asked.file_name}_grid.csv", "text/csv", key="download-bt-grid")  # fmt: skip
@@ -212,8 +212,8 @@ def walk_forward_page(asked: Asked, button: DeltaGenerator) -> None:
     st.html(note_html(walk_words(found)))
     columns = st.columns([3, 1], gap="medium")
     with columns[0], boundary("Equity"):
-        asked.desk.chart(lambda: walk_figure(found), (id(job),), name="Walk-forward",
-                         height=HEIGHT)  # fmt: skip
+        asked.desk.chart(lambda: walk_figure(found, str(job.number)), (job.number,),
+                         name="Walk-forward", height=HEIGHT)  # fmt: skip
         st.html(folds_html(found))
     with columns[1]:
         st.html(metrics_html(found.metrics, "Out-of-sample figures"))
@@ -230,9 +230,9 @@ def walk_words(found: WalkForward) -> str:
     )
 
 
-def walk_figure(found: WalkForward) -> go.Figure:
+def walk_figure(found: WalkForward, uirevision: str = "") -> go.Figure:
     """Equity and drawdown of the joined pieces, their borders marked."""
-    made = stacked([("equity", 2.4), ("drawdown, %", 1.0)], str(id(found)))
+    made = stacked([("equity", 2.4), ("drawdown, %", 1.0)], uirevision)
     made.layout.yaxis.tickformat = ",.0f"
     equity = found.equity
     peak = equity.cummax().clip(lower=found.rules[0].capital)
@@ -281,7 +281,7 @@ def costs_page(asked: Asked, button: DeltaGenerator) -> None:
     table: pd.DataFrame = job.result
     left, right = st.columns([1.4, 1], gap="large")
     with left:
-        asked.desk.chart(lambda: costs_figure(table, asked.costs), (id(job),), name="Costs",
+        asked.desk.chart(lambda: costs_figure(table, asked.costs), (job.number,), name="Costs",
                          height=HEIGHT)  # fmt: skip
     with right:
         rows = [

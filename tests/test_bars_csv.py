@@ -29,7 +29,7 @@ def test_columns_in_any_order_and_case_further_ones_ignored() -> None:
     [
         "2024-01-01T00:00:00Z", "2024-01-01T00:00:00", "2024-01-01 00:00", "2024-01-01",
         "2024-01-01T01:00:00+01:00", "1704067200", "1704067200000", "1704067200000000",
-        "1704067200.000", "1.7040672e9",
+        "1704067200.000", "1.704067200e9", "20240101", "202401010000", "20240101000000000",
     ],
 )  # fmt: skip
 def test_timestamps(stamp: str) -> None:
@@ -42,7 +42,9 @@ def test_timestamps(stamp: str) -> None:
         ("timestamp,open,high,low,close\n", "row 1: missing column volume"),
         (HEAD, "no rows"),
         (HEAD + ROW + "yesterday,1,3,0.5,2,10\n", "row 3: timestamp 'yesterday'"),
-        (HEAD + "20240101,1,3,0.5,2,10\n", "row 2: timestamp '20240101' is no epoch"),
+        (HEAD + "20241301,1,3,0.5,2,10\n", "row 2: timestamp '20241301' is no date and no epoch"),
+        (HEAD + ROW + "1.68705E+12,1,3,0.5,2,10\n", "row 3: timestamp '1.68705E+12' was rounded"),
+        (HEAD + ROW + "20240102,1,3,0.5,2,10\n", "row 3: timestamp '20240102' is a date of 8"),
         (HEAD + ROW + ROW.replace(",2,", ",2.5,"), "row 3: timestamp"),
         (HEAD + ROW + "2024-01-02,1,0.4,0.5,2,10\n", "row 3: high 0.4 is below low"),
         (HEAD + "2024-01-02,4,3,0.5,2,10\n", "row 2: open 4.0 is outside low … high"),
@@ -54,13 +56,22 @@ def test_timestamps(stamp: str) -> None:
         (HEAD + "2024-01-02,1,3,0.5,,1\n", "row 2: close '' is no number"),
         (HEAD + "2024-01-02,0,3,0,2,1\n", "row 2: low 0.0 is not positive"),
         (HEAD + ROW + "\n2024-01-02,1,3,0.5,x,1\n", "row 4: close 'x'"),
-        (HEAD + "2024-01-02,1,3,0.5\n", "is no number"),
+        (HEAD + "2024-01-02,1,3,0.5\n", "row 2: 4 fields where the header names 6"),
+        (HEAD + "2024-01-02,1,3,0.5,2\n", "row 2: 5 fields where the header names 6"),
         (HEAD + "2024-01-02,1,3,0.5,2,1_0\n", "row 2: volume '1_0' is no number"),
         (HEAD + "-5,1,3,0.5,2,10\n", "row 2: timestamp '-5' is neither"),
         (HEAD + ROW[:-1] + ",9\n", "row 2: 7 fields where the header names 6"),
         (HEAD + ROW + "2024-01-02,1,0,3,0,0.5,2,10\n", "row 3: 8 fields"),  # decimal commas
         (HEAD + '"2024-01-01",1,3,0.5,2,10\n' + ROW[:-1] + ",9\n", "row 3: 7 fields"),
-        ("", "missing column"),
+        (HEAD + '2024-01-02,"1,5",3,0.5,2,1\n', "open '1,5' is no number: a comma is no decimal"),
+        (HEAD + '2024-01-02,"1,234.5",3,0.5,2,1\n', "without separators of thousands"),
+        (HEAD + "2024-01-02,1 234.5,3,0.5,2,1\n", "without separators of thousands"),
+        (HEAD + "2024-01-02,1.234,3,0.5,2,1.234.567\n", "without separators of thousands"),
+        (HEAD + "2024-01-02,$1,3,0.5,2,1\n", "without a sign of currency"),
+        (HEAD + "2024-01-02,null,3,0.5,2,1\n", "leave out rows without a value"),
+        (HEAD + '2024-01-02,"1,3,0.5,2,1\n' + ROW, "row 2: 2 fields where the header names 6"),
+        ("", "the file is empty"),
+        ("\n\n", "the file is empty"),
     ],
 )  # fmt: skip
 def test_refusals_name_the_row_and_the_reason(text: str, message: str) -> None:
@@ -77,7 +88,7 @@ def test_quoted_fields_may_hold_commas() -> None:
 def test_bytes_that_are_no_text_and_too_many_rows_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(CsvError, match="not UTF-8"):
+    with pytest.raises(CsvError, match="UTF-16"):
         read_bars_csv(b"\xff\xfe" + HEAD.encode("utf-16-le"))
     monkeypatch.setattr("bars_csv.MAX_ROWS", 2)
     with pytest.raises(CsvError, match="more than 2 rows"):
@@ -94,11 +105,18 @@ def test_equal_duplicates_count_once_and_order_does_not_matter() -> None:
     assert bars.index.is_monotonic_increasing
 
 
-def test_the_length_of_the_bars_is_their_most_common_step() -> None:
-    index = pd.to_datetime(["2024-01-04", "2024-01-05", "2024-01-08", "2024-01-09"], utc=True)
-    assert bar_seconds(pd.DataFrame(index=index)) == 86_400
+def test_the_length_of_the_bars_is_what_their_steps_have_in_common() -> None:
+    def seconds(*times: str) -> int:
+        return bar_seconds(pd.DataFrame(index=pd.to_datetime(list(times), utc=True, format="ISO8601")))
+
+    assert seconds("2024-01-04", "2024-01-05", "2024-01-08", "2024-01-09") == 86_400
+    # minutes with holes, of which most are five minutes apart
+    times = [f"2024-01-01 00:{m:02}" for m in (0, 5, 10, 15, 20, 21, 26)]
+    assert seconds(*times) == 60
     with pytest.raises(CsvError, match="fewer than 2"):
-        bar_seconds(pd.DataFrame(index=index[:1]))
+        seconds("2024-01-04")
+    with pytest.raises(CsvError, match=r"0\.5 s long"):
+        seconds("2024-01-04 00:00:00", "2024-01-04 00:00:01.5", "2024-01-04 00:00:02")
 
 
 @settings(max_examples=60, deadline=None)

@@ -44,6 +44,8 @@ FLOORS = (
         "report_html",
         "backtest_figures",
         "bars_csv",
+        "csv_form",
+        "timestamps",
         "feeds",
         "storage",
     },
@@ -66,8 +68,8 @@ PURE = ("market", "analytics", "arguments", "bar_length", "baskets", "cointegrat
         "stationarity", "summary", "unitroot", "windows", "pair", "pair_kernels", "trading_rules",
         "signals", "performance", "simulation", "report", "report_html", "backtest_figures",
         "sweep", "overfitting", "walk_forward", "look_ahead", "alerts", "bars_csv",
-        "feeds/binance", "panels/figures", "panels/findings", "panels/tables",
-        "panels/theme")  # fmt: skip
+        "csv_form", "timestamps", "feeds/binance", "panels/figures", "panels/findings",
+        "panels/plain", "panels/tables", "panels/theme")  # fmt: skip
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
 # Doors that a library face is part of: the shell commands live in the same file as open_store().
 PROJECT = set().union(*FLOORS)
