@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 
@@ -27,10 +28,11 @@ from alerts import (
     feed_reading,
     message,
 )
-from live import DATABASE_ERRORS, GRACE_S, KEEP_BARS, KEEP_STORED, LiveBars, Snapshot, base_bar_s
+from live import KEEP_BARS, KEEP_STORED, LiveBars, Snapshot, base_bar_s
 from market import Instrument, bar_seconds
 from pair import PairSpec, PairView, pair_view
 from storage.alerts import Outcome, StoredRule, list_rules
+from storage.errors import DATABASE_ERRORS
 from storage.postgres import PostgresStore
 from storage.queries import FeedStatus, read_bar_sizes, read_feeds
 
@@ -41,6 +43,7 @@ GAP_WAIT_PER_TRADE_S = 0.002  # and longer for many of them, as after a long sto
 GAP_WAIT_MOST_S = 300.0  # but never longer than this
 TOLD_AFTER_S = 5.0  # and says so from here on
 POLL_GAP_S = 0.25  # between two polls of a pair whose bar has ended but not closed
+LINGER_S = 2.5  # so long after its end a bar of which nothing has come is looked for
 FALLBACK_S = 1.0  # a due pair is polled this often though nothing was committed
 IDLE_S = 5.0  # every pair is polled this often at least
 STALENESS_S = 1.0
@@ -319,8 +322,9 @@ def _made(
 
 
 def _until_due(snapshot: Snapshot) -> float:
-    """Seconds until the next bar can close, by the exchange's clock; 0 where one has ended that
-    is not closed in both legs yet."""
+    """Seconds until the next bar can close; 0 where one has ended that is not closed in both legs
+    yet. When to look, no more: that a bar is closed the watermark alone says. So the exchange's
+    clock may be guessed here, as the newest trade's time plus the seconds since its arrival."""
     bar_s = bar_seconds(snapshot.bar)
     clocks = [
         feed.last_trade.timestamp() + (feed.received_age_s or 0.0)
@@ -332,12 +336,13 @@ def _until_due(snapshot: Snapshot) -> float:
     now = max(clocks)
     phase = now % bar_s
     ended = now - phase - bar_s  # the label of the bar that has just ended
-    closed = all(
-        len(leg.closed) and leg.closed.index[-1].timestamp() >= ended
-        for leg in (snapshot.y, snapshot.x)
-    )
-    if not closed and phase < GRACE_S + 1.0:
-        return 0.0
+    for leg in (snapshot.y, snapshot.x):
+        forming: Any = None if leg.forming is None else leg.forming.name
+        if forming is not None and forming.timestamp() <= ended:
+            return 0.0
+        come = len(leg.closed) and leg.closed.index[-1].timestamp() >= ended
+        if not come and phase < LINGER_S:
+            return 0.0
     return min(IDLE_S, bar_s - phase)
 
 

@@ -24,6 +24,13 @@ QUEUE_FRAMES = 200_000  # two minutes of the busiest market
 QUEUE_BYTES = 128 * 2**20
 LEAP = 1_000_000  # a jump of the ids by more is held against REST before it opens a hole
 LOGGED_FRAMES = 5  # of a batch, one by one; the rest as a number
+_STARTED_US = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+
+
+def steady_us() -> int:
+    """The clock that receipts are stamped by: this machine's at the start, counted on from there
+    whoever sets it. The store turns it into the database's."""
+    return _STARTED_US + time.monotonic_ns() // 1000
 
 
 @dataclass
@@ -53,7 +60,7 @@ class Inbox:
         """Keep a frame with the time of its arrival. Raises QueueFull at the bound."""
         if len(self._frames) >= QUEUE_FRAMES or self.bytes >= QUEUE_BYTES:
             raise QueueFull(f"{len(self)} frames wait for the database: repairing by id later")
-        self._frames.append((time.time_ns() // 1000, frame))
+        self._frames.append((steady_us(), frame))
         self.bytes += len(frame)
         self.received += 1
         self.arrived.set()
@@ -89,7 +96,7 @@ class Inbox:
             batch.doubtful.append(trade)
         else:
             batch.trades.append(trade)
-            stream.heard(trade.trade_id, number, now)
+            stream.heard(trade, number, now)
 
     def judge(self, batch: Batch, newest: Mapping[str, int | None]) -> None:
         """Put the doubtful trades where they belong. `newest`: symbol → the newest id that REST
@@ -99,7 +106,7 @@ class Inbox:
             known = newest.get(trade.symbol)
             if known is None or trade.trade_id <= known + LEAP:
                 batch.trades.append(trade)
-                self._watched[trade.symbol].heard(trade.trade_id, self.received, now)
+                self._watched[trade.symbol].heard(trade, self.received, now)
             else:
                 reason = f"its id is far beyond {known}, the newest that the exchange tells"
                 batch.rejected.append(Rejected(reason, str(trade), trade.symbol))

@@ -28,6 +28,7 @@ from typing import Any
 import psycopg2
 
 import metrics
+from closing import Closing
 from database_utils import Database, StoreError, one_line, open_database, open_store
 from feeds.backoff import backoff
 from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
@@ -35,7 +36,7 @@ from feeds.binance_stream import LIFE_S, TradeStream, shards
 from feeds.choice import Feed, choose_feed
 from feeds.local import LocalExchangeError
 from history import begin_records, fetch_history
-from inbox import Batch, Inbox
+from inbox import Batch, Inbox, steady_us
 from liveness import NEVER, Liveness, Watched
 from market import Rejected, Trade
 from repair import Repair
@@ -94,6 +95,7 @@ class Daemon:
             for symbols in shards(tuple(self.watched))
         ]  # fmt: skip
         self.liveness = Liveness(self.watched, self.streams, self.rest, self.repair, self.stalled_s)
+        self.closing = Closing(self.watched, self.rest, self.store, self.feed.venue, self.stalled_s)
 
     async def run(self) -> None:
         """Own the symbols, ingest until `stop`, then write what is queued."""
@@ -111,6 +113,7 @@ class Daemon:
             asyncio.create_task(task)
             for task in (
                 self.stop.wait(), self._heartbeat(ownership), self.liveness.run(),
+                self.closing.run(),
                 *(stream.run() for stream in self.streams),
             )
         ]  # fmt: skip
@@ -209,7 +212,7 @@ class Daemon:
     def _down(self, symbols: tuple[str, ...], why: str) -> None:
         metrics.RECONNECTS.labels(self.feed.venue).inc()
         for symbol in symbols:
-            self.watched[symbol].fresh_from = NEVER
+            self.watched[symbol].fresh_from, self.watched[symbol].lead_us = NEVER, None
             self.watched[symbol].state, self.watched[symbol].detail = "disconnected", why
 
     async def _write(self) -> None:
@@ -264,7 +267,9 @@ class Daemon:
                     rejected = []
                 if trades:
                     began = time.monotonic()
-                    written = await asyncio.to_thread(self.store.write, self.feed.venue, trades)
+                    written = await asyncio.to_thread(
+                        self.store.write, self.feed.venue, trades, steady_us
+                    )
                     self._note(written, trades, time.monotonic() - began)
                 return
             except (psycopg2.DataError, psycopg2.IntegrityError) as error:

@@ -1,8 +1,8 @@
 """Live bars of some instruments for the page: a bounded tape, a cursor, a lock. No Streamlit in it.
 
 All sessions that look at the same instruments share one `LiveBars`. It asks the database at most
-once per interval, however many tabs are open, and only for what is new. When the database is away
-it keeps what it has and says since when.
+once per interval, however many tabs are open, and only for what is new or has changed. When the
+database is away or hangs it keeps what it has and says since when.
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
+from asking import Asked, UnansweredError
 from market import Instrument, bar_seconds
 from resampling import resample_bars
+from storage.errors import DATABASE_ERRORS
 from storage.queries import (
     FeedStatus,
+    Source,
     newest_bar,
     newest_bars,
     read_bars,
     read_closes,
     read_feeds,
+    read_upload_revisions,
 )
+from storage.reading import moment
+from tape import Tape, no_bars
 
 KEEP_BARS = 9000  # of the length shown, per leg: 30 days of 5 min, 2.5 h of 1 s
 KEEP_STORED = 60_000  # of the stored length they are made from
 EARLY = 0.2  # of an interval: a timer that comes so early need not wait for the next
-GRACE_S = 1.5  # a bar without a later trade counts as closed this long after its end
-DATABASE_ERRORS = (SQLAlchemyError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Leg:
     closed: pd.DataFrame
     forming: pd.Series[float] | None
     feed: FeedStatus | None
+    revision: int = 0  # of the bars: grows when one behind the newest changes
 
     @property
     def symbol(self) -> str:
@@ -59,7 +63,7 @@ class Leg:
     def version(self) -> tuple[object, ...]:
         """Changes when, and only when, a closed bar is new or another one."""
         newest = self.closed.index[-1] if len(self.closed) else None
-        return (self.instrument, len(self.closed), newest, self.feed.revision if self.feed else 0)
+        return (self.instrument, len(self.closed), newest, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +107,6 @@ class Snapshot:
         return tuple(leg.version for leg in self.legs)
 
 
-@dataclass(slots=True)
-class _Tape:
-    """Stored bars of one instrument, newest last, and the feed's revision they were read at."""
-
-    instrument: Instrument
-    base_s: int
-    bars: pd.DataFrame
-    revision: int = -1
-
-
 def base_bar_s(bar: str, stored: list[int] | None = None) -> int:
     """The stored bar length that `bar` is made from: the longest that divides it."""
     wanted = bar_seconds(bar)
@@ -138,17 +132,15 @@ class LiveBars:
     clock: Callable[[], float] = time.monotonic
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _snapshot: Snapshot | None = None
+    _asked: Asked[Snapshot] | None = None
     _tried_at: float = float("-inf")
-    _until: datetime | None = None
 
     def __post_init__(self) -> None:
-        empty = pd.DataFrame(columns=["open", "high", "low", "close", "volume"], dtype=float)
-        empty.index = pd.DatetimeIndex([], tz="UTC", name="ts")
         self._tapes = [
-            _Tape(instrument, base, empty)
+            Tape(instrument, base, min(KEEP_BARS * bar_seconds(self.bar), KEEP_STORED * base))
             for instrument, base in zip(self.instruments, self.bases, strict=True)
         ]
-        legs = tuple(Leg(instrument, empty, None, None) for instrument in self.instruments)
+        legs = tuple(Leg(instrument, no_bars(), None, None) for instrument in self.instruments)
         self._empty = Snapshot(legs, self.bar, 0.0)
         files = [instrument.venue == "upload" for instrument in self.instruments]
         self._mixed = any(files) and not all(files)
@@ -157,83 +149,73 @@ class LiveBars:
         """The newest state, asked for at most once per `min_interval_s` over all callers, on
         average; one poll in between may be EARLY.
 
-        Never raises for a database that is away: the last snapshot comes back with `error` set.
+        Never raises for a database that is away, and never waits long for one that hangs: the last
+        snapshot comes back with `error` set.
         """
         with self._lock:
-            now = self.clock()
-            waited = now - self._tried_at >= (1 - EARLY) * min_interval_s
-            if self._snapshot is not None and not waited:
-                return self._snapshot
-            self._tried_at = max(now, self._tried_at + min_interval_s)  # early ones add up to none
-            try:
-                self._snapshot = self._read()
-            except DATABASE_ERRORS as error:
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                self._snapshot = replace(self._snapshot or self._empty, error=lines[0])
-            return self._snapshot
+            asked = self._asked
+            if asked is None or not asked.open:
+                now = self.clock()
+                waited = now - self._tried_at >= (1 - EARLY) * min_interval_s
+                if self._snapshot is not None and not waited:
+                    return self._snapshot
+                # Early ones add up to none.
+                self._tried_at = max(now, self._tried_at + min_interval_s)
+                asked = self._asked = Asked(self._answer)
+        try:
+            return asked.answer()
+        except UnansweredError as error:
+            return replace(self._snapshot or self._empty, error=str(error))
+
+    def _answer(self) -> Snapshot:
+        """In a thread of its own, and never in two at once."""
+        try:
+            self._snapshot = self._read()
+        except DATABASE_ERRORS as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self._snapshot = replace(self._snapshot or self._empty, error=lines[0])
+        return self._snapshot
 
     def _read(self) -> Snapshot:
-        if self._mixed:
-            self._end_together()
-        feeds = {
-            Instrument(venue, feed.symbol): feed
-            for venue in dict.fromkeys(i.venue for i in self.instruments)
-            if venue != "upload"
-            for feed in read_feeds(self.engine, venue)
-        }
+        began = self.clock()  # ages are as of then
+        with moment(self.engine) as source:
+            until = self._end(source) if self._mixed else None
+            feeds = {
+                Instrument(venue, feed.symbol): feed
+                for venue in dict.fromkeys(i.venue for i in self.instruments)
+                if venue != "upload"
+                for feed in read_feeds(source, venue)
+            }
+            revisions = {instrument: feed.revision for instrument, feed in feeds.items()}
+            files = [i.symbol for i in self.instruments if i.venue == "upload"]
+            if files:
+                revisions |= read_upload_revisions(source, files)
+            for tape in self._tapes:
+                tape.advance(source, revisions.get(tape.instrument, 0), until)
         legs = tuple(self._leg(tape, feeds.get(tape.instrument)) for tape in self._tapes)
-        return Snapshot(legs, self.bar, self.clock())
+        return Snapshot(legs, self.bar, began)
 
-    def _end_together(self) -> None:
-        """Let every tape end where the first instrument to end does."""
+    def _end(self, source: Source) -> datetime | None:
+        """Where the first instrument to end does."""
         ends = [
             newest + timedelta(seconds=tape.base_s)
             for tape in self._tapes
-            if (newest := newest_bar(self.engine, *tape.instrument, tape.base_s)) is not None
+            if (newest := newest_bar(source, *tape.instrument, tape.base_s)) is not None
         ]
-        until = min(ends) if ends else None
-        if until != self._until:
-            self._until = until
-            for tape in self._tapes:
-                tape.revision = -1
+        return min(ends) if ends else None
 
-    def _leg(self, tape: _Tape, feed: FeedStatus | None) -> Leg:
-        self._advance(tape, feed)
+    def _leg(self, tape: Tape, feed: FeedStatus | None) -> Leg:
         bars = tape.bars
         if bars.empty:
-            return Leg(tape.instrument, bars, None, feed)
+            return Leg(tape.instrument, bars, None, feed, tape.revision)
         if bar_seconds(self.bar) != tape.base_s:
             bars = resample_bars(bars, self.bar)
             # The oldest one may lack its beginning: the tape was cut at a stored bar.
             bars = bars.iloc[1:] if len(bars) > 1 else bars
         bars = bars.tail(KEEP_BARS)
         if is_closed(bars.index[-1], bar_seconds(self.bar), feed):
-            return Leg(tape.instrument, bars, None, feed)
-        return Leg(tape.instrument, bars.iloc[:-1], bars.iloc[-1], feed)
-
-    def _advance(self, tape: _Tape, feed: FeedStatus | None) -> None:
-        """Read the bars from the newest known one on; all of them after a change behind it."""
-        revision = feed.revision if feed else 0
-        span = self._span_s(tape)
-        if tape.bars.empty or revision != tape.revision:
-            end = self._until
-            if end is None:
-                newest = newest_bar(self.engine, *tape.instrument, tape.base_s)
-                if newest is None:
-                    return
-                start = newest - timedelta(seconds=span)
-            else:
-                start = end - timedelta(seconds=span)
-            tape.bars = read_bars(self.engine, *tape.instrument, tape.base_s, start, end)
-        elif self._until is None:
-            last: datetime = tape.bars.index[-1]
-            new = read_bars(self.engine, *tape.instrument, tape.base_s, last)
-            tape.bars = pd.concat([tape.bars.iloc[:-1], new])
-        tape.bars = tape.bars.tail(span // tape.base_s)
-        tape.revision = revision
-
-    def _span_s(self, tape: _Tape) -> int:
-        return min(KEEP_BARS * bar_seconds(self.bar), KEEP_STORED * tape.base_s)
+            return Leg(tape.instrument, bars, None, feed, tape.revision)
+        return Leg(tape.instrument, bars.iloc[:-1], bars.iloc[-1], feed, tape.revision)
 
 
 def stored_bars(
@@ -301,14 +283,10 @@ def stored_closes(
 
 
 def is_closed(start: pd.Timestamp, bar_s: int, feed: FeedStatus | None) -> bool:
-    """Whether no trade can fall into the bar any more, by the exchange's clock.
+    """Whether no trade of the bar is still on its way: the feed's watermark has reached its end.
 
-    That clock is the newest trade's time plus the seconds since its arrival, so that neither a
-    wrong clock of this machine nor a replay of old data matters. Files have no feed: all closed.
+    By data alone: no clock of this machine, and no time that passes, closes a bar. Files have no
+    feed: all closed. A feed of an older database has no watermark: its newest trade stands for it.
     """
-    if feed is None or feed.last_trade is None:
-        return True
-    end = start + timedelta(seconds=bar_s)
-    if feed.last_trade >= end:
-        return True
-    return feed.last_trade + timedelta(seconds=(feed.received_age_s or 0) - GRACE_S) >= end
+    reached = None if feed is None else feed.watermark or feed.last_trade
+    return reached is None or reached >= start + timedelta(seconds=bar_s)

@@ -12,17 +12,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import psycopg2
-from sqlalchemy.exc import SQLAlchemyError
-
+from asking import Asked, UnansweredError
 from live import EARLY
 from storage.alerts import Pulse, StoredEvent, StoredRule, list_rules, pulse, recent_events
+from storage.errors import DATABASE_ERRORS
 from storage.outbox import ChannelState, channel_states
 from storage.postgres import PostgresStore
 
 KEEP_EVENTS = 200
 WATCHER_SILENT_S = 8.0  # older than this the watcher's sign of life means that none runs
-DATABASE_ERRORS = (SQLAlchemyError, psycopg2.Error, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +64,40 @@ class LiveAlerts:
     clock: Callable[[], float] = time.monotonic
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _snapshot: AlertsSnapshot = field(default_factory=AlertsSnapshot)
+    _asked: Asked[AlertsSnapshot] | None = None
     _tried_at: float = float("-inf")
     _rules_at: float = float("-inf")
 
     def poll(self, min_interval_s: float, *, rules: bool = False) -> AlertsSnapshot:
         """The newest state, asked for at most once per `min_interval_s` over all callers, on
         average; `rules`: with rules and channels, for the view that shows them. Never raises for a
-        database that is away."""
+        database that is away, nor waits long for one that hangs."""
         with self._lock:
-            now = self.clock()
-            soon = (1 - EARLY) * min_interval_s
-            wanted = rules and now - self._rules_at >= soon
-            if not wanted and now - self._tried_at < soon:
-                return self._snapshot
-            due = self._tried_at + min_interval_s
-            self._tried_at = now if wanted else max(now, due)  # those have a pace of their own
-            try:
-                self._snapshot = self._read(wanted)
-            except DATABASE_ERRORS as error:
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                self._snapshot = replace(self._snapshot, error=lines[0])
-            if wanted:
-                self._rules_at = max(now, self._rules_at + min_interval_s)
-            return self._snapshot
+            asked = self._asked
+            if asked is None or not asked.open:
+                now = self.clock()
+                soon = (1 - EARLY) * min_interval_s
+                wanted = rules and now - self._rules_at >= soon
+                if not wanted and now - self._tried_at < soon:
+                    return self._snapshot
+                due = self._tried_at + min_interval_s
+                self._tried_at = now if wanted else max(now, due)  # those have their own pace
+                if wanted:
+                    self._rules_at = max(now, self._rules_at + min_interval_s)
+                asked = self._asked = Asked(lambda: self._answer(wanted))
+        try:
+            return asked.answer()
+        except UnansweredError as error:
+            return replace(self._snapshot, error=str(error))
+
+    def _answer(self, rules: bool) -> AlertsSnapshot:
+        """In a thread of its own, and never in two at once."""
+        try:
+            self._snapshot = self._read(rules)
+        except DATABASE_ERRORS as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self._snapshot = replace(self._snapshot, error=lines[0])
+        return self._snapshot
 
     def forget(self) -> None:
         """Let the next poll look, after an edit or an acknowledgement of one's own."""

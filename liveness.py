@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
 from feeds.binance_stream import TradeStream
+from market import Trade
 from repair import Repair
 from storage.errors import DATABASE_ERRORS
 
@@ -33,6 +34,8 @@ class Watched:
     last_data: float = 0.0
     fresh_from: int = 0  # frames before this one came through a connection that is gone
     high_id: int = -1
+    last_us: int = 0  # the newest trade's time
+    lead_us: int | None = None  # what its clock is ahead of ours at least, by when trades came
     state: str = "starting"
     detail: str = ""
     probed: float = 0.0
@@ -41,11 +44,14 @@ class Watched:
     renewed: float = 0.0
     renew_every: float = SILENCE_S
 
-    def heard(self, trade_id: int, frame: int, now: float) -> None:
+    def heard(self, trade: Trade, frame: int, now: float) -> None:
         """A trade has come in the `frame`-th frame received. One that waited in the queue while
         its connection ended proves nothing about the present one."""
-        self.high_id = max(self.high_id, trade_id)
+        self.high_id = max(self.high_id, trade.trade_id)
+        self.last_us = max(self.last_us, trade.ts_us)
         if frame >= self.fresh_from:
+            lead_us = trade.ts_us - trade.received_us
+            self.lead_us = lead_us if self.lead_us is None else max(self.lead_us, lead_us)
             self.last_data = now
             self.probe_every = self.renew_every = SILENCE_S
             self.state, self.detail = "live", ""

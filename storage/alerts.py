@@ -170,7 +170,7 @@ def delete_rule(store: PostgresStore, rule_id: int) -> bool:
 
 def list_rules(store: PostgresStore) -> list[StoredRule]:
     """Every rule with its state, in order of creation."""
-    with store.transaction() as cursor:
+    with store.reading() as cursor:
         cursor.execute(
             "SELECT r.rule_id, r.revision, s.serial, r.rule, s.last_ts, s.state, s.value,"
             " s.evaluated, s.problem, s.since, r.created, r.updated"
@@ -326,7 +326,7 @@ FROM alert_event e
 
 def list_events(store: PostgresStore, after_id: int = 0, limit: int = 200) -> list[StoredEvent]:
     """Events later than `after_id`, oldest first, at most `limit`: what a tab has not shown yet."""
-    with store.transaction() as cursor:
+    with store.reading() as cursor:
         cursor.execute(
             _EVENTS + "WHERE e.event_id > %s ORDER BY e.event_id LIMIT %s", (after_id, limit)
         )
@@ -337,7 +337,7 @@ def recent_events(
     store: PostgresStore, limit: int = 100, before_id: int | None = None
 ) -> list[StoredEvent]:
     """The history: newest first, at most `limit`, earlier than `before_id` where given."""
-    with store.transaction() as cursor:
+    with store.reading() as cursor:
         cursor.execute(
             _EVENTS + "WHERE %(before)s::bigint IS NULL OR e.event_id < %(before)s"
             " ORDER BY e.event_id DESC LIMIT %(limit)s",
@@ -362,7 +362,7 @@ def acknowledge(store: PostgresStore, event_ids: Sequence[int] | None = None) ->
 
 def pulse(store: PostgresStore) -> Pulse:
     """One cheap query: whether anything is new."""
-    with store.transaction() as cursor:
+    with store.reading() as cursor:
         cursor.execute(
             "SELECT coalesce((SELECT max(event_id) FROM alert_event), 0),"
             " (SELECT count(*) FROM alert_event WHERE acknowledged IS NULL),"

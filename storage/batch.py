@@ -12,14 +12,16 @@ from psycopg2.extras import execute_values
 
 from market import Trade
 from storage.copying import copy_trades
-from storage.gaps import close_filled, holes
+from storage.gaps import close_filled, holes, one
 from storage.partitions import TRADES_PER_PARTITION, Partition, of_bars, of_trades
 from storage.statements import (
     FOLD,
+    FORGET_CHANGES,
     FRESH_BY_KEY,
     FRESH_IN_RANGE,
     LOCK_FEEDS,
     MOVE_CURSORS,
+    NOTE_CHANGES,
     RECORD_CONFLICTS,
     STAGE,
 )
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 HOUR_US = 3_600_000_000
+CHANGES_KEPT = 1000  # revisions of a feed whose changes can be told
 
 
 class Record(NamedTuple):
@@ -40,11 +43,12 @@ class Record(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """What a batch has added to one record."""
+    """What a batch has added to one record: how many trades, the lowest id, the times."""
 
     stored: int
     low: int
     since: datetime
+    newest_us: int
 
 
 Known = dict[int, Record]
@@ -59,10 +63,13 @@ class Part:
     ids: set[int]
     low: int
     high: int
-    offered: int
-    newest_us: int
-    received_us: int
+    trades: Sequence[Trade]
     hours: set[int]
+
+    @property
+    def offered(self) -> int:
+        """Trades of the batch, those that come twice included."""
+        return len(self.trades)
 
 
 def parts_of(trades: Sequence[Trade], number_of: Callable[[str], int]) -> list[Part]:
@@ -75,8 +82,7 @@ def parts_of(trades: Sequence[Trade], number_of: Callable[[str], int]) -> list[P
         ids = {trade.trade_id for trade in share}
         parts.append(
             Part(
-                number_of(symbol), symbol, ids, min(ids), max(ids), len(share),
-                max([trade.ts_us for trade in share]), max([t.received_us for t in share]),
+                number_of(symbol), symbol, ids, min(ids), max(ids), share,
                 {trade.ts_us // HOUR_US for trade in share},
             )
         )  # fmt: skip
@@ -112,11 +118,24 @@ def unexpired(trades: Sequence[Trade], parts: Sequence[Part], known: Known) -> S
     return [trade for trade in trades if trade.trade_id >= limits[trade.symbol]]
 
 
+def clock_ahead_us(cursor: Cursor, clock_us: Callable[[], int]) -> int:
+    """By how much the database's clock is ahead of `clock_us`; short of it by at most the time
+    that the answer took, so that no age is told too young."""
+    cursor.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+    return int(one(cursor)[0]) - clock_us()
+
+
 def insert(
-    cursor: Cursor, trades: Sequence[Trade], parts: Sequence[Part], known: Known, *, beyond: bool
+    cursor: Cursor,
+    trades: Sequence[Trade],
+    parts: Sequence[Part],
+    known: Known,
+    *,
+    ahead_us: int,
+    beyond: bool,
 ) -> tuple[dict[int, Fresh], int]:
-    """Insert the trades not yet known and fold them into the bars: new ones by instrument, and
-    the number of trades that differ from the stored one.
+    """Insert the trades not yet known and fold them into the bars: what was new, by instrument,
+    and the number of trades that differ from the stored one.
 
     The usual batch lies beyond everything known, none twice, and goes straight into the table.
     The feeds' rows are locked, so nobody else adds trades meanwhile; if the rule were ever
@@ -127,13 +146,13 @@ def insert(
     if beyond and all(
         len(part.ids) == part.offered and part.low > _high(known, part) for part in parts
     ):
-        copy_trades(cursor, "trade", trades, numbers)
+        copy_trades(cursor, "trade", trades, numbers, ahead_us)
         fresh_now = " UNION ALL ".join([FRESH_IN_RANGE] * len(parts))
         ranges = [number for part in parts for number in (part.number, part.low, part.high)]
         cursor.execute(FOLD.format(fresh=fresh_now), ranges)
         return _fresh(cursor), 0
     cursor.execute(STAGE)
-    copy_trades(cursor, "incoming", trades, numbers)
+    copy_trades(cursor, "incoming", trades, numbers, ahead_us)
     cursor.execute(FOLD.format(fresh=FRESH_BY_KEY))
     fresh = _fresh(cursor)
     if sum(new.stored for new in fresh.values()) == len(trades):
@@ -180,20 +199,48 @@ def move_cursors(
     known: Known,
     fresh: dict[int, Fresh],
     opened: Sequence[tuple[Part, int, int]],
+    ahead_us: int,
 ) -> None:
     """Write what the feeds know now. `revision` grows where bars that were there before, the
     newest one apart, are not what they were: by their trades, or for one is known to be missing."""
     holed = {part.number for part, _, _ in opened}
-    rows = []
+    rows, changes = [], []
     for part in parts:
-        new = fresh.get(part.number)
+        new, record = fresh.get(part.number), known[part.number]
         stored = new.stored if new else 0
-        behind = part.number in holed or (new is not None and _behind(new, known[part.number]))
+        behind = part.number in holed or (new is not None and _behind(new, record))
+        if new is not None and behind:
+            holed_since = record.newest if part.number in holed else None
+            first = min(new.since, holed_since or new.since)
+            changes.append((part.number, first, at(new.newest_us)))
         rows.append(
-            (part.number, part.low, part.high, at(part.newest_us), at(part.received_us),
-             int(behind), stored, part.offered - stored)
+            (part.number, part.low, part.high, *_newest(part, new, ahead_us), int(behind), stored,
+             part.offered - stored)
         )  # fmt: skip
-    execute_values(cursor, MOVE_CURSORS, rows, page_size=1024)
+    template = "(%s, %s, %s, %s::timestamptz, %s::bigint, %s::timestamptz, %s, %s, %s)"
+    execute_values(cursor, MOVE_CURSORS, rows, template, page_size=1024)
+    note_changes(cursor, changes)
+
+
+def _newest(
+    part: Part, new: Fresh | None, ahead_us: int
+) -> tuple[datetime | None, int | None, datetime | None]:
+    """Time, id and receipt of the newest trade that was not known; of several at one time the one
+    with the last id, and of one that comes twice the first, as it is stored."""
+    if new is None:
+        return None, None, None
+    same = [trade for trade in part.trades if trade.ts_us == new.newest_us]
+    newest = max(same, key=lambda trade: trade.trade_id)
+    return at(newest.ts_us), newest.trade_id, at(newest.received_us + ahead_us)
+
+
+def note_changes(cursor: Cursor, changes: Sequence[tuple[int, datetime, datetime]]) -> None:
+    """Note which bars the present revision of these feeds has changed: instrument, first and last
+    time. The rows of the feeds are locked."""
+    if changes:
+        template = "(%s, %s::timestamptz, %s::timestamptz)"
+        execute_values(cursor, NOTE_CHANGES, changes, template, page_size=1024)
+        cursor.execute(FORGET_CHANGES, ([number for number, *_ in changes], CHANGES_KEPT))
 
 
 def _behind(new: Fresh, record: Record) -> bool:

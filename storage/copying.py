@@ -38,9 +38,10 @@ _ROW = _row(_TYPES)
 
 
 def copy_trades(
-    cursor: Cursor, table: str, trades: Sequence[Trade], numbers: dict[str, int]
+    cursor: Cursor, table: str, trades: Sequence[Trade], numbers: dict[str, int], ahead_us: int = 0
 ) -> None:
-    """COPY trades into `table` (a name of our own, with the columns COLUMNS)."""
+    """COPY trades into `table` (a name of our own, with the columns COLUMNS). `ahead_us`: by how
+    much the database's clock is ahead of the one that stamped their receipt."""
     symbols, ids, stamps, prices, sizes, makers, received = zip(*trades, strict=True)
     rows = np.empty(len(trades), dtype=_ROW)
     rows["fields"] = len(_TYPES)
@@ -51,7 +52,7 @@ def copy_trades(
         prices,
         sizes,
         makers,
-        np.array(received, dtype=np.int64) - EPOCH_US,
+        np.array(received, dtype=np.int64) + (ahead_us - EPOCH_US),
     )
     for k, value in enumerate(values):
         rows[f"length{k}"] = np.dtype(_TYPES[k]).itemsize

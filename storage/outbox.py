@@ -138,7 +138,7 @@ def next_due_s(store: PostgresStore, channel: str) -> float | None:
 
 def channel_states(store: PostgresStore) -> list[ChannelState]:
     """Every channel that is configured or has deliveries left to tell of."""
-    with store.transaction() as cursor:
+    with store.reading() as cursor:
         cursor.execute(
             "SELECT c.channel, c.configured,"
             " (SELECT count(*) FROM alert_delivery d WHERE d.channel = c.channel"

@@ -8,6 +8,7 @@ nothing, and bars are never recomputed from history.
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import psycopg2
 from psycopg2.extras import execute_values
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 
 from market import Kline, Rejected, Trade, Venue
 from storage.batch import (
     Part,
     at,
+    clock_ahead_us,
     insert,
     lock_feeds,
     move_cursors,
+    note_changes,
     partitions_of,
     parts_of,
     record_gaps,
@@ -33,7 +36,8 @@ from storage.batch import (
 )
 from storage.gaps import Gap, close_filled, first_missing, lock_feed, one, settle
 from storage.partitions import SCHEMA_LOCK, make
-from storage.statements import FOLD_UPLOAD, STAGE_UPLOAD, UPSERT_KLINES
+from storage.reading import bounded
+from storage.statements import FOLD_UPLOAD, RAISE_WATERMARKS, STAGE_UPLOAD, UPSERT_KLINES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -44,6 +48,11 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 
 UPLOAD_COLUMNS = ("open", "high", "low", "close", "volume")
 UPLOAD_ROWS = 50_000  # sent to PostgreSQL at once
+
+
+def wall_us() -> int:
+    """This machine's clock, µs since 1970."""
+    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,10 @@ class PostgresStore:
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self.connect = connect
-        self.engine = create_engine(
+        self.engine = create_engine(  # for readers: its statements end in time
+            "postgresql+psycopg2://", creator=bounded(connect), pool_size=4, max_overflow=6
+        )
+        self._writers = create_engine(
             "postgresql+psycopg2://", creator=connect, pool_size=4, max_overflow=6
         )
         self._instruments: dict[tuple[str, str], int] = {}
@@ -86,16 +98,26 @@ class PostgresStore:
     @contextmanager
     def transaction(self) -> Iterator[Cursor]:
         """One transaction on a pooled connection: committed at the end, or rolled back."""
-        connection: Any = self.engine.raw_connection()
+        with self._cursor(self._writers) as cursor:
+            yield cursor
+
+    @contextmanager
+    def reading(self) -> Iterator[Cursor]:
+        """Likewise for readers: what hangs, or waits for a lock, ends with an error in time."""
+        with self._cursor(self.engine) as cursor:
+            yield cursor
+
+    @contextmanager
+    def _cursor(self, engine: Engine) -> Iterator[Cursor]:
+        connection: Any = engine.raw_connection()
         try:
             with connection.cursor() as cursor:
                 yield cursor
             connection.commit()
-        except psycopg2.errors.LockNotAvailable:
-            raise  # asked not to wait: the connection is as good as before
         except psycopg2.OperationalError:
-            connection.invalidate()  # the server or the line is gone: never hand it out again
-            self.engine.dispose()
+            if connection.closed:  # the server or the line is gone: never hand it out again
+                connection.invalidate()
+                engine.dispose()
             raise
         finally:
             connection.close()  # back to the pool, which rolls back what was not committed
@@ -109,6 +131,7 @@ class PostgresStore:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+        self._writers.dispose()
 
     # -- instruments
 
@@ -155,29 +178,42 @@ class PostgresStore:
 
     # -- trades
 
-    def write(self, venue: Venue, trades: Sequence[Trade]) -> Written:
+    def write(
+        self, venue: Venue, trades: Sequence[Trade], clock_us: Callable[[], int] = wall_us
+    ) -> Written:
         """Store the trades not yet known, with their bars, cursor and gaps. Any order, any
         duplicates; calling it again with the same trades changes nothing. Trades that retention
-        has dropped before are refused."""
+        has dropped before are refused.
+
+        `clock_us` is the clock that stamped their receipt, µs. Receipts are stored by the
+        database's clock, which tells their age later: what the two differ by is looked at here.
+        """
         if not trades:
             return Written(0, 0, 0, (), {})
         parts = parts_of(trades, lambda symbol: self.instrument_id(venue, symbol))
         self._ensure_partitions(parts)
         try:
-            return self._write(venue, trades, parts)
+            return self._write(venue, trades, parts, clock_us)
         except psycopg2.errors.UniqueViolation:
             # Trades beyond the cursor, from a restored backup perhaps: look at each.
-            return self._write(venue, trades, parts, beyond=False)
+            return self._write(venue, trades, parts, clock_us, beyond=False)
         except psycopg2.errors.CheckViolation:
             # Retention, in another process, may have dropped a partition we believed in.
             self._partitions.clear()
             self._ensure_partitions(parts)
-            return self._write(venue, trades, parts)
+            return self._write(venue, trades, parts, clock_us)
 
     def _write(
-        self, venue: Venue, trades: Sequence[Trade], parts: Sequence[Part], *, beyond: bool = True
+        self,
+        venue: Venue,
+        trades: Sequence[Trade],
+        parts: Sequence[Part],
+        clock_us: Callable[[], int],
+        *,
+        beyond: bool = True,
     ) -> Written:
         with self.transaction() as cursor:
+            ahead_us = clock_ahead_us(cursor, clock_us)
             known = lock_feeds(cursor, venue, parts)
             offered = trades
             trades = unexpired(trades, parts, known)
@@ -185,9 +221,11 @@ class PostgresStore:
                 parts = parts_of(trades, lambda symbol: self.instrument_id(venue, symbol))
             if not trades:
                 return Written(0, 0, 0, (), {}, expired=len(offered))
-            fresh, conflicts = insert(cursor, trades, parts, known, beyond=beyond)
+            fresh, conflicts = insert(
+                cursor, trades, parts, known, ahead_us=ahead_us, beyond=beyond
+            )
             opened, filled = record_gaps(cursor, parts, known)
-            move_cursors(cursor, parts, known, fresh, opened)
+            move_cursors(cursor, parts, known, fresh, opened, ahead_us)
         new = {p.symbol: fresh[p.number].stored if p.number in fresh else 0 for p in parts}
         stored = sum(new.values())
         return Written(
@@ -206,6 +244,23 @@ class PostgresStore:
                 with self.transaction() as cursor:
                     make(cursor, wanted)
                 self._partitions.add(wanted.name)
+
+    def nothing_newer(self, venue: Venue, asked: Sequence[tuple[str, int, int]]) -> set[str]:
+        """Raise the watermarks of symbols that the exchange was asked about. `asked`: symbol, the
+        newest id that it told, and the moment of the question by its clock, µs. Only where that id
+        is the highest stored; the symbols that it holds for."""
+        if not asked:
+            return set()
+        numbers = {self.instrument_id(venue, symbol): symbol for symbol, *_ in asked}
+        rows = [(self.instrument_id(venue, name), high, at(until)) for name, high, until in asked]
+        with self.transaction() as cursor:
+            raised = execute_values(
+                cursor, RAISE_WATERMARKS, rows, "(%s, %s::bigint, %s::timestamptz)",
+                page_size=1024, fetch=True,
+            )  # fmt: skip
+            if raised:
+                cursor.execute("SELECT pg_notify('trades', %s)", (venue,))
+        return {numbers[row[0]] for row in raised}
 
     # -- gaps
 
@@ -254,13 +309,18 @@ class PostgresStore:
             for k in klines
         ]  # fmt: skip
         with self.transaction() as cursor:
-            changed = len(execute_values(cursor, UPSERT_KLINES, rows, page_size=1000, fetch=True))
+            changed = execute_values(cursor, UPSERT_KLINES, rows, page_size=1000, fetch=True)
+            spans = {
+                number: [ts for other, ts in changed if other == number]
+                for number in sorted({number for number, _ in changed})
+            }
             if changed:
                 cursor.execute(
                     "UPDATE feed SET revision = revision + 1 WHERE instrument_id = ANY(%s)",
-                    (sorted(numbers.values()),),
+                    (list(spans),),
                 )
-        return changed
+                note_changes(cursor, [(n, min(ts), max(ts)) for n, ts in spans.items()])
+        return len(changed)
 
     def write_upload(
         self,
@@ -283,7 +343,14 @@ class PostgresStore:
                 cursor.copy_expert("COPY uploaded FROM STDIN", io.StringIO(text))
                 progress(first, len(bars))
             cursor.execute(FOLD_UPLOAD, {"number": number, "bar_s": bar_s})
-            new, changed = one(cursor)
+            new, changed, first, last = one(cursor)
+            if first is not None:
+                cursor.execute(
+                    "WITH grown AS (UPDATE instrument SET revision = revision + 1"
+                    " WHERE instrument_id = %s RETURNING revision)"
+                    " INSERT INTO bar_change SELECT %s, revision, %s, %s FROM grown",
+                    (number, number, first, last),
+                )
         return Uploaded(int(new), int(changed), len(bars) - int(new) - int(changed))
 
     def quarantine(self, venue: Venue, rejected: Sequence[Rejected]) -> None:

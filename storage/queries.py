@@ -11,10 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import psycopg2
-from sqlalchemy import Engine, Executable, bindparam, text
+from sqlalchemy import Connection, Engine, Executable, bindparam, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from market import Instrument
 from storage.copying import copy_columns
+from storage.reading import BULK_S, connected
+
+Source = Engine | Connection
 
 BAR_COLUMNS = (
     "open", "high", "low", "close", "volume", "quote_volume", "taker_buy_volume", "trades",
@@ -43,10 +47,11 @@ class FeedStatus:
     missing: int
     stored: int
     revision: int
+    watermark: datetime | None = None  # no trade before it is still on its way, by its clock
 
 
 def read_bars(
-    engine: Engine,
+    source: Source,
     venue: str,
     symbol: str,
     bar_s: int,
@@ -64,7 +69,7 @@ def read_bars(
     query = f"SELECT ts, {_BAR_VALUES} FROM v_bars WHERE {where} ORDER BY ts"  # noqa: S608
     parameters = {"venue": venue, "symbol": symbol, "bar_s": bar_s, "start": start, "end": end}
     kinds = ("timestamptz", *("float8",) * len(BAR_COLUMNS))
-    stamps, *values = _columns(engine, query, parameters, kinds)
+    stamps, *values = _columns(source, query, parameters, kinds, bulk=True)
     bars = pd.DataFrame(
         dict(zip(BAR_COLUMNS, values, strict=True)), index=_index(stamps), columns=list(BAR_COLUMNS)
     )
@@ -91,19 +96,27 @@ def read_incomplete(
 
 
 def _columns(
-    engine: Engine, query: str, parameters: dict[str, Any], kinds: Sequence[str]
+    source: Source,
+    query: str,
+    parameters: dict[str, Any],
+    kinds: Sequence[str],
+    *,
+    bulk: bool = False,
 ) -> list[npt.NDArray[Any]]:
-    connection: Any = engine.raw_connection()
-    try:
-        with connection.cursor() as cursor:
-            return copy_columns(cursor, query, parameters, kinds)
-    except psycopg2.OperationalError as error:
-        connection.invalidate()
-        raise OperationalError("COPY", None, error) from error
-    except psycopg2.Error as error:
-        raise DBAPIError("COPY", None, error) from error
-    finally:
-        connection.close()
+    """Where `bulk`, the statement may take long, unless it is one of several of a moment."""
+    with connected(source) as connection:
+        raw: Any = connection.connection
+        try:
+            with raw.cursor() as cursor:
+                if bulk and connection is not source:
+                    cursor.execute(f"SET LOCAL statement_timeout = '{BULK_S}s'")
+                return copy_columns(cursor, query, parameters, kinds)
+        except psycopg2.OperationalError as error:
+            if raw.closed:
+                connection.invalidate()
+            raise OperationalError("COPY", None, error) from error
+        except psycopg2.Error as error:
+            raise DBAPIError("COPY", None, error) from error
 
 
 def _index(stamps: npt.NDArray[np.int64]) -> pd.DatetimeIndex:
@@ -156,21 +169,21 @@ NEWEST_BARS = (
 )
 
 
-def newest_bar(engine: Engine, venue: str, symbol: str, bar_s: int) -> datetime | None:
+def newest_bar(source: Source, venue: str, symbol: str, bar_s: int) -> datetime | None:
     """Open time of the newest stored bar; None where there is none."""
-    return newest_bars(engine, [(venue, symbol, bar_s)])[0]
+    return newest_bars(source, [(venue, symbol, bar_s)])[0]
 
 
-def newest_bars(engine: Engine, legs: Sequence[tuple[str, str, int]]) -> list[datetime | None]:
+def newest_bars(source: Source, legs: Sequence[tuple[str, str, int]]) -> list[datetime | None]:
     """Open time of the newest stored bar of each (venue, symbol, bar_s), None where there is
     none: one query for all, whose cost does not grow with the history."""
-    numbers, stamps = _columns(engine, NEWEST_BARS, _legs(legs), ("bigint", "timestamptz"))
+    numbers, stamps = _columns(source, NEWEST_BARS, _legs(legs), ("bigint", "timestamptz"))
     newest = dict(zip(numbers.tolist(), _index(stamps).to_pydatetime(), strict=True))
     return [newest.get(k) for k in range(1, len(legs) + 1)]
 
 
 def read_closes(
-    engine: Engine,
+    source: Source,
     legs: Sequence[tuple[str, str, int]],
     bar_s: int,
     start: datetime,
@@ -186,7 +199,7 @@ def read_closes(
     query = _STORED_CLOSES if same else _LAST_CLOSES
     parameters = {**_legs(legs), "bar_s": bar_s, "start": start, "end": end}
     kinds = ("bigint", "timestamptz", "float8")
-    numbers, stamps, close = _columns(engine, query, parameters, kinds)
+    numbers, stamps, close = _columns(source, query, parameters, kinds, bulk=True)
     labels, rows = np.unique(stamps, return_inverse=True)
     table = np.full((len(labels), len(legs)), np.nan)
     table[rows, numbers - 1] = close
@@ -200,7 +213,7 @@ def _legs(legs: Sequence[tuple[str, str, int]]) -> dict[str, list[Any]]:
     return {"venues": list(venues), "symbols": list(symbols), "bases": list(bases)}
 
 
-def read_symbols(engine: Engine) -> dict[str, list[str]]:
+def read_symbols(source: Source) -> dict[str, list[str]]:
     """Venue → symbols that have something stored, in alphabetical order."""
     query = text(
         "SELECT venue, symbol FROM instrument i WHERE"
@@ -209,25 +222,25 @@ def read_symbols(engine: Engine) -> dict[str, list[str]]:
         " ORDER BY venue, symbol"
     )
     found: dict[str, list[str]] = {}
-    with engine.connect() as connection:
+    with connected(source) as connection:
         for venue, symbol in connection.execute(query):
             found.setdefault(venue, []).append(symbol)
     return found
 
 
-def read_bar_sizes(engine: Engine, venue: str, symbol: str) -> list[int]:
+def read_bar_sizes(source: Source, venue: str, symbol: str) -> list[int]:
     """The bar lengths (seconds) stored for a symbol, shortest first."""
     query = text(
         "SELECT bar_s FROM (SELECT DISTINCT bar_s FROM kline JOIN instrument USING (instrument_id)"
         " WHERE venue = :venue AND symbol = :symbol) AS sizes ORDER BY bar_s"
     )
-    with engine.connect() as connection:
+    with connected(source) as connection:
         return [
             int(row[0]) for row in connection.execute(query, {"venue": venue, "symbol": symbol})
         ]
 
 
-def read_sizes(engine: Engine, venue: str) -> dict[str, list[int]]:
+def read_sizes(source: Source, venue: str) -> dict[str, list[int]]:
     """Symbol → the bar lengths (seconds) its klines are stored at, shortest first."""
     # From one length to the next through the index, over however many bars.
     query = text(
@@ -242,37 +255,64 @@ def read_sizes(engine: Engine, venue: str) -> dict[str, list[int]]:
         " WHERE bar_s IS NOT NULL ORDER BY symbol, bar_s"
     )
     found: dict[str, list[int]] = {}
-    with engine.connect() as connection:
+    with connected(source) as connection:
         for symbol, bar_s in connection.execute(query, {"venue": venue}):
             found.setdefault(symbol, []).append(int(bar_s))
     return found
 
 
-def read_feeds(engine: Engine, venue: str) -> list[FeedStatus]:
+def read_feeds(source: Source, venue: str) -> list[FeedStatus]:
     """The state of every feed of a venue, by symbol."""
     query = text(
         "SELECT i.symbol, v.state, f.detail, f.last_trade, f.last_received,"
         " extract(epoch FROM now() - f.last_trade), extract(epoch FROM now() - f.last_received),"
         " extract(epoch FROM now() - f.heartbeat), count(g), "
-        " coalesce(sum(g.last_id - g.first_id + 1), 0), f.stored, f.revision"
+        " coalesce(sum(g.last_id - g.first_id + 1), 0), f.stored, f.revision, f.watermark"
         " FROM feed f JOIN instrument i USING (instrument_id)"
         " JOIN v_feed v ON v.venue = i.venue AND v.symbol = i.symbol"
         " LEFT JOIN gap g ON g.instrument_id = f.instrument_id AND g.state = 'open'"
         " WHERE i.venue = :venue"
         " GROUP BY i.symbol, v.state, f.instrument_id ORDER BY i.symbol"
     )
-    with engine.connect() as connection:
-        return [
-            FeedStatus(
-                *row[:5], *(None if age is None else float(age) for age in row[5:8]),
-                *(int(count) for count in row[8:]),
-            )
-            for row in connection.execute(query, {"venue": venue})
-        ]  # fmt: skip
+    with connected(source) as connection:
+        return [_feed(*row) for row in connection.execute(query, {"venue": venue})]
+
+
+def _feed(*row: Any) -> FeedStatus:
+    ages = [None if age is None else float(age) for age in row[5:8]]
+    values: list[Any] = [*row[:5], *ages, *map(int, row[8:12]), row[12]]
+    return FeedStatus(*values)
+
+
+def read_changes(
+    source: Source, instrument: tuple[str, str], since: int, until: int
+) -> list[tuple[datetime, datetime]] | None:
+    """The first and last time of every change of an instrument's bars after revision `since`, up
+    to `until`; None where not all of them are noted (any more)."""
+    query = text(
+        "SELECT first_ts, last_ts FROM bar_change WHERE instrument_id ="
+        " (SELECT instrument_id FROM instrument WHERE venue = :venue AND symbol = :symbol)"
+        " AND revision > :since AND revision <= :until"
+    )
+    venue, symbol = instrument
+    parameters = {"venue": venue, "symbol": symbol, "since": since, "until": until}
+    with connected(source) as connection:
+        found = [(row[0], row[1]) for row in connection.execute(query, parameters)]
+    return found if len(found) == until - since else None
+
+
+def read_upload_revisions(source: Source, symbols: Sequence[str]) -> dict[Instrument, int]:
+    """How often the bars of these files were changed."""
+    query = text(
+        "SELECT symbol, revision FROM instrument WHERE venue = 'upload' AND symbol IN :symbols"
+    ).bindparams(bindparam("symbols", expanding=True))
+    with connected(source) as connection:
+        rows = connection.execute(query, {"symbols": list(symbols)}).all()
+    return {Instrument("upload", symbol): int(revision) for symbol, revision in rows}
 
 
 def read_ticks(
-    engine: Engine, venue: str, symbol: str, start: datetime, end: datetime, limit: int
+    source: Source, venue: str, symbol: str, start: datetime, end: datetime, limit: int
 ) -> pd.DataFrame:
     """The newest `limit` trades with start ≤ ts < end, in the order of their ids: index `ts`,
     columns trade_id, price, size, buyer_is_maker."""
@@ -286,12 +326,12 @@ def read_ticks(
     )
     parameters = {"venue": venue, "symbol": symbol, "start": start, "end": end, "limit": limit}
     kinds = ("timestamptz", "bigint", "float8", "float8", "bool")
-    stamps, *values = (column[::-1] for column in _columns(engine, query, parameters, kinds))
+    stamps, *values = (column[::-1] for column in _columns(source, query, parameters, kinds))
     names = ("trade_id", "price", "size", "buyer_is_maker")
     return pd.DataFrame(dict(zip(names, values, strict=True)), index=_index(stamps))
 
 
-def read_gaps(engine: Engine, instruments: Sequence[tuple[str, str]], limit: int) -> pd.DataFrame:
+def read_gaps(source: Source, instruments: Sequence[tuple[str, str]], limit: int) -> pd.DataFrame:
     """The newest holes of these instruments and what became of them, newest first."""
     query = text(
         "SELECT i.venue, i.symbol, g.first_id, g.last_id, g.last_id - g.first_id + 1, g.state,"
@@ -301,24 +341,24 @@ def read_gaps(engine: Engine, instruments: Sequence[tuple[str, str]], limit: int
     names = ("venue", "symbol", "first id", "last id", "trades", "state", "reason", "detected",
              "closed")  # fmt: skip
     parameters = {"instruments": [tuple(i) for i in instruments], "limit": limit}
-    return _frame(engine, query, parameters, names, ("detected", "closed"))
+    return _frame(source, query, parameters, names, ("detected", "closed"))
 
 
-def read_quarantine(engine: Engine, limit: int) -> pd.DataFrame:
+def read_quarantine(source: Source, limit: int) -> pd.DataFrame:
     """The newest frames that could not be stored as a trade, newest first."""
     query = text(
         "SELECT detected, venue, symbol, reason, left(frame, 300) FROM quarantine"
         " ORDER BY quarantine_id DESC LIMIT :limit"
     )
     names = ("detected", "venue", "symbol", "reason", "frame")
-    return _frame(engine, query, {"limit": limit}, names, ("detected",))
+    return _frame(source, query, {"limit": limit}, names, ("detected",))
 
 
 def _frame(
-    engine: Engine, query: Executable, parameters: dict[str, Any], names: Sequence[str],
+    source: Source, query: Executable, parameters: dict[str, Any], names: Sequence[str],
     times: Sequence[str],
 ) -> pd.DataFrame:  # fmt: skip
-    with engine.connect() as connection:
+    with connected(source) as connection:
         rows = [tuple(row) for row in connection.execute(query, parameters)]
     frame = pd.DataFrame(rows, columns=list(names))
     for name in times:

@@ -15,6 +15,19 @@ CREATE TABLE IF NOT EXISTS instrument (
     UNIQUE (venue, symbol)
 );
 
+-- Grows when stored bars of a file change; those of a feed have theirs in `feed`.
+ALTER TABLE instrument ADD COLUMN IF NOT EXISTS revision bigint NOT NULL DEFAULT 0;
+
+-- Which bars the last revisions have changed: whoever holds older ones reads these again. A
+-- revision without a row here, or before the oldest kept, may have changed any.
+CREATE TABLE IF NOT EXISTS bar_change (
+    instrument_id int NOT NULL,
+    revision      bigint NOT NULL,
+    first_ts      timestamptz NOT NULL,  -- times of trades or bars, both included
+    last_ts       timestamptz NOT NULL,
+    PRIMARY KEY (instrument_id, revision)
+);
+
 -- No foreign key on the big tables: its trigger would run once per row, and ids only come from
 -- `instrument`, which nothing deletes from.
 CREATE TABLE IF NOT EXISTS trade (
@@ -89,6 +102,9 @@ DO $$ BEGIN  -- a store made before these columns: what was pruned shows in bars
             THEN f.first_id END WHERE high_id IS NOT NULL;
     END IF;
 END $$;
+-- Every trade that the exchange printed before this moment of its own clock is stored, or named in
+-- `gap`. From data alone: a later trade, or the exchange's word that there is none. Never falls.
+ALTER TABLE feed ADD COLUMN IF NOT EXISTS watermark timestamptz;
 
 CREATE TABLE IF NOT EXISTS gap (
     gap_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

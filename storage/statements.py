@@ -62,7 +62,9 @@ WITH fresh AS MATERIALIZED ({fresh}), seconds AS (
         first_id = least(bar.first_id, excluded.first_id),
         last_id = greatest(bar.last_id, excluded.last_id)
 )
-SELECT instrument_id, count(*), min(trade_id), min(ts) FROM fresh GROUP BY 1
+SELECT instrument_id, count(*), min(trade_id), min(ts),
+       (extract(epoch FROM max(ts)) * 1000000)::bigint
+FROM fresh GROUP BY 1
 """
 
 # Of one trade seen twice the first stays. The timestamp may differ below the millisecond.
@@ -93,7 +95,7 @@ ON CONFLICT (instrument_id, bar_s, ts) DO UPDATE SET
 WHERE (k.open, k.high, k.low, k.close, k.volume, k.trades)
       IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close,
                         excluded.volume, excluded.trades)
-RETURNING 1
+RETURNING instrument_id, ts
 """
 
 STAGE_UPLOAD = """
@@ -112,9 +114,10 @@ WITH stored AS (
         high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume
     WHERE (k.open, k.high, k.low, k.close, k.volume)
        <> (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume)
-    RETURNING (xmax = 0) AS inserted
+    RETURNING (xmax = 0) AS inserted, ts
 )
-SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM stored
+SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted), min(ts), max(ts)
+FROM stored
 """
 
 LOCK_FEEDS = """
@@ -123,16 +126,45 @@ SELECT instrument_id, first_id, high_id, kept_from, last_trade FROM feed
 WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR UPDATE
 """
 
+# `last_received` is of the trade that `last_trade` is: of several at one time, of the last id.
 MOVE_CURSORS = """
 UPDATE feed SET
     first_id = least(feed.first_id, v.first_id),
     whole_from = least(feed.whole_from, v.first_id + 1),
     high_id = greatest(feed.high_id, v.high_id),
     last_trade = greatest(feed.last_trade, v.last_trade),
-    last_received = greatest(feed.last_received, v.last_received),
+    watermark = greatest(feed.watermark, feed.last_trade, v.last_trade),
+    last_received = CASE WHEN feed.last_trade IS NULL OR (v.last_trade, v.last_id)
+        > (feed.last_trade, feed.high_id) THEN v.last_received ELSE feed.last_received END,
     revision = feed.revision + v.behind, stored = feed.stored + v.stored,
     duplicates = feed.duplicates + v.duplicates
-FROM (VALUES %s) AS v (instrument_id, first_id, high_id, last_trade, last_received, behind,
+FROM (VALUES %s) AS v (instrument_id, first_id, high_id, last_trade, last_id, last_received, behind,
                        stored, duplicates)
 WHERE feed.instrument_id = v.instrument_id
+"""
+
+# Which bars the new revisions of feeds have changed, for those who hold them.
+NOTE_CHANGES = """
+INSERT INTO bar_change (instrument_id, revision, first_ts, last_ts)
+SELECT f.instrument_id, f.revision, v.first_ts, v.last_ts
+FROM (VALUES %s) AS v (instrument_id, first_ts, last_ts) JOIN feed f USING (instrument_id)
+"""
+FORGET_CHANGES = """
+DELETE FROM bar_change c USING feed f
+WHERE c.instrument_id = f.instrument_id AND f.instrument_id = ANY(%s)
+  AND c.revision <= f.revision - %s
+"""
+
+# The exchange was asked and has nothing newer than `high_id`, which is all that is stored here.
+RAISE_WATERMARKS = """
+WITH asked AS (
+    SELECT f.instrument_id, v.until
+    FROM (VALUES %s) AS v (instrument_id, high_id, until)
+    JOIN feed f ON f.instrument_id = v.instrument_id AND f.high_id = v.high_id
+    ORDER BY f.instrument_id FOR UPDATE OF f
+)
+UPDATE feed SET watermark = asked.until FROM asked
+WHERE feed.instrument_id = asked.instrument_id
+  AND asked.until > coalesce(feed.watermark, '-infinity')
+RETURNING feed.instrument_id
 """

@@ -36,7 +36,7 @@ from storage.postgres import PostgresStore
 from storage.retention import prune_alerts
 from storage.watching import Watch
 from tests.test_alerts import BTC, T0, S, rule
-from tests.test_store import rows, trade
+from tests.test_store import nothing_after, rows, trade
 
 T0_US = int(T0.timestamp()) * 1_000_000
 
@@ -44,7 +44,7 @@ T0_US = int(T0.timestamp()) * 1_000_000
 def prices(
     store: PostgresStore, values: list[float], first: int = 0, symbols: tuple[str, ...] = ()
 ) -> None:
-    """One trade a second in both legs; y at the prices given, x at 100. Long past: all closed."""
+    """One trade a second in both legs; y at the prices given, x at 100. All closed."""
     for symbol in symbols or ("ETHUSDT", "BTCUSDT"):
         store.write(
             "binance",
@@ -54,6 +54,7 @@ def prices(
                 for k, value in enumerate(values, first)
             ],
         )  # fmt: skip
+    nothing_after(store, T0_US + (first + len(values)) * 1_000_000)
 
 
 def price_rule(**changes: Any) -> Any:

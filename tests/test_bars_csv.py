@@ -107,7 +107,9 @@ def test_equal_duplicates_count_once_and_order_does_not_matter() -> None:
 
 def test_the_length_of_the_bars_is_what_their_steps_have_in_common() -> None:
     def seconds(*times: str) -> int:
-        return bar_seconds(pd.DataFrame(index=pd.to_datetime(list(times), utc=True, format="ISO8601")))
+        return bar_seconds(
+            pd.DataFrame(index=pd.to_datetime(list(times), utc=True, format="ISO8601"))
+        )
 
     assert seconds("2024-01-04", "2024-01-05", "2024-01-08", "2024-01-09") == 86_400
     # minutes with holes, of which most are five minutes apart

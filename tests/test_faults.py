@@ -32,6 +32,7 @@ from feeds.binance import SPOT, USDM
 from feeds.choice import Feed
 from ingest_websocket import Daemon
 from settings import load_settings
+from storage import postgres
 from storage.audit import audit
 from storage.maintenance import health
 from storage.postgres import PostgresStore
@@ -467,20 +468,20 @@ def test_midnight(store: PostgresStore) -> None:
 def test_the_own_clock_is_set_while_running(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch, step_s: int
 ) -> None:
-    """Only `received` shows it: all else goes by ids and the exchange's time."""
+    """Nothing shows it: all goes by ids, the exchange's time, and a clock that nobody sets."""
     with desk(store) as d:
         d.flowing()
         shim = types.SimpleNamespace(**vars(time))
         shim.time_ns = lambda: time.time_ns() + step_s * 10**9
         shim.time = lambda: time.time() + step_s
-        for module in (ingest_websocket, inbox, binance_rest, history, liveness):
+        for module in (ingest_websocket, inbox, binance_rest, history, liveness, postgres):
             monkeypatch.setattr(module, "time", shim)
         d.exchange.faults.do("abort")
         d.flowing(500)
     stepped = rows(
         store, "SELECT count(*) FROM v_ticks WHERE abs(extract(epoch FROM received - ts)) > 5"
     )
-    assert stepped[0][0] > 0
+    assert stepped[0][0] == 0
 
 
 @chaos

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -18,44 +19,50 @@ from market import Instrument
 from resampling import resample_bars
 from storage.postgres import PostgresStore
 from storage.queries import FeedStatus
-from tests.test_store import T0, trade
+from tests.test_store import T0, nothing_after, trade
 
 S = 1_000_000
 LEGS = (Instrument("binance", "ETHUSDT"), Instrument("binance", "BTCUSDT"))
 
 
-def both(store: PostgresStore, ids: range, step_us: int = S, start: int = T0) -> None:
-    """The same trades in both legs, one a second."""
+def both(store: PostgresStore, ids: Sequence[int], step_us: int = S, start: int = T0) -> None:
+    """The same trades in both legs, one a second. Those of long ago are all there are."""
     for symbol in ("ETHUSDT", "BTCUSDT"):
         store.write(
             "binance",
             [trade(i, start + i * step_us, 100 + i % 7, symbol=symbol) for i in ids],
         )
+    if start == T0:
+        nothing_after(store, T0 + (max(ids) + 1) * step_us)
 
 
 def pair(store: PostgresStore, bar: str = "1s", **more: Any) -> LiveBars:
     return LiveBars(store.engine, LEGS, bar, (base_bar_s(bar),) * 2, **more)
 
 
-def feed(last_trade_s: float, received_age_s: float) -> FeedStatus:
+def feed(last_trade_s: float, watermark_s: float | None, state: str = "live") -> FeedStatus:
     when = datetime.fromtimestamp(1_000 + last_trade_s, UTC)
-    return FeedStatus("X", "live", "", when, when, 0.0, received_age_s, 0.0, 0, 0, 1, 0)
+    mark = None if watermark_s is None else datetime.fromtimestamp(1_000 + watermark_s, UTC)
+    return FeedStatus("X", state, "", when, when, 0.0, 86_400.0, 0.0, 0, 0, 1, 0, mark)
 
 
+@pytest.mark.parametrize("state", ["live", "quiet", "stale", "stopped"])
 @pytest.mark.parametrize(
-    ("last_trade_s", "received_age_s", "closed"),
+    ("last_trade_s", "watermark_s", "closed"),
     [
-        (0.5, 0.0, False),  # a trade inside the bar, just now
-        (1.0, 0.0, True),  # a trade of the next bar
-        (0.9, 1.0, False),  # the end has passed, the grace has not
-        (0.9, 1.7, True),  # both have
+        (0.5, 0.5, False),  # a trade inside the bar, a day ago
+        (0.5, 0.999, False),
+        (0.5, 1.0, True),  # nothing was printed after it
+        (1.0, 1.0, True),  # a trade of the next bar
+        (0.9, None, False),  # of an older database
+        (1.0, None, True),
     ],
 )
-def test_a_bar_is_closed_by_the_exchanges_clock(
-    last_trade_s: float, received_age_s: float, closed: bool
+def test_a_bar_is_closed_by_the_watermark_and_never_by_time_that_passes(
+    last_trade_s: float, watermark_s: float | None, closed: bool, state: str
 ) -> None:
     start = pd.Timestamp(1_000, unit="s", tz="UTC")
-    assert is_closed(start, 1, feed(last_trade_s, received_age_s)) is closed
+    assert is_closed(start, 1, feed(last_trade_s, watermark_s, state)) is closed
     assert is_closed(start, 1, None)
 
 

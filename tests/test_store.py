@@ -39,6 +39,16 @@ def trade(trade_id: int, ts_us: int = T0, price: float = 100.0, **changes: Any) 
     return made._replace(**changes)
 
 
+def nothing_after(store: PostgresStore, until_us: int) -> None:
+    """The exchange says that nothing was printed after what is stored of `binance`, up to then."""
+    known = rows(
+        store,
+        "SELECT symbol, high_id FROM feed JOIN instrument USING (instrument_id)"
+        " WHERE venue = 'binance'",
+    )
+    store.nothing_newer("binance", [(symbol, high, until_us) for symbol, high in known])
+
+
 def rows(store: PostgresStore, query: str) -> list[tuple[Any, ...]]:
     with store.transaction() as cursor:
         cursor.execute(query)

@@ -1,0 +1,52 @@
+"""A question to the database that several may wait for, none of them for long.
+
+It is asked in a thread of its own: a database that hangs then holds up that thread alone, and
+whoever waits gets his turn again with the reason.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+PATIENCE_S = 3.0
+
+Answer = TypeVar("Answer")
+
+
+class Asked(Generic[Answer]):
+    """One question under way. What `read` raises comes out of `answer`."""
+
+    def __init__(self, read: Callable[[], Answer]) -> None:
+        self._began = time.monotonic()
+        self._future: Future[Answer] = Future()
+        threading.Thread(target=self._ask, args=(read,), daemon=True).start()
+
+    def _ask(self, read: Callable[[], Answer]) -> None:
+        try:
+            self._future.set_result(read())
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is asked for
+            self._future.set_exception(error)
+
+    @property
+    def open(self) -> bool:
+        """Whether there is no answer yet."""
+        return not self._future.done()
+
+    def answer(self) -> Answer:
+        """The answer. Raises UnansweredError once PATIENCE_S have passed since the question."""
+        left_s = PATIENCE_S - (time.monotonic() - self._began)
+        try:
+            return self._future.result(max(0.0, left_s))
+        except TimeoutError:
+            if self._future.done():
+                raise
+        waited_s = time.monotonic() - self._began
+        raise UnansweredError(f"the database has not answered for {waited_s:.0f} s")
+
+
+class UnansweredError(RuntimeError):
+    """There is no answer yet; the question stands."""
