@@ -24,14 +24,20 @@ from arguments import (
     two_series,
 )
 from hedge import HedgeRatio, ols_hedge_ratio
-from kalman import KalmanNoise, fit_kalman_noise, kalman_hedge_ratio, kalman_zscore
+from kalman import (
+    KalmanNoise,
+    discounted_hedge_ratio,
+    fit_kalman_noise,
+    kalman_hedge_ratio,
+    kalman_zscore,
+)
 from unitroot import AdfResult, adf_test
 from windows import window_correlation, window_fit, window_score
 
 __all__ = [
-    "AdfResult", "HedgeRatio", "KalmanNoise", "adf_test", "fit_kalman_noise",
-    "kalman_hedge_ratio", "kalman_zscore", "ols_hedge_ratio", "rolling_correlation",
-    "rolling_hedge_ratio", "spread", "zscore",
+    "AdfResult", "HedgeRatio", "KalmanNoise", "adf_test", "discounted_hedge_ratio",
+    "fit_kalman_noise", "kalman_hedge_ratio", "kalman_zscore", "ols_hedge_ratio",
+    "rolling_correlation", "rolling_hedge_ratio", "spread", "zscore",
 ]  # fmt: skip
 
 

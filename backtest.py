@@ -28,7 +28,7 @@ from live import base_bar_s, is_closed
 from market import VENUES, bar_seconds, check_symbol
 from overfitting import returns_of, sharpe_interval
 from performance import returns_per_year
-from report import metrics_text, records, result_dict, strict
+from report import filter_text, metrics_text, records, result_dict, strict
 from resampling import resample_bars
 from settings import load_settings
 from signals import positions
@@ -42,7 +42,7 @@ __all__ = ["PRESETS", "PRESETS_TAKEN", "Costs", "Preset", "Result", "Rules", "po
 
 _RULES = {
     "beta": (float, "B", "the hedge ratio of --hedge fixed"),
-    "hedge_window": (int, "N", "bars of the rolling fit (default: --window)"),
+    "hedge_window": (int, "N", "bars of the fit, or of the filter's memory (default: --window)"),
     "window": (int, "N", "bars of the z-score"),
     "entry_z": (float, "Z", "enter where |z| exceeds this"),
     "exit_z": (float, "Z", "leave where |z| is back at this"),
@@ -51,8 +51,12 @@ _RULES = {
     "max_bars": (int, "N", "leave after so many bars"),
     "notional": (float, "Q", "gross value of a trade, quote currency"),
     "capital": (float, "Q", "what the account begins with, quote currency"),
-    "delta": (float, "D", "drift of the Kalman filter, in (0, 1)"),
-    "observation_variance": (float, "V", "noise of the Kalman filter"),
+    "delta": (float, "D", "drift of the Kalman filter, in (0, 1); default: unit-free"),
+    "observation_variance": (
+        float,
+        "V",
+        "noise of the Kalman filter beside --delta, y's unit squared",
+    ),
     "rebalance": (float, "F", "hedge anew where beta has moved by this fraction"),
 }
 
@@ -316,6 +320,7 @@ def _json(found: _Found) -> str:
 
 def _text(found: _Found, options: argparse.Namespace) -> str:
     parts = ["In-sample, with the parameters given", metrics_text(found.result.metrics)]
+    parts += filter_text(found.result)
     if (table := found.table) is not None:
         best = table.sort_values(options.objective, ascending=False).head(10)
         shown = [n for n in table.columns if n in FIGURES or table[n].nunique(dropna=False) > 1]

@@ -384,7 +384,7 @@ def _problem(rule: AlertRule, snapshot: Snapshot, view: PairView, base_s: int) -
 def _bars_needed(rule: AlertRule) -> int:
     """Aligned bars until the quantity's first value."""
     spec = rule.spec
-    fit = spec.fit_window if spec.hedge == "rolling" else 1
+    fit = spec.bars_to_spread
     by_quantity = {"zscore": spec.bars_needed, "correlation": spec.window + 1, "spread": fit,
                    "beta": fit}  # fmt: skip
     return by_quantity.get(rule.quantity, 1)

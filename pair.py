@@ -15,13 +15,14 @@ import pandas as pd
 from arguments import Array, check_number, check_window, frame_values
 from hedge import ols_hedge_ratio
 from indicators import log_returns
-from kalman import kalman_path
+from kalman import check_noise, kalman_path, own_score
 from resampling import align
 from windows import window_correlation, window_fit, window_score
 
 __all__ = ["COLUMNS", "PairPoint", "PairSpec", "PairView", "pair_view"]
 
 Hedge = Literal["ols", "rolling", "kalman", "fixed"]
+_FAR = (0.5, 2.0)  # a filter that expects errors twice or half as large as they come
 # In the order of the fields of PairPoint.
 COLUMNS = (
     "close_y",
@@ -39,18 +40,19 @@ COLUMNS = (
 class PairSpec:
     """What to compute of a pair. Fields a hedge does not use are checked but have no effect.
 
-    `hedge`: "rolling" (least squares over `hedge_window` bars, None: `window`), "kalman"
-    (`delta`, `observation_variance`), "fixed" (`beta`), or "ols": one fit of the whole sample,
-    which looks ahead and is for inspection only. `window`: bars of z-score and correlation.
-    Raises ValueError naming the field.
+    `hedge`: "rolling" (least squares over `hedge_window` bars, None: `window`), "kalman" (a
+    memory of `hedge_window` bars, which does not depend on units; or the noise `delta` and
+    `observation_variance`, in those of the prices), "fixed" (`beta`), or "ols": one fit of the
+    whole sample, which looks ahead and is for inspection only. `window`: bars of z-score and
+    correlation. Raises ValueError naming the field.
     """
 
     hedge: Hedge = "rolling"
     window: int = 60
     hedge_window: int | None = None
     beta: float | None = None
-    delta: float = 1e-4
-    observation_variance: float = 1e-3
+    delta: float | None = None
+    observation_variance: float | None = None
 
     def __post_init__(self) -> None:
         if self.hedge not in get_args(Hedge):
@@ -63,20 +65,24 @@ class PairSpec:
             check_number("beta", self.beta, -math.inf, math.inf, open_low=True)
         elif self.hedge == "fixed":
             raise ValueError("beta=None is not usable with hedge='fixed': a number is allowed")
-        check_number("delta", self.delta, 0.0, 1.0, open_low=True)
-        check_number(
-            "observation_variance", self.observation_variance, 0.0, math.inf, open_low=True
-        )
+        check_noise(self.delta, self.observation_variance)
 
     @property
     def fit_window(self) -> int:
-        """Bars of the rolling fit."""
+        """Bars of the rolling fit, or that a Kalman filter without noise given remembers."""
         return self.window if self.hedge_window is None else self.hedge_window
+
+    @property
+    def bars_to_spread(self) -> int:
+        """Aligned bars until the first spread."""
+        if self.hedge == "kalman" and self.delta is None:
+            return self.fit_window + 1
+        return self.fit_window if self.hedge == "rolling" else 1
 
     @property
     def bars_needed(self) -> int:
         """Aligned bars until the first z-score."""
-        return self.window + (self.fit_window - 1 if self.hedge == "rolling" else 0)
+        return self.window + self.bars_to_spread - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +106,14 @@ class PairView:
 
     `frame` is indexed by `ts` (UTC, open time) with the columns of `COLUMNS`; row t is known at
     the close of bar t. `in_sample` is True where the hedge ratio has seen the future (hedge
-    "ols"): such a view must not be traded or tested on.
+    "ols"): such a view must not be traded or tested on. `filter_deviation`: see the function;
+    NaN where there is no filter.
     """
 
     spec: PairSpec
     frame: pd.DataFrame
     in_sample: bool
+    filter_deviation: float = math.nan
 
     @property
     def warmup(self) -> tuple[int, int]:
@@ -144,7 +152,7 @@ def pair_view(bars_y: pd.DataFrame, bars_x: pd.DataFrame, spec: PairSpec) -> Pai
     check_spec(spec)
     bars_y, bars_x = align(bars_y, bars_x)
     y, x = frame_values("bars_y", bars_y, "close"), frame_values("bars_x", bars_x, "close")
-    beta, intercept, beta_std, spread = _hedged(y, x, spec)
+    beta, intercept, beta_std, spread, deviation = _hedged(y, x, spec)
     columns = {
         "close_y": y,
         "close_x": x,
@@ -156,7 +164,7 @@ def pair_view(bars_y: pd.DataFrame, bars_x: pd.DataFrame, spec: PairSpec) -> Pai
         "correlation": window_correlation(log_returns(y), log_returns(x), spec.window),
     }
     frame = pd.DataFrame(columns, index=bars_y.index)
-    return PairView(spec=spec, frame=frame, in_sample=spec.hedge == "ols")
+    return PairView(spec, frame, in_sample=spec.hedge == "ols", filter_deviation=deviation)
 
 
 def traded_hedge(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array]:
@@ -170,7 +178,7 @@ def traded_hedge(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array]:
     if spec.hedge == "ols":
         raise ValueError("hedge='ols' is not usable here: it has seen the end of the sample")
     if spec.hedge == "kalman":
-        path = kalman_path(y, x, spec.delta, spec.observation_variance)
+        path = _filtered(y, x, spec)
         return path["beta_prior"], path["innovation"]
     if spec.hedge == "rolling":
         beta, intercept, _ = window_fit(y, x, spec.fit_window, errors=False)
@@ -182,17 +190,47 @@ def traded_hedge(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array]:
     return beta, np.subtract(y, spread, out=spread)
 
 
-def _hedged(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array, Array, Array]:
-    """Arrays beta, intercept, beta_std, spread."""
+def filter_deviation(y: Array, x: Array, spec: PairSpec) -> float:
+    """Deviation of a Kalman filter's own score over the bars that have a z-score: 1 where its
+    noise is that of the closes `y`, `x`. NaN for another hedge, or for fewer than 30 such bars."""
+    return _deviation(_filtered(y, x, spec), spec) if spec.hedge == "kalman" else math.nan
+
+
+def misfit(deviation: float) -> str | None:
+    """What is wrong with a filter of that deviation; None where it is within a factor of 2 of 1,
+    or not known."""
+    if not (deviation < _FAR[0] or deviation > _FAR[1]):
+        return None
+    wrong = "too large" if deviation < 1 else "too small"
+    return (
+        f"The Kalman filter's own z-score deviates by {deviation:.3g} where 1 is right: the noise "
+        f"it is given is {wrong} for these prices, and neither its hedge ratio nor its spread is "
+        "to be trusted. Fit the noise, or give none."
+    )
+
+
+def _filtered(y: Array, x: Array, spec: PairSpec) -> dict[str, Array]:
+    return kalman_path(y, x, spec.delta, spec.observation_variance, memory=spec.fit_window)
+
+
+def _deviation(path: dict[str, Array], spec: PairSpec) -> float:
+    score = own_score(path)[spec.bars_needed - 1 :]
+    known = score[~np.isnan(score)]
+    return float(known.std(ddof=1)) if len(known) >= 30 else math.nan
+
+
+def _hedged(y: Array, x: Array, spec: PairSpec) -> tuple[Array, Array, Array, Array, float]:
+    """Arrays beta, intercept, beta_std, spread; and the filter's deviation."""
     if spec.hedge == "kalman":
-        path = kalman_path(y, x, spec.delta, spec.observation_variance)
-        return path["beta"], path["intercept"], path["beta_std"], path["innovation"]
+        path = _filtered(y, x, spec)
+        arrays = path["beta"], path["intercept"], path["beta_std"], path["innovation"]
+        return *arrays, _deviation(path, spec)
     if spec.hedge == "rolling":
         beta, intercept, error = window_fit(y, x, spec.fit_window)
     else:
         figures = _full_fit(y, x) if spec.hedge == "ols" else (spec.beta, 0.0, math.nan)
         beta, intercept, error = (np.full(len(y), figure, dtype=np.float64) for figure in figures)
-    return beta, intercept, error, y - intercept - beta * x
+    return beta, intercept, error, y - intercept - beta * x, math.nan
 
 
 def _full_fit(y: Array, x: Array) -> tuple[float, float, float]:

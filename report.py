@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pair import misfit
 from performance import METRICS
 from simulation import Result
 from trading_rules import Costs, Rules
 
 __all__ = [
-    "RUINED", "iso_times", "metric_text", "metrics_text", "parameters", "records", "result_dict",
-    "result_json", "strict",
+    "RUINED", "filter_text", "iso_times", "metric_text", "metrics_text", "parameters", "records",
+    "result_dict", "result_json", "strict",
 ]  # fmt: skip
 
 
@@ -27,15 +28,31 @@ def result_json(result: Result) -> str:
 
 
 def result_dict(result: Result, *, curve: bool = True) -> dict[str, Any]:
-    """The object of `result_json`; `curve=False` leaves trades and equity empty."""
+    """The object of `result_json`; `curve=False` leaves trades and equity empty. Of a Kalman
+    filter also `filter`: the deviation of its own z-score, and what is wrong with it or null."""
     equity = result.equity if curve else result.equity.iloc[:0]
     times = iso_times(pd.DatetimeIndex(equity.index))
-    return {
+    whole: dict[str, Any] = {
         "parameters": parameters(result.rules, result.costs),
         "metrics": {name: strict(value) for name, value in result.metrics.items()},
         "trades": records(result.trades if curve else result.trades.iloc[:0]),
         "equity": [[t, strict(v)] for t, v in zip(times, equity.tolist(), strict=True)],
     }
+    if result.rules.hedge == "kalman":
+        deviation = result.filter_deviation
+        whole["filter"] = {"zscore_std": strict(deviation), "warning": misfit(deviation)}
+    return whole
+
+
+def filter_text(result: Result) -> list[str]:
+    """What there is to say of a Kalman filter, one line each; nothing of another hedge."""
+    if result.rules.hedge != "kalman":
+        return []
+    deviation = result.filter_deviation
+    told = f"{deviation:.3g}" if math.isfinite(deviation) else "–"
+    label = "Deviation of the filter's own z"
+    lines = [f"{label:34}{told:>24}"]
+    return lines + [wrong for wrong in [misfit(deviation)] if wrong]
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from arguments import Array, frame_values
-from pair import traded_hedge
+from pair import filter_deviation, traded_hedge
 from pair_kernels import EXIT
 from performance import measure
 from resampling import align, bar_length_ns
@@ -122,6 +122,11 @@ class Result:
             },
             index=self.equity.index,
         )
+
+    @cached_property
+    def filter_deviation(self) -> float:
+        """See `pair.filter_deviation`; NaN unless the hedge is a Kalman filter's."""
+        return filter_deviation(self._pair.close_y, self._pair.close_x, self.rules.spec)
 
     @cached_property
     def drawdown(self) -> pd.Series[float]:

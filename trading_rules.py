@@ -24,7 +24,8 @@ class Rules:
     """When a pair is traded, and how much of it. All arguments by name; None: not used.
 
     `hedge`: "fixed" (`beta`), "rolling" (least squares over `hedge_window` bars, None: `window`)
-    or "kalman" (`delta`, `observation_variance`). `window`: bars of the z-score.
+    or "kalman" (a memory of `hedge_window` bars; or `delta` and `observation_variance`, in the
+    units of the prices). `window`: bars of the z-score.
     `entry_z`, `exit_z`, `stop_z`: levels of |z|, the exit's below the entry's (below 0: beyond
     the mean), the stop's above it. `stop_loss`: fraction of `notional`. `max_bars`: bars a
     position lives at most. `notional`: gross value of a trade at its signal; `capital`: what the
@@ -44,8 +45,8 @@ class Rules:
     max_bars: int | None = None
     notional: float = 10_000.0
     capital: float = 10_000.0
-    delta: float = 1e-4
-    observation_variance: float = 1e-3
+    delta: float | None = None
+    observation_variance: float | None = None
     rebalance: float | None = None
 
     def __post_init__(self) -> None:

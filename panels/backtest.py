@@ -20,6 +20,7 @@ from panels import robustness
 from panels.desk import Choice, Desk, boundary
 from panels.download import download_button
 from panels.figures import axis, floats, milliseconds, show_all, stacked, thinned
+from panels.findings import filter_html
 from panels.robustness import Asked, equity_lines, formatted, metrics_html
 from panels.tables import note_html
 from panels.theme import BAD, GOOD, MUTED, SCORE, duration, number, tint
@@ -77,6 +78,8 @@ def run_page(asked: Asked, button: DeltaGenerator) -> None:
                          name="Backtest", height=HEIGHT)  # fmt: skip
         _trades(asked, judged)
     with right, boundary("Metrics"):
+        if told := filter_html(result.filter_deviation):
+            st.html(told)
         st.html(metrics_html(result.metrics, "In-sample figures"))
 
 

@@ -33,8 +33,8 @@ HEDGES = {"rolling": "Rolling OLS", "kalman": "Kalman filter", "fixed": "Fixed �
 # z-score and hedge windows that a pair of that bar length starts with
 WINDOWS = {"1s": (120, 900), "1min": (120, 480), "5min": (48, 144), "1h": (24, 48)}
 PREFERRED = ("ETHUSDT", "BTCUSDT")
-DELTAS, NOISES = (-10.0, -1.0), (-12.0, 9.0)
-EM_BARS = 300
+DELTAS, NOISES = (-16.0, -1.0), (-24.0, 12.0)
+FIT_BARS = 2000
 Hedge = Literal["ols", "rolling", "kalman", "fixed"]
 
 
@@ -174,19 +174,26 @@ def _hedge(store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str) 
             right.number_input("β", value=1.0, format="%.6f", key="beta", bind="query-params")
         )
     elif hedge == "kalman":
-        fields = _kalman(store, pair, bar, right)
+        fields |= _kalman(store, pair, bar, right)
     return PairSpec(hedge=hedge, window=int(window), **fields)
 
 
 def _kalman(
-    store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str, right: DeltaGenerator
-) -> dict[str, float]:
-    """The filter's two variances, as powers of ten; and their estimate from the data, by EM."""
+    store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str, memory: DeltaGenerator
+) -> dict[str, Any]:
+    """The filter's memory, or its two variances as powers of ten: given, or estimated."""
+    if not st.toggle("Noise given", key="noise_given", bind="query-params",
+                     help="Off: the filter takes its noise from the prices"):  # fmt: skip
+        bars = memory.number_input(
+            "Memory, bars", 2, 2000, WINDOWS.get(bar, (60, 240))[1], key=f"fit_{bar}",
+            bind="query-params", help="How far back the filter remembers, as an EMA does",
+        )  # fmt: skip
+        return {"hedge_window": int(bars)}
     snapshot = bars_of(store, pair, bar, 1.0)
     price = snapshot.y.last_price
     start = 0.5 * round(4 * math.log10(5e-4 * price)) if price > 0 else 0.0
     noise_key = f"noise_{pair[0].symbol}"
-    delta = right.number_input(
+    delta = memory.number_input(
         "log₁₀ δ", *DELTAS, -6.0, 0.5, key="delta", bind="query-params",
         help="How fast the hedge ratio may move: state covariance δ/(1−δ)",
     )  # fmt: skip
@@ -201,13 +208,13 @@ def _kalman(
 
 
 def _fit_noise(snapshot: Snapshot, key: tuple[object, ...], noise_key: str) -> None:
-    """Offer both variances as EM finds them; what it chose is shown before it is used."""
-    if st.button(f"Estimate from {EM_BARS} bars (EM)", width="stretch", key="fit_noise"):
+    """Offer the most likely variances; what was found is shown before it is used."""
+    if st.button(f"Estimate from {FIT_BARS:,} bars", width="stretch", key="fit_noise"):
         y, x = align(snapshot.y.closed, snapshot.x.closed)
-        closes = y["close"].tail(EM_BARS), x["close"].tail(EM_BARS)
-        jobs().submit(("em", *key), "Estimating the noise",
+        closes = y["close"].tail(FIT_BARS), x["close"].tail(FIT_BARS)
+        jobs().submit(("noise", *key), "Estimating the noise",
                       lambda _: fit_kalman_noise(*closes), again=True)  # fmt: skip
-    job = jobs().get(("em", *key))
+    job = jobs().get(("noise", *key))
     if job is None:
         return
     if not job.finished:
@@ -215,18 +222,24 @@ def _fit_noise(snapshot: Snapshot, key: tuple[object, ...], noise_key: str) -> N
     elif job.error is not None:
         st.warning(f"No estimate: {job.error}")
     else:
-        found: KalmanNoise = job.result
-        delta, noise = (
-            min(high, max(low, round(math.log10(value), 2)))
-            for value, (low, high) in ((found.delta, DELTAS), (found.observation_variance, NOISES))
-        )
-        ended = "converged" if found.converged else "not converged"
-        st.caption(f"EM: log₁₀ δ {delta:g}, log₁₀ variance {noise:g} "
-                   f"({found.iterations} iterations, {ended}; in-sample)")  # fmt: skip
+        _offer(job.result, noise_key)
 
-        def use() -> None:
-            st.session_state["delta"], st.session_state[noise_key] = delta, noise
 
+def _offer(found: KalmanNoise, noise_key: str) -> None:
+    """The estimate, and a button that takes it; why not, where it says nothing."""
+    delta, noise = (round(math.log10(v), 2) for v in (found.delta, found.observation_variance))
+    within = DELTAS[0] <= delta <= DELTAS[1] and NOISES[0] <= noise <= NOISES[1]
+    st.caption(
+        f"Most likely: log₁₀ δ {delta:g}, log₁₀ variance {noise:g} (in-sample)"
+        + ("" if found.converged else "; NOT CONVERGED: the likelihood rises to where β stands "
+           "still or follows every bar, so these bars do not tell the noise")
+        + ("" if within else "; outside what can be chosen above")
+    )  # fmt: skip
+
+    def use() -> None:
+        st.session_state["delta"], st.session_state[noise_key] = delta, noise
+
+    if within:
         st.button("Use these", on_click=use, width="stretch", key="use_noise")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from market import bar_seconds
-from pair import PairView
+from pair import PairView, misfit
 from panels.figures import PLAIN
 from panels.tables import Cell, note_html, table_html
 from panels.theme import (
@@ -54,6 +55,21 @@ def when(index: pd.Index) -> str:
     return f"{first:%Y-%m-%d %H:%M:%S} to {end} UTC"
 
 
+def filter_html(deviation: float) -> str:
+    """How well a Kalman filter expects its errors, with a warning where it does not; empty where
+    there is no filter, or too little of it."""
+    if not math.isfinite(deviation):
+        return ""
+    wrong = misfit(deviation)
+    told = note_html(
+        f"The Kalman filter's own z-score deviates by {significant(deviation, 3)}: 1 is right, "
+        "below 0.5 or above 2 its noise is not that of these prices."
+    )
+    if wrong is None:
+        return told
+    return f'<div class="pw"><p class="bad" role="alert">▲ {escape(wrong)}</p></div>'
+
+
 # -- tests
 
 
@@ -88,7 +104,7 @@ def obstacle_of(view: PairView, frame: pd.DataFrame, symbols: tuple[str, str]) -
             )
     if len(frame) >= LEAST:
         return None
-    need = LEAST + (view.spec.fit_window - 1 if view.spec.hedge == "rolling" else 0)
+    need = LEAST + view.spec.bars_to_spread - 1
     return (
         f"{len(closes):,} of {need:,} common bars are there: the tests need {LEAST} with a spread. "
         "Wait, or choose a shorter bar or hedge window."

@@ -27,7 +27,7 @@ from panels.figures import (
     thinned_rows,
     with_breaks,
 )
-from panels.findings import obstacle_of, stretch_of, verdicts
+from panels.findings import filter_html, obstacle_of, stretch_of, verdicts
 from panels.tables import note_html, table_html
 from panels.theme import (
     BAD,
@@ -105,6 +105,8 @@ def _board(desk: Desk) -> None:
             ("verdict", *desk.key(snapshot), choice.spec),
         )
         st.html(verdict)
+        if told := filter_html(view.filter_deviation):
+            st.html(told)
         alerts = live_alerts(desk.store).poll(60.0)  # the strip polls it at every refresh
         st.html(recent_html(alerts.events))
         st.html('<div class="pw"><p class="pw-title">Regression</p></div>')

@@ -61,7 +61,30 @@ def hedges(y: list[float], x: list[float], rules: Any) -> list[tuple[float, floa
             beta, alpha = fit(y[t + 1 - window : t + 1], x[t + 1 - window : t + 1])
             out.append((beta, y[t] - alpha - beta * x[t]))
         return out
+    if rules.delta is None:
+        return discounted(y, x, rules.hedge_window or rules.window)
     return kalman(y, x, rules.delta, rules.observation_variance)
+
+
+def discounted(y: list[float], x: list[float], memory: int) -> list[tuple[float, float]]:
+    """Regressions of all rows before, each weighted by its age; the error of the row itself."""
+    keep = (memory - 1) / (memory + 1)
+    out = [(NAN, NAN)] * min(memory, len(y))
+    for t in range(memory, len(y)):
+        first = max(0, t - int(80 / -math.log(keep)))  # a weight of e^-80 is none
+        ages = [keep ** (t - i) for i in range(first, t)]
+        ys, xs, whole = y[first:t], x[first:t], math.fsum(ages)
+        mean_y = math.fsum(w * v for w, v in zip(ages, ys, strict=True)) / whole
+        mean_x = math.fsum(w * v for w, v in zip(ages, xs, strict=True)) / whole
+        squares = math.fsum(w * (v - mean_x) ** 2 for w, v in zip(ages, xs, strict=True))
+        if squares <= (1e-14 * x[t - 1]) ** 2 * whole:
+            out.append((NAN, NAN))
+            continue
+        beta = math.fsum(
+            w * (a - mean_x) * (b - mean_y) for w, a, b in zip(ages, xs, ys, strict=True)
+        ) / squares  # fmt: skip
+        out.append((beta, y[t] - mean_y - beta * (x[t] - mean_x)))
+    return out
 
 
 def kalman(y: list[float], x: list[float], delta: float, noise: float) -> list[tuple[float, float]]:

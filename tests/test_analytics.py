@@ -17,6 +17,7 @@ from statsmodels.tools import add_constant
 
 from analytics import (
     adf_test,
+    discounted_hedge_ratio,
     fit_kalman_noise,
     kalman_hedge_ratio,
     kalman_zscore,
@@ -314,7 +315,10 @@ class TestRolling:
 @pytest.mark.parametrize("intercept", [None, "no", 0, 1.0])
 def test_flags_are_true_or_false(intercept: Any) -> None:
     y, x = walk(20, 0)
-    for call in (ols_hedge_ratio, kalman_hedge_ratio, kalman_zscore, fit_kalman_noise):
+    for call in (
+        ols_hedge_ratio, kalman_hedge_ratio, discounted_hedge_ratio, kalman_zscore,
+        fit_kalman_noise,
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=r"intercept=.* True or False is allowed"):
             call(y, x, intercept=intercept)
     with pytest.raises(ValueError, match=r"intercept=.* True or False is allowed"):
@@ -461,47 +465,3 @@ class TestKalman:
         for variance in (0.0, -1.0, math.inf):
             with pytest.raises(ValueError, match="observation_variance="):
                 kalman_hedge_ratio(y, x, observation_variance=variance)
-
-
-class TestKalmanNoise:
-    def drifting(self, rows: int) -> tuple[pd.Series[float], pd.Series[float]]:
-        rng = np.random.default_rng(11)
-        x = 20 + rng.normal(0, 0.5, rows).cumsum()
-        beta = 1 + rng.normal(0, 0.02, rows).cumsum()
-        level = 3 + rng.normal(0, 0.02, rows).cumsum()
-        return pd.Series(beta * x + level + rng.normal(0, 0.5, rows)), pd.Series(x)
-
-    def test_finds_the_noise_it_was_made_with(self) -> None:
-        y, x = self.drifting(300)
-        found = fit_kalman_noise(y, x, iterations=12)
-        assert 1e-4 < found.delta < 1.6e-3  # made with 4e-4
-        assert 0.1 < found.observation_variance < 0.6  # made with 0.25
-
-    def test_likelihood_never_falls(self) -> None:
-        y, x = self.drifting(80)
-        found = [fit_kalman_noise(y, x, iterations=n, tolerance=0.0) for n in (1, 2, 4, 6)]
-        path = [noise.log_likelihood for noise in found]
-        assert path == sorted(path)
-        assert [noise.iterations for noise in found] == [1, 2, 4, 6]
-        assert not found[0].converged
-
-    def test_at_the_price_of_bitcoin(self) -> None:
-        y, x = walk(80, 12, 6e4)
-        found = fit_kalman_noise(y, x, iterations=4)
-        assert 600 < found.observation_variance < 1e4  # made with 3600
-        kalman_hedge_ratio(y, x, delta=found.delta, observation_variance=found.observation_variance)
-
-    def test_without_intercept_and_without_error(self) -> None:
-        _, x = walk(40, 13)
-        found = fit_kalman_noise(2 * x, x, iterations=3, intercept=False)
-        assert found.observation_variance < 1e-6
-        assert found.delta < 1e-4
-
-    def test_refusals(self) -> None:
-        y, x = walk(20, 0)
-        with pytest.raises(ValueError, match="y has 9 rows"):
-            fit_kalman_noise(y[:9], x[:9])
-        with pytest.raises(ValueError, match="iterations=0"):
-            fit_kalman_noise(y, x, iterations=0)
-        with pytest.raises(ValueError, match="x is nan at row 3"):
-            fit_kalman_noise(y, x.where(x.index != 3))

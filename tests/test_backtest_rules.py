@@ -98,8 +98,10 @@ def rule_sets(draw: st.DrawFn) -> Rules:
         max_bars=draw(st.none() | st.integers(1, 25)),
         notional=draw(st.sampled_from([1_000.0, 10_000.0, 25_000.0])),
         capital=10_000.0,
-        delta=draw(st.sampled_from([1e-5, 1e-4, 1e-2])),
-    )
+        **draw(st.sampled_from([{}, *(
+            {"delta": delta, "observation_variance": 1e-3} for delta in (1e-5, 1e-4, 1e-2)
+        )])),
+    )  # fmt: skip
 
 
 COSTS = st.builds(Costs, fee_bps=st.floats(0, 50), slippage_bps=st.floats(0, 50)) | st.just(Costs())
@@ -157,13 +159,19 @@ REAL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("hedge", ["fixed", "rolling", "kalman"])
+HEDGES: dict[str, dict[str, Any]] = {
+    "fixed": {"hedge": "fixed"}, "rolling": {"hedge": "rolling"}, "kalman": {"hedge": "kalman"},
+    "noise": {"hedge": "kalman", "delta": 1e-4, "observation_variance": 1.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hedge", HEDGES)
 @pytest.mark.parametrize("length", REAL)
-def test_real_bars(length: str, hedge: Any) -> None:
+def test_real_bars(length: str, hedge: str) -> None:
     *files, start = REAL[length]
     y, x = (real(file, start) for file in files)
-    rules = Rules(hedge=hedge, beta=0.035, hedge_window=90, window=40, entry_z=1.9, exit_z=0.2,
-                  stop_z=3.1, stop_loss=0.02, max_bars=50, observation_variance=1.0)  # fmt: skip
+    rules = Rules(beta=0.035, hedge_window=90, window=40, entry_z=1.9, exit_z=0.2,
+                  stop_z=3.1, stop_loss=0.02, max_bars=50, **HEDGES[hedge])  # fmt: skip
     costs = Costs(fee_bps=10, slippage_bps=1)
     slow = backtest(y, x, rules, costs)
     assert len(slow.trades) > 25
@@ -172,8 +180,8 @@ def test_real_bars(length: str, hedge: Any) -> None:
 
 
 @pytest.mark.parametrize("window", [7, 90])
-@pytest.mark.parametrize("hedge", ["fixed", "rolling", "kalman"])
-def test_a_long_record(hedge: Any, window: int) -> None:
+@pytest.mark.parametrize("hedge", ["fixed", "rolling", "noise"])
+def test_a_long_record(hedge: str, window: int) -> None:
     """Longer than the stretches of rows that are taken at a time, and held across their edges."""
     rng = np.random.default_rng(window)
     rows = 3 * pair_kernels._STRETCH
@@ -188,8 +196,8 @@ def test_a_long_record(hedge: Any, window: int) -> None:
     )
     limits: dict[str, Any]
     for limits in ({}, {"stop_z": 4.0, "stop_loss": 0.001, "max_bars": 200}):
-        rules = Rules(hedge=hedge, beta=0.7, hedge_window=60, window=window, entry_z=1.0,
-                      exit_z=-0.8, observation_variance=1.0, **limits)  # fmt: skip
+        rules = Rules(beta=0.7, hedge_window=60, window=window, entry_z=1.0, exit_z=-0.8,
+                      **HEDGES[hedge], **limits)  # fmt: skip
         costs = Costs(fee_bps=1, slippage_bps=1)
         slow = backtest(bars_y, bars_x, rules, costs)
         assert slow.margin > 1e-10

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from analytics import (
     adf_test,
+    discounted_hedge_ratio,
     fit_kalman_noise,
     kalman_hedge_ratio,
     kalman_zscore,
@@ -87,7 +88,14 @@ CAUSAL: dict[str, Study] = {
     ),
     "kalman_hedge_ratio": lambda f: kalman_hedge_ratio(f["y"], f["x"]),
     "kalman_hedge_ratio through 0": lambda f: kalman_hedge_ratio(f["y"], f["x"], intercept=False),
-    "kalman_zscore": lambda f: kalman_zscore(f["y"], f["x"]),
+    "kalman_zscore": lambda f: kalman_zscore(f["y"], f["x"], memory=3),
+    "kalman_zscore of given noise": lambda f: kalman_zscore(
+        f["y"], f["x"], delta=1e-4, observation_variance=1e-3
+    ),
+    "discounted_hedge_ratio": lambda f: discounted_hedge_ratio(f["y"], f["x"], memory=3),
+    "discounted_hedge_ratio through 0": lambda f: discounted_hedge_ratio(
+        f["y"], f["x"], memory=3, intercept=False
+    ),
     "feature_table": lambda f: feature_table(bars(f, "y"), bars(f, "x"), PairSpec(window=4)),
     "feature_table kalman": lambda f: feature_table(
         bars(f, "y"), bars(f, "x"), PairSpec("kalman", 3)
@@ -103,6 +111,9 @@ CAUSAL: dict[str, Study] = {
     "window_weighted_mean": lambda f: window_weighted_mean(known(f, "y"), known(f, "v"), 4),
     "pair_view rolling": lambda f: view(f, PairSpec("rolling", 4, 6)),
     "pair_view kalman": lambda f: view(f, PairSpec("kalman", 4)),
+    "pair_view kalman of given noise": lambda f: view(
+        f, PairSpec("kalman", 4, delta=1e-4, observation_variance=1e-3)
+    ),
     "pair_view fixed": lambda f: view(f, PairSpec("fixed", 4, beta=0.5)),
 }
 FULL_SAMPLE: dict[str, Study] = {
@@ -137,8 +148,9 @@ OF_BARS = {
 }  # fmt: skip
 # Shared by the modules, not part of what may be imported from outside.
 HELPERS = {
-    "adf_statistic", "check_spec", "cointegrating_fit", "kalman_path", "least_rows", "log_returns",
-    "mackinnon_critical", "mackinnon_p", "reversion", "traded_hedge",
+    "adf_statistic", "check_noise", "check_spec", "cointegrating_fit", "filter_deviation",
+    "kalman_path", "least_rows", "log_returns", "mackinnon_critical", "mackinnon_p", "misfit",
+    "own_score", "reversion", "traded_hedge",
 }  # fmt: skip
 MODULES = (
     "analytics", "baskets", "cointegration", "features", "hedge", "indicators", "kalman", "pair",

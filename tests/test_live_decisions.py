@@ -23,7 +23,9 @@ LEGS = ("ETHUSDT", "BTCUSDT")
 RULES = {
     "rolling": Rules(hedge="rolling", hedge_window=60, window=30, entry_z=1.5, exit_z=0.2,
                      stop_z=3.0, max_bars=40),
-    "kalman": Rules(hedge="kalman", window=30, entry_z=1.5, max_bars=25, observation_variance=1.0),
+    "kalman": Rules(hedge="kalman", hedge_window=40, window=30, entry_z=1.5, max_bars=25),
+    "kalman, noise given": Rules(hedge="kalman", window=30, entry_z=1.5, max_bars=25, delta=1e-4,
+                                 observation_variance=1.0),
     "fixed": Rules(hedge="fixed", beta=0.04, window=45, entry_z=1.2, exit_z=-0.5, stop_z=2.5),
 }  # fmt: skip
 
@@ -120,5 +122,7 @@ def test_the_traded_hedge_is_that_of_the_pair_view(hedge: str) -> None:
     rules = RULES[hedge]
     view, signals = pair_view(*ticks, rules.spec).frame, run(*ticks, rules, COSTS).signals
     assert signals["zscore"].equals(view["zscore"])
-    beta = view["beta"].shift(1, fill_value=0.0) if hedge == "kalman" else view["beta"]
+    beta = view["beta"]
+    if rules.hedge == "kalman":
+        beta = beta.shift(1, fill_value=np.nan if rules.delta is None else 0.0)
     assert np.array_equal(signals["beta"], beta, equal_nan=True)

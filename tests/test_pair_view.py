@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from analytics import (
+    discounted_hedge_ratio,
     kalman_hedge_ratio,
     ols_hedge_ratio,
     rolling_correlation,
@@ -65,6 +66,15 @@ class TestColumns:
         assert frame["spread"].tolist() == states["innovation"].tolist()
         np.testing.assert_allclose(frame["zscore"], zscore(states["innovation"], 30), rtol=1e-12)
         assert (frame["beta_std"][1:] > 0).all()
+
+    def test_kalman_without_noise(self) -> None:
+        y, x = legs()
+        frame = pair_view(y, x, PairSpec("kalman", 30, 50)).frame
+        states = discounted_hedge_ratio(y["close"], x["close"], memory=50)
+        assert frame["beta"].equals(states["beta"])
+        assert frame["spread"].tolist()[50:] == states["innovation"].tolist()[50:]
+        assert frame["spread"].first_valid_index() == frame.index[50]
+        assert (frame["beta_std"][50:] > 0).all()
 
     def test_fixed(self) -> None:
         y, x = legs()
@@ -123,7 +133,8 @@ class TestRows:
         spec = PairSpec(hedge, 10, 20, beta=1.0)
         frame = pair_view(y, x, spec).frame
         gone = np.flatnonzero(frame["spread"].isna())
-        assert gone.tolist() == ([*range(19), *range(50, 70)] if hedge == "rolling" else [50])
+        warming = {"rolling": [*range(19), *range(51, 70)], "kalman": [*range(20)]}
+        assert gone.tolist() == sorted([*warming.get(hedge, []), 50])
         last = 69 if hedge == "rolling" else 50
         after = frame["zscore"][50:].isna().to_numpy()
         assert after.tolist() == [row < last + 10 for row in range(50, 100)]
@@ -134,7 +145,7 @@ class TestRows:
     def test_few_rows_are_warm_up_not_an_error(self, hedge: Any, rows: int) -> None:
         y, x = legs(5)
         view = pair_view(y[:rows], x[:rows], PairSpec(hedge, 4, beta=1.0))
-        assert view.warmup == (rows, 7 if hedge == "rolling" else 4)
+        assert view.warmup == (rows, {"rolling": 7, "kalman": 8}.get(hedge, 4))
         assert view.frame["zscore"].isna().all()
         point = view.latest()
         assert (point is None) == (rows == 0)
@@ -175,8 +186,10 @@ class TestSpec:
             ({"hedge_window": 1}, "hedge_window=1"),
             ({"hedge": "fixed"}, "beta=None"),
             ({"hedge": "fixed", "beta": math.nan}, "beta=nan"),
-            ({"delta": 1.0}, "delta=1.0"),
-            ({"observation_variance": 0}, "observation_variance=0"),
+            ({"delta": 1.0, "observation_variance": 1.0}, "delta=1.0"),
+            ({"delta": 1e-4, "observation_variance": 0}, "observation_variance=0"),
+            ({"delta": 1e-4}, "observation_variance=None .* together, or neither"),
+            ({"observation_variance": 1.0}, "delta=None .* together, or neither"),
         ],
     )
     def test_refusals(self, options: dict[str, Any], message: str) -> None:

@@ -181,7 +181,7 @@ class TestLookAhead:
     @pytest.mark.parametrize("hedge", ["fixed", "rolling", "kalman"])
     def test_the_backtest_does_not(self, hedge: Any) -> None:
         rules = Rules(hedge=hedge, beta=1.0, window=20, entry_z=1.0, stop_z=2.0, stop_loss=0.001,
-                      max_bars=9, observation_variance=0.1, rebalance=0.01)  # fmt: skip
+                      max_bars=9, rebalance=0.01)  # fmt: skip
         y, x = legs()
 
         def decide(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
