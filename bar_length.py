@@ -48,7 +48,7 @@ def common_step_ns(index: pd.DatetimeIndex) -> int | None:
     if len(index) > 1 and isinstance(index.freq, Tick):
         return abs(index.freq.nanos)
     stamps = index[index.notna()].asi8 if index.hasnans else index.asi8
-    return cast(int, _gcd_of_steps(stamps)) * NS_PER_TICK[index.unit] or None
+    return cast(int, _gcd_of_steps(np.ascontiguousarray(stamps))) * NS_PER_TICK[index.unit] or None
 
 
 @compiled(INTS)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from arguments import Array, check_number, check_window
 from compiled import INT, NUMBER, VECTOR, compiled
+from pair_kernels import ROUNDING
 from performance import sharpe_ratio
 
 __all__ = [
@@ -73,10 +74,18 @@ def returns_of(equity: npt.ArrayLike) -> Array:
     return np.asarray(np.diff(values) / values[:-1])
 
 
+def _vary(returns: Array) -> bool:
+    """Whether returns differ by more than the rounding of the values they are made of."""
+    if len(returns) < 2:
+        return False
+    least, most = float(returns.min()), float(returns.max())
+    return most - least > ROUNDING * (1.0 + max(most, -least))
+
+
 def moments(returns: Array) -> Moments:
     """Sharpe ratio per bar, skewness and kurtosis; NaN where the returns do not vary."""
     count = len(returns)
-    if count < 2 or returns.min() == returns.max():
+    if not _vary(returns):
         return Moments(math.nan, math.nan, math.nan, count)
     centred = returns - returns.mean()
     variance = float((centred**2).mean())
@@ -193,7 +202,7 @@ def block_length(returns: Array) -> float:
     Patton, Politis and White (2009), Econometric Reviews 28, 372-375.
     """
     count = len(returns)
-    if count < 10 or returns.min() == returns.max():
+    if count < 10 or not _vary(returns):
         return 1.0
     centred = returns - returns.mean()
     few = max(5, math.ceil(math.log10(count)))
@@ -225,6 +234,8 @@ def _resampled(values, block, samples, seed):  # type: ignore[no-untyped-def]
         v = values[t % rows] - centre
         sums[t + 1] = sums[t] + v
         squares[t + 1] = squares[t] + v * v
+    # Of a resample without deviation the running sums leave their rounding.
+    nothing = 1e-12 * squares[rows]
     rate = math.log(1.0 - 1.0 / block) if block > 1.0 else -np.inf
     out = np.empty(samples)
     for k in range(samples):
@@ -236,6 +247,8 @@ def _resampled(values, block, samples, seed):  # type: ignore[no-untyped-def]
             total += sums[start + length] - sums[start]
             square += squares[start + length] - squares[start]
             left -= length
-        variance = (square - total * total / rows) / (rows - 1)
-        out[k] = (centre + total / rows) / math.sqrt(variance) if variance > 0.0 else np.nan
+        spread = square - total * total / rows
+        out[k] = np.nan
+        if spread > nothing:
+            out[k] = (centre + total / rows) / math.sqrt(spread / (rows - 1))
     return out

@@ -124,7 +124,10 @@ def measure(
     found["cagr"] = annual_growth(capital, path.final, years)
     found["calmar"] = _ratio(found["cagr"], found["max_drawdown"])
     found |= trade_figures(sums)
-    found["average_holding_s"] = found["average_bars"] * bar_s
+    held_s = sums["held"] * pd.Timedelta(1, index.unit).total_seconds()
+    if sums["end of data"]:  # at the close of the last bar, not at its label
+        held_s += sums["end of data"] * bar_s
+    found["average_holding_s"] = _ratio(held_s, sums["trades"])
     found["exposure"] = _ratio(sums["bars"], len(index))
     found["turnover"] = _ratio(sums["traded"], capital * years)
     found |= {"bars": len(index), "bar_s": bar_s, "years": years}
@@ -134,10 +137,11 @@ def measure(
 def _of_curve(index: pd.DatetimeIndex, path: Curve, per_year: float) -> dict[str, float]:
     lengths = [(index[b] - index[a]).total_seconds() if b else 0.0
                for a, b in (path.deepest, path.longest)]  # fmt: skip
+    varied = path.deviation > 0.0
     return {
         "volatility": path.deviation * math.sqrt(per_year),
         "sharpe": sharpe_ratio(path.mean, path.deviation, per_year),
-        "sortino": sharpe_ratio(path.mean, path.downside, per_year),
+        "sortino": sharpe_ratio(path.mean, path.downside if varied else 0.0, per_year),
         "max_drawdown": path.max_drawdown,
         "max_drawdown_s": lengths[0],
         "longest_drawdown_s": lengths[1],

@@ -35,19 +35,22 @@ TRADE_COLUMNS = (
 )  # fmt: skip
 SUMS = (
     "trades", "wins", "gains", "losses", "pnl", "fees", "slippage", "traded", "funding", "bars",
-    "long_trades", "long_pnl", "short_trades", "short_pnl", *EXIT_REASONS,
+    "long_trades", "long_pnl", "short_trades", "short_pnl", *EXIT_REASONS, "held",
 )  # fmt: skip
-"""Counts and sums over trades; of gains and losses both are positive."""
+"""Counts and sums over trades; of gains and losses both are positive. `held`: time from the bar of
+the entry to that of the exit, in the unit of the bars' stamps."""
 _NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a walk needs of a pair, one entry per aligned bar: prices, the hedge ratio that a
+    """What a walk needs of a pair, one entry per aligned bar: times, prices, the hedge ratio that a
     signal of this bar would trade (one entry: the same for all), its z-score, and the funding due
     at its open (empty: none). With a `window`, `zscore` is empty and made of `spread` over so
-    many bars, which with one beta may be empty too: close_y - beta·close_x."""
+    many bars, which with one beta may be empty too: close_y - beta·close_x. `stamps`: open times
+    of the bars, ascending integers."""
 
+    stamps: Ints
     open_y: Array
     open_x: Array
     close_y: Array
@@ -67,15 +70,16 @@ class Prices:
             for part in (self.open_y, self.open_x, self.close_y, self.close_x, self.beta,
                          self.zscore, self.funding_y, self.funding_x)
         )  # fmt: skip
-        return Prices(open_y, open_x, close_y, close_x, beta, zscore, funding_y, funding_x)
+        stamps = self.stamps[start:stop]
+        return Prices(stamps, open_y, open_x, close_y, close_x, beta, zscore, funding_y, funding_x)
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Figures of an equity curve per bar: its last value; mean and deviation (ddof 1) of its
-    simple returns, root mean square of those below 0; largest drawdown as a fraction; rows of its
-    peak and of the return to it (the last row where there is none), rows of the longest time below
-    a peak (0, 0 where there is none)."""
+    """Figures of an equity curve per bar: its last value; mean and deviation (ddof 1; 0 where they
+    differ by rounding alone) of its simple returns, root mean square of those below 0; largest
+    drawdown as a fraction; rows of its peak and of the return to it (the last row where there is
+    none), rows of the longest time below a peak (0, 0 where there is none)."""
 
     final: float
     mean: float
@@ -143,17 +147,19 @@ def positions(zscore: Array, rules: Rules) -> Bytes:
 def walk(prices: Prices, rules: Rules, costs: Costs, *, record: bool = True) -> Walk:
     """Trade every bar by the rules, from flat; `record=False` gives its figures alone."""
     sums, figures, equity, trades, decided, usable = pair_kernels.trade(
-        prices.open_y, prices.open_x, prices.close_y, prices.close_x, prices.beta, prices.spread,
-        prices.zscore, prices.funding_y, prices.funding_x, _limits(rules, costs), prices.window,
-        rules.max_bars or _NEVER, record,
+        prices.stamps, prices.open_y, prices.open_x, prices.close_y, prices.close_x, prices.beta,
+        prices.spread, prices.zscore, prices.funding_y, prices.funding_x, _limits(rules, costs),
+        prices.window, rules.max_bars or _NEVER, record,
     )  # fmt: skip
     named = dict(zip(SUMS, sums.tolist(), strict=True))
     return Walk(named, _curve(*figures), equity, trades.T, decided, usable)
 
 
-def curve(equity: Array, capital: float) -> Curve:
-    """The figures of values at consecutive closes; `capital` counts as the first peak."""
-    return _curve(*pair_kernels.curve(equity, float(capital)))
+def curve(equity: Array, capital: float, stamps: Ints | None = None) -> Curve:
+    """The figures of values at consecutive closes; `capital` counts as the first peak. `stamps`:
+    times of these closes, ascending integers (None: equally far apart)."""
+    times = np.arange(len(equity)) if stamps is None else np.ascontiguousarray(stamps)
+    return _curve(*pair_kernels.curve(times, equity, float(capital)))
 
 
 def _curve(

@@ -66,8 +66,8 @@ class Pair:
             for rates in (costs.funding_y, costs.funding_x)
         )
         return Prices(
-            self.open_y, self.open_x, self.close_y, self.close_x, beta, zscore, funding_y,
-            funding_x, **made,
+            np.ascontiguousarray(self.index.asi8), self.open_y, self.open_x, self.close_y,
+            self.close_x, beta, zscore, funding_y, funding_x, **made,
         )  # fmt: skip
 
     def check(self) -> None:

@@ -143,7 +143,8 @@ def _stitched(
     sums = {name: math.fsum(piece.sums[name] for piece in pieces) for name in SUMS}
     index = pair.index[train : train + row]
     tried = scored.figures(candidates, train, train + row)
-    metrics = measure(index, curve(equity, capital), sums, capital, bar_ns=pair.bar_ns)
+    path = curve(equity, capital, index.asi8)
+    metrics = measure(index, path, sums, capital, bar_ns=pair.bar_ns)
     lost = metrics["max_drawdown"] >= 1.0  # a debt has no returns to judge
     return WalkForward(
         rules=tuple(candidates),

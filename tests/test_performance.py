@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from analytics import kalman_hedge_ratio, zscore
 from backtest import Costs, Rules, positions, run
 from cointegration import johansen
-from overfitting import returns_of, sharpe_interval
+from overfitting import (
+    deflated_sharpe,
+    minimum_track_record,
+    moments,
+    probabilistic_sharpe,
+    returns_of,
+    sharpe_interval,
+)
 from performance import (
     METRICS,
     YEAR_S,
@@ -115,10 +122,12 @@ equities = st.lists(st.floats(50, 200), min_size=2, max_size=60)
 
 
 @settings(max_examples=300, deadline=None)
-@given(equities)
-def test_a_curve_by_its_definitions(values: list[float]) -> None:
+@given(equities, st.integers(0, 2**32))
+def test_a_curve_by_its_definitions(values: list[float], seed: int) -> None:
     equity = np.array(values)
-    found = curve(equity, 100.0)
+    steps = np.random.default_rng(seed).choice([1, 1, 1, 7, 5000], len(values))
+    times = np.cumsum(steps, dtype=np.int64)
+    found = curve(equity, 100.0, times)
     returns = equity[1:] / equity[:-1] - 1
     assert found.mean == pytest.approx(returns.mean(), abs=1e-12)
     if len(returns) > 1:
@@ -136,8 +145,9 @@ def test_a_curve_by_its_definitions(values: list[float]) -> None:
             if under:
                 stretches.append((start, t))
             start, under = t, False
-    longest = max((b - a for a, b in stretches), default=0)
-    assert found.longest[1] - found.longest[0] == longest
+    # The longest in time, though another may have more bars; of equals the first.
+    longest = max(stretches, key=lambda s: (times[s[1]] - times[s[0]], -s[0]), default=(0, 0))
+    assert found.longest == longest
     if stretches:
         _, first, last = max((lost[a : b + 1].max(), -a, b) for a, b in stretches)
         assert found.deepest == (-first, last)
@@ -160,7 +170,7 @@ def test_every_figure_has_a_label_and_a_unit_and_stands_in_the_result() -> None:
         assert m[name] == reasons.get(reason, 0)
     assert m["exposure"] == pytest.approx(trades["bars"].sum() / 300)
     assert m["exposure"] == (result.signals["position"] != 0).mean()
-    assert m["average_holding_s"] == 60 * trades["bars"].mean()
+    assert m["average_holding_s"] == pytest.approx(60 * trades["bars"].mean())
     won, lost = trades["pnl"].clip(lower=0).sum(), -trades["pnl"].clip(upper=0).sum()
     assert m["profit_factor"] == pytest.approx(won / lost)
     years = 299 / 525_600
@@ -252,6 +262,91 @@ class TestAYearHasTheReturnsThereReallyAre:
         assert year == pytest.approx(199 * YEAR / (first[-1] - first[0]))
         interval = sharpe_interval(returns_of(results[0].equity), returns_per_year(y.index))
         assert interval.estimate == pytest.approx(wanted[0])
+
+
+def test_durations_are_told_by_time_not_by_rows() -> None:
+    """Four minutes below a peak, then twelve hours of a closed market."""
+    minutes = [0, 1, 2, 3, 4, 5, 6, 7, 727, 728]
+    index = pd.DatetimeIndex(
+        pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(minutes, unit="min")
+    )
+    equity = np.array([100, 99, 98, 97, 98, 100, 102, 101, 101.5, 103.0])
+    found = measure(index, curve(equity, 100.0, index.asi8), NO_TRADES, 100.0)
+    assert found["longest_drawdown_s"] == 722 * 60
+    assert found["max_drawdown_s"] == 5 * 60
+
+
+def test_holding_is_time_too() -> None:
+    kept = np.random.default_rng(6).random(600) < 0.5
+    result = run(leg(1, 600)[kept], leg(2, 600)[kept], Rules(window=20, entry_z=1.0), Costs())
+    trades = result.trades
+    held = (trades["exit_time"] - trades["entry_time"]).dt.total_seconds()
+    held += 60 * (trades["exit_reason"] == "end of data")
+    assert result.metrics["average_holding_s"] == pytest.approx(held.mean())
+    assert result.metrics["average_holding_s"] > 1.5 * 60 * result.metrics["average_bars"]
+
+
+class TestReturnsWithoutDeviation:
+    @pytest.mark.parametrize("rate", [1e-3, -1e-3, 1e-9, 0.1, -0.3, 1.0])
+    @pytest.mark.parametrize("start", [1.0, 10_000.0, 3.7e9])
+    @pytest.mark.parametrize("rows", [3, 4, 100, 2000])
+    def test_have_no_ratio(self, rate: float, start: float, rows: int) -> None:
+        """Made one from the other, by powers or by sums of logs: only rounding differs."""
+        n = np.arange(min(rows, 600) if abs(rate) > 0.05 else rows)
+        for equity in (
+            start * (1.0 + rate) ** n,
+            start * np.exp(n * math.log1p(rate)) if abs(rate) < 0.01 and rows < 200 else None,
+            start * np.concatenate(([1.0], np.cumprod(np.full(len(n) - 1, 1.0 + rate)))),
+        ):
+            if equity is None:
+                continue
+            index = pd.date_range("2024-01-01", periods=len(equity), freq="1min", tz="UTC")
+            found = measure(index, curve(equity, start), NO_TRADES, start)
+            assert found["volatility"] == 0.0
+            assert math.isnan(found["sharpe"])
+            assert math.isnan(found["sortino"])
+            returns = returns_of(equity)
+            told = moments(returns)
+            assert math.isnan(told.sharpe)
+            assert math.isnan(probabilistic_sharpe(told))
+            assert math.isnan(minimum_track_record(told))
+            judged = deflated_sharpe(returns, [1.0, 2.0], 525_600)
+            assert math.isnan(judged.probability)
+            interval = sharpe_interval(returns, 525_600, samples=100)
+            assert math.isnan(interval.low)
+            assert math.isnan(interval.estimate)
+
+    def test_what_moves_a_little_has_one(self) -> None:
+        rng = np.random.default_rng(3)
+        for scale in (1e-12, 1e-9, 1e-3):
+            equity = 100.0 * (1.0 + scale * rng.normal(0.0, 1.0, 500).cumsum())
+            index = pd.date_range("2024-01-01", periods=500, freq="1min", tz="UTC")
+            found = measure(index, curve(equity, 100.0), NO_TRADES, 100.0)
+            returns = returns_of(equity)
+            wanted = returns.mean() / returns.std(ddof=1) * math.sqrt(525_600)
+            assert found["sharpe"] == pytest.approx(wanted)
+            assert moments(returns).sharpe * math.sqrt(525_600) == pytest.approx(wanted)
+
+    def test_a_grid_has_none_either(self) -> None:
+        """Both legs one market: what is made is rounding, at any leverage."""
+        y = leg(1, 400)
+        x = y * 3.3
+        x["volume"] = 1.0
+        sets = [Rules(hedge="fixed", beta=1 / 3.3, window=10, entry_z=1.0, notional=notional)
+                for notional in (100.0, 10_000.0, 1e7)]  # fmt: skip
+        for rules, sharpe in zip(sets, grid(y, x, sets, Costs())["sharpe"], strict=True):
+            found = run(y, x, rules, Costs())
+            assert found.metrics["trades"] > 5
+            assert abs(found.metrics["total_pnl"]) < 1e-9 * rules.notional
+            assert math.isnan(found.metrics["sharpe"])
+            assert math.isnan(sharpe)
+
+    def test_a_resample_without_deviation_has_no_ratio(self) -> None:
+        """One trade in a thousand bars: a third of the resamples do not hold it."""
+        returns = np.zeros(1000)
+        returns[500] = 1e-3
+        found = sharpe_interval(returns, 525_600, block=1.0)
+        assert 0 < found.low < found.estimate < found.high < 10 * found.estimate
 
 
 def test_without_a_value_there_is_none() -> None:
