@@ -10,11 +10,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pandas as pd
 import psycopg2
@@ -22,7 +22,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from arguments import check_choice
-from bars_csv import read_bars_csv
+from bars_csv import read_bars_csv, read_rates_csv
 from database_utils import StoreError, one_line, open_database, open_store
 from live import base_bar_s, is_closed
 from market import VENUES, bar_seconds, check_symbol
@@ -40,6 +40,7 @@ from walk_forward import WalkForward, walk_forward
 
 __all__ = ["PRESETS", "PRESETS_TAKEN", "Costs", "Preset", "Result", "Rules", "positions", "run"]
 
+T = TypeVar("T")
 _RULES = {
     "beta": (float, "B", "the hedge ratio of --hedge fixed"),
     "hedge_window": (int, "N", "bars of the fit, or of the filter's memory (default: --window)"),
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(options: argparse.Namespace) -> str:
     rules = Rules(hedge=options.hedge, **{name: getattr(options, name) for name in _RULES})
     costs = _costs(options)
-    candidates = combinations(rules, **dict(map(_grid_values, options.grid)))
+    candidates = combinations(rules, **_grid(options.grid))
     lengths = _lengths(options.walk_forward)
     bars = _bars(options)
     found = _Found(run(*bars, rules, costs))
@@ -161,6 +162,17 @@ class _Progress:
         if time.monotonic() >= self._next:
             print(f"backtest: {done:,} of {total:,} done", file=sys.stderr, flush=True)
             self._next = time.monotonic() + 1.0
+
+
+def _grid(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Values by rule; each rule once."""
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, values = _grid_values(text)
+        if name in found:
+            raise ValueError(f"--grid names {name} twice: {name}=A,B,… with all values is allowed")
+        found[name] = values
+    return found
 
 
 def _grid_values(text: str) -> tuple[str, list[Any]]:
@@ -206,16 +218,15 @@ def _costs(options: argparse.Namespace) -> Costs:
 
 def _rates(path: Path | None) -> pd.Series[float] | None:
     """Funding rates of a file with the columns timestamp and rate."""
-    if path is None:
-        return None
+    return None if path is None else _read_file(path, read_rates_csv)
+
+
+def _read_file(path: Path, read: Callable[[bytes], T]) -> T:
+    """What `read` makes of a file; its refusals name the file."""
     try:
-        table = pd.read_csv(path)
-        index = pd.DatetimeIndex(pd.to_datetime(table["timestamp"], utc=True, format="ISO8601"))
-        return table["rate"].astype(float).set_axis(index)
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path}: {error}; columns timestamp (ISO-8601) and rate (a fraction) are needed"
-        ) from None
+        return read(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _bars(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -248,16 +259,17 @@ def _from_file(
     path: Path, bar: str | None, start: pd.Timestamp | None, end: pd.Timestamp | None
 ) -> pd.DataFrame:
     """The bars of a file with start ≤ ts < end; where `bar` is given, whole ones of that length."""
-    try:
-        bars = read_bars_csv(path.read_bytes())
-        if bar is not None:
-            start, end = _floored(bar, start, end)
+    if bar is not None:
+        start, end = _floored(bar, start, end)
+
+    def read(content: bytes) -> pd.DataFrame:
+        bars = read_bars_csv(content)
         if start is not None:
             bars = bars[bars.index >= start]
         bars = bars if end is None else bars[bars.index < end]
         return bars if bar is None else resample_bars(bars, bar)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+
+    return _read_file(path, read)
 
 
 def _floored(bar: str, *times: pd.Timestamp | None) -> list[pd.Timestamp | None]:
@@ -343,7 +355,7 @@ def _html(
     from report_html import html_report  # Plotly takes half a second, and few runs need it
 
     result, heat = found.result, None
-    names = [name for name, _ in map(_grid_values, options.grid)]
+    names = list(_grid(options.grid))
     if found.table is not None and len(names) > 1:
         heat = (heat_map(found.table, names[0], names[1], options.objective), options.objective)
     legs = [path.stem for path in (options.y_csv, options.x_csv) if path] or [options.y, options.x]

@@ -22,13 +22,17 @@ from csv_form import CsvError, check_form, header_names
 from resampling import common_step_ns
 from timestamps import Micros, TimestampError, read_timestamps, shown
 
-__all__ = ["COLUMNS", "CsvError", "bar_seconds", "frame_csv", "read_bars_csv", "write_bars_csv"]
+__all__ = [
+    "COLUMNS", "CsvError", "bar_seconds", "frame_csv", "read_bars_csv", "read_rates_csv",
+    "write_bars_csv",
+]  # fmt: skip
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 MAX_ROWS = 1_000_000
 MAX_BYTES = 150 * 2**20
 BLOCK = 20_000  # rows read at once: what waits for a stop, and what stands there as text
 Progress = Callable[[int, int], None]  # bytes read, bytes
+Check = Callable[[dict[str, Any], Any], None]
 Block = tuple[dict[str, Any], Micros, "np.ndarray[Any, np.dtype[np.int64]]"]
 
 
@@ -38,20 +42,33 @@ def read_bars_csv(content: bytes, progress: Progress = lambda done, total: None)
     Rows that repeat a timestamp with the same values count once. `progress` is called every few
     thousand rows and may raise to end the reading. Raises CsvError.
     """
-    check_form(content, ("timestamp", *COLUMNS), MAX_BYTES, MAX_ROWS)
+    return _read(content, COLUMNS, _check_bars, progress)
+
+
+def read_rates_csv(content: bytes) -> pd.Series[float]:
+    """Funding rates of a file with the columns timestamp (settlement, as `read_bars_csv` reads
+    times) and rate (a fraction, between -1 and 1): Series by UTC time. Raises CsvError."""
+    return _read(content, ("rate",), _check_rates, lambda done, total: None)["rate"]
+
+
+def _read(
+    content: bytes, names: Sequence[str], check: Check, progress: Progress
+) -> pd.DataFrame:  # fmt: skip
+    """The columns `names` by time, every row checked, each time once."""
+    check_form(content, ("timestamp", *names), MAX_BYTES, MAX_ROWS)
     blocks: list[Block] = []
     count, kind = 0, None
-    for rows, table in _blocks(content, progress):
+    for rows, table in _blocks(content, ("timestamp", *names), progress):
         count += len(table)
         if count > MAX_ROWS:
             raise CsvError(f"the file has more than {MAX_ROWS:,} rows, which is the limit")
-        columns = dict(zip(("timestamp", *COLUMNS), zip(*table, strict=True), strict=True))
-        numbers = {name: _numbers(columns[name], name, rows) for name in COLUMNS}
+        columns = dict(zip(("timestamp", *names), zip(*table, strict=True), strict=True))
+        numbers = {name: _numbers(columns[name], name, rows) for name in names}
         try:
             stamps, kind = read_timestamps(columns["timestamp"], kind)
         except TimestampError as error:
             raise CsvError(f"row {rows[error.row]}: {error.reason}") from None
-        _check_bars(numbers, rows)
+        check(numbers, rows)
         blocks.append((numbers, stamps, rows))
     if not blocks:
         raise CsvError("the file has a header and no rows")
@@ -92,14 +109,14 @@ def bar_seconds(bars: pd.DataFrame) -> int:
 
 
 def _blocks(
-    content: bytes, progress: Progress
+    content: bytes, wanted: Sequence[str], progress: Progress
 ) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.int64]], list[Sequence[str]]]]:
     """Some thousand rows at a time that are not blank: their numbers, and of each the fields of
-    timestamp and COLUMNS."""
+    the columns `wanted`."""
     source = io.BytesIO(content)
     records = csv.reader(io.TextIOWrapper(source, "utf-8-sig", newline=""))
     names = header_names(next(records))
-    at = [names.index(name) for name in ("timestamp", *COLUMNS)]
+    at = [names.index(name) for name in wanted]
     fields, row = itemgetter(*at), 2
     while block := _next_rows(records, row):
         numbers, table = [], []
@@ -191,8 +208,14 @@ def _check_bars(numbers: dict[str, Any], rows: Any) -> None:
     _refuse(numbers["volume"] < 0, rows, numbers["volume"], "volume {value} is negative")
 
 
+def _check_rates(numbers: dict[str, Any], rows: Any) -> None:
+    rate = numbers["rate"]
+    _refuse(~(np.abs(rate) < 1.0), rows, rate, "rate {value} is no fraction between -1 and 1: "
+            "0.0001 is 1 basis point")  # fmt: skip
+
+
 def _unique(blocks: list[Block]) -> pd.DataFrame:
-    numbers = {name: np.concatenate([block[0][name] for block in blocks]) for name in COLUMNS}
+    numbers = {n: np.concatenate([block[0][n] for block in blocks]) for n in blocks[0][0]}
     micros = np.concatenate([block[1] for block in blocks])
     rows = np.concatenate([block[2] for block in blocks])
     stamps = pd.DatetimeIndex(micros.astype("datetime64[us]"), tz="UTC", name="ts")

@@ -88,7 +88,8 @@ def test_search_on_the_command_line(
     out = capsys.readouterr().out
     assert "Best of 4 tried, in-sample" in out
     assert "Walk-forward, out of sample, 3 pieces" in out
-    for wrong in (["--grid", "speed=1"], ["--grid", "entry_z=a"], ["--walk-forward", "5"],
+    for wrong in (["--grid", "speed=1"], ["--grid", "window=9", "--grid", "window=8"],
+                  ["--grid", "entry_z=a"], ["--walk-forward", "5"],
                   ["--walk-forward", "290,60,3"], ["--walk-forward", "400,60"]):  # fmt: skip
         assert main([*files, *wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
@@ -104,9 +105,52 @@ def test_funding_from_files(
     assert found["metrics"]["funding"] != 0
     assert found["parameters"]["funding_y_rates"] == 2
     assert sum(t["funding"] for t in found["trades"]) == pytest.approx(found["metrics"]["funding"])
-    rates.write_text("time,rate\n1,2\n")
+
+
+def test_funding_times_are_read_as_those_of_bars(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+) -> None:  # fmt: skip
+    """ISO-8601, epochs in s, ms and µs, in any order of rows and columns."""
+    rates, found = tmp_path / "rates.csv", []
+    for first, second in (
+        ("2024-01-01T01:00Z", "2024-01-01 02:00"), ("1704070800", "1704074400"),
+        ("1704070800000", "1704074400000"), ("1704070800000000", "1704074400000000"),
+        ("20240101010000", "20240101020000"),
+    ):  # fmt: skip
+        rates.write_text(f"Rate,Timestamp,mark\n-0.02,{second},1\n0.01,{first},1\n")
+        found.append(printed(capsys, [*files, "--window", "20", "--entry-z", "0.5", "--exit-z",
+                                      "-0.5", "--funding-y-csv", str(rates)]))  # fmt: skip
+    assert found[0]["metrics"]["funding"] != 0
+    assert all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("time,rate\n1,2\n", "timestamp"),
+        ("timestamp,rate\n1,0.1\n", "row 2: timestamp '1' is no date and no epoch"),
+        ("timestamp,rate\n2024-01-01,0.1\n1704070800,0.1\n", "row 3: timestamp '1704070800' is"),
+        ("timestamp,rate\n2024-01-01,much\n", "row 2: rate 'much' is no number"),
+        ("timestamp,rate\n2024-01-01,nan\n", "row 2: rate 'nan' is not finite"),
+        ("timestamp,rate\n2024-01-01,1.5\n", "row 2: rate 1.5 is no fraction between -1 and 1"),
+        ("timestamp,rate\n2024-01-01,0.1\n2024-01-01,0.2\n", "row 3"),
+        ("timestamp;rate\n2024-01-01;0.1\n", "semicolons"),
+        ("timestamp,rate\n", "no rows"),
+        ("", "the file is empty"),
+    ],
+)
+def test_funding_files_are_refused_in_one_line(
+    files: list[str], tmp_path: Path, text: str, reason: str,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    rates = tmp_path / "rates.csv"
+    rates.write_text(text)
     assert main([*files, "--funding-x-csv", str(rates)]) == 2
-    assert "columns timestamp (ISO-8601) and rate" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("\n") == 1
+    assert err.startswith(f"backtest: {rates}: ")
+    assert reason in err
 
 
 def test_costs_refuse_what_is_no_rate() -> None:
