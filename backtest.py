@@ -6,6 +6,11 @@ python backtest.py --venue binance --y ETHUSDT --x BTCUSDT --bar 1min --preset b
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # Ctrl-C while the modules load: an end without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import sys
@@ -14,25 +19,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
-import psycopg2
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from arguments import check_choice
 from bars_csv import read_bars_csv, read_rates_csv
-from database_utils import StoreError, one_line, open_database, open_store
+from database_utils import StoreError, open_database, open_store
 from live import base_bar_s, is_closed
 from market import VENUES, bar_seconds, check_symbol
+from messages import CANNOT, INTERRUPTED, failed, start_logging, watch_uncaught
 from overfitting import returns_of, sharpe_interval
 from performance import returns_per_year
 from report import filter_text, metrics_text, records, result_dict, strict
 from resampling import resample_bars
-from settings import load_settings
+from settings import Parser, load_settings
 from signals import positions
 from simulation import Result, run
+from storage.errors import DATABASE_ERRORS
 from storage.queries import read_bar_sizes, read_bars, read_feeds, read_symbols
 from sweep import FIGURES, combinations, cost_sensitivity, grid, heat_map
 from trading_rules import PRESETS, PRESETS_TAKEN, Costs, Preset, Rules
@@ -62,15 +67,8 @@ _RULES = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Its refusals are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="backtest", description="Backtest a pair from files or from the database.",
         allow_abbrev=False,
     )  # fmt: skip
@@ -119,10 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit code. Failures are one line on stderr."""
     options = _parser().parse_args(argv)
     try:
-        print(_answer(options))
-    except (ValueError, StoreError, OSError, psycopg2.Error, SQLAlchemyError) as error:
-        print(f"backtest: {one_line(error)}", file=sys.stderr)
-        return 2
+        print(_answer(options), flush=True)
+    except (ValueError, StoreError, MemoryError, *DATABASE_ERRORS) as error:
+        failed("backtest", error)
+        return CANNOT
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
@@ -370,4 +370,7 @@ def _html(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    start_logging("WARNING")
+    watch_uncaught()
     sys.exit(main())

@@ -12,7 +12,8 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from compiled import warm_up
-from database_utils import StoreError, one_line, open_database, open_store
+from database_utils import StoreError, open_database, open_store
+from messages import one_line
 from panels import alerts, backtest, data, market, pair, scanner, statistics, strip, system
 from panels.chart import provide_script
 from panels.controls import legs_offered, sidebar
@@ -69,6 +70,7 @@ def main() -> None:
     except (SettingsError, StoreError, SQLAlchemyError, OSError) as error:
         st.error(f"The page cannot start: {one_line(error)}")
         st.button("Try again")
+        try_again()
         return
     if not enough(symbols):
         waiting(store)
@@ -93,6 +95,20 @@ def main() -> None:
     with boundary(str(view)):
         VIEWS[str(view)](desk)
     alerts.page_drawn()
+
+
+def try_again() -> None:
+    """Run the page anew by itself: a database that was away may be back."""
+    looked = False
+
+    @st.fragment(run_every=3.0)
+    def look() -> None:
+        nonlocal looked
+        if looked:
+            st.rerun()
+        looked = True
+
+    look()
 
 
 def enough(symbols: dict[str, list[str]]) -> bool:

@@ -5,18 +5,27 @@ python database_utils.py url|init|health|prune|audit|stop
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # Ctrl-C while the modules load: an end without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
+import random
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import psycopg2
-from sqlalchemy.exc import SQLAlchemyError
 
+from feeds.backoff import backoff
+from messages import CANNOT, INTERRUPTED, NOT_NOW, failed, one_line, start_logging, watch_uncaught
 from settings import Parser, Settings, SettingsError, load_settings
 from storage.audit import audit
-from storage.embedded import EmbeddedError, EmbeddedServer
+from storage.embedded import EmbeddedServer
+from storage.errors import DATABASE_ERRORS, is_away
 from storage.maintenance import health
 from storage.postgres import PostgresStore
 from storage.retention import prune
@@ -25,8 +34,19 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 
+FIRST_WAIT_S = 30.0
+
+
 class StoreError(RuntimeError):
     """The database cannot be used; the message is one line that says what to do."""
+
+    exit_code = CANNOT
+
+
+class StoreAwayError(StoreError):
+    """The database cannot be reached now. It may be another time, with nobody changing anything."""
+
+    exit_code = NOT_NOW
 
 
 class Database:
@@ -83,8 +103,13 @@ def open_database(settings: Settings) -> Database:
     """Find or start the database. Raises StoreError in one plain line."""
     try:
         return Database(settings)
-    except (EmbeddedError, OSError, psycopg2.Error) as error:
-        raise StoreError(one_line(error)) from error
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise StoreError(
+            f"{one_line(error)}: set DATA_DIR to a folder that may be written, or DATABASE_URL to "
+            "a PostgreSQL server of your own"
+        ) from error
+    except DATABASE_ERRORS as error:
+        raise _store_error(error, one_line(error)) from error
 
 
 def open_store(database: Database) -> PostgresStore:
@@ -92,18 +117,42 @@ def open_store(database: Database) -> PostgresStore:
     store = PostgresStore(database.connect)
     try:
         store.init()
-    except (EmbeddedError, psycopg2.Error, SQLAlchemyError) as error:
+    except DATABASE_ERRORS as error:
         store.close()
-        raise StoreError(
+        raise _store_error(
+            error,
             f"cannot use the database: {one_line(error)}; check DATABASE_URL, or leave it empty "
-            "for the embedded PostgreSQL"
+            "for the embedded PostgreSQL",
         ) from error
     return store
 
 
-def one_line(error: BaseException) -> str:
-    """An error's message without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+def _store_error(error: BaseException, message: str) -> StoreError:
+    return (StoreAwayError if is_away(error) else StoreError)(message)
+
+
+def open_patiently(
+    database: Database,
+    tell: Callable[[str], None],
+    pause: Callable[[float], object] = time.sleep,
+    seconds: float = FIRST_WAIT_S,
+) -> PostgresStore:
+    """`open_store` at a program's start, where the server may be starting too: a database that is
+    away is waited for, told once. StoreAwayError after `seconds`. `pause` may raise to end it."""
+    waits = backoff(random.Random(), 0.5, 3.0)  # noqa: S311 - jitter, not cryptography
+    deadline = time.monotonic() + seconds
+    told = False
+    while True:
+        try:
+            return open_store(database)
+        except StoreAwayError as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            if not told:
+                tell(f"{error}: waiting for it, {seconds:g} s at most")
+                told = True
+            pause(min(next(waits), left))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace, settings: Settings, database: Database) -> int:
     if arguments.command == "url":
-        print(database.url)
+        print(database.url, flush=True)
         database.leave()
         return 0
     if arguments.command == "stop":
@@ -132,7 +181,7 @@ def _run(arguments: argparse.Namespace, settings: Settings, database: Database) 
     store = open_store(database)
     try:
         if arguments.command == "init":
-            print("schema is complete")
+            print("schema is complete", flush=True)
             database.leave()
             return 0
         if arguments.command == "prune":
@@ -142,12 +191,12 @@ def _run(arguments: argparse.Namespace, settings: Settings, database: Database) 
                     "nothing to prune: set TICK_RETENTION_DAYS or give --days N, N > 0"
                 )
             gone = prune(store, days)
-            print(json.dumps(gone))
+            print(json.dumps(gone), flush=True)
             for name in gone["blocked"]:
                 print(f"database_utils: not pruned now, in use: {name}", file=sys.stderr)
             return 0
         report = health(store) if arguments.command == "health" else audit(store)
-        print(json.dumps(report, indent=2))
+        print(json.dumps(report, indent=2), flush=True)
         return 0 if report["healthy" if arguments.command == "health" else "ok"] else 1
     finally:
         store.close()
@@ -161,13 +210,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings()
         database = open_database(settings)
         return _run(arguments, settings, database)
-    except (SettingsError, StoreError, psycopg2.Error, SQLAlchemyError) as error:
-        print(f"database_utils: {one_line(error)}", file=sys.stderr)
-        return 2
+    except (SettingsError, StoreError, *DATABASE_ERRORS) as error:
+        failed("database_utils", error)
+        return CANNOT
+    except KeyboardInterrupt:
+        return INTERRUPTED
     finally:
         if database is not None:
             database.leave_as_found()
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    start_logging("WARNING")
+    watch_uncaught()
     sys.exit(main())

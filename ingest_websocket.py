@@ -11,25 +11,30 @@ recovery path.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # Ctrl-C while the modules load: an end without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import asyncio
 import contextlib
 import logging
 import os
 import random
-import signal
 import sys
 import threading
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg2
 
 import metrics
 from closing import Closing
-from database_utils import Database, StoreError, one_line, open_database, open_store
+from database_utils import StoreError, open_database, open_patiently
 from feeds.backoff import backoff
 from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
 from feeds.binance_stream import LIFE_S, TradeStream, shards
@@ -39,6 +44,7 @@ from history import begin_records, fetch_history
 from inbox import Batch, Inbox, steady_us
 from liveness import NEVER, Liveness, Watched
 from market import Rejected, Trade
+from messages import exit_code, failed, noted, one_line, start_logging, watch_uncaught
 from repair import Repair
 from settings import Parser, Settings, SettingsError, load_settings, read_environment
 from storage.errors import DATABASE_ERRORS
@@ -64,6 +70,8 @@ class OwnershipLostError(RuntimeError):
 
 class NotDrainedError(RuntimeError):
     """The database did not take what was received before the stop."""
+
+    exit_code = 1
 
 
 @dataclass
@@ -135,7 +143,9 @@ class Daemon:
         for task in done:
             task.result()  # a task that ended by itself ended by an error: let it out
         if not drained:
-            raise NotDrainedError("the database did not take everything before the stop")
+            raise NotDrainedError(
+                "the database did not take everything before the stop; the next start repairs by id"
+            )
 
     async def _drain(self, writer: asyncio.Task[None]) -> bool:
         """Write what is queued, for at most DRAIN_S; whether all of it was written."""
@@ -353,7 +363,7 @@ class Daemon:
 # -- the door
 
 
-async def serve(settings: Settings, database: Database) -> None:
+async def serve(settings: Settings, store: PostgresStore) -> None:
     """Run until SIGTERM or SIGINT; a lost database or ownership starts the daemon anew."""
     # Calls that wait for a stalled database must not keep the heartbeat or a name lookup waiting.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
@@ -370,7 +380,6 @@ async def serve(settings: Settings, database: Database) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told)
-    store = open_store(database)
     feed = await choose_feed(settings)
     waits = backoff(random.Random(), 0.5, 5.0)  # noqa: S311
     try:
@@ -402,7 +411,8 @@ def _interrupted(*_: object) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The daemon's command line; the exit code."""
-    signal.signal(signal.SIGTERM, _interrupted)  # until the loop takes signals over
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupted)  # until the loop takes signals over
     parser = Parser(description="Take trades from the exchange into PostgreSQL.")
     parser.add_argument("--symbols", help="comma-separated, overrides SYMBOLS")
     parser.add_argument("--market", help="spot or usdm, overrides MARKET")
@@ -410,29 +420,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     given = {key.upper(): value for key, value in vars(arguments).items() if value is not None}
     try:
-        settings = load_settings({**read_environment(), **given})
-        logging.basicConfig(
-            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-        logging.getLogger("httpx").setLevel(logging.WARNING)
-        logging.getLogger("websockets").setLevel(logging.WARNING)
-        if settings.metrics_port is not None:
-            metrics.serve(settings.metrics_port)
-        database = open_database(settings)
-        try:
-            asyncio.run(serve(settings, database))
-        finally:
-            database.leave()
-    except (SettingsError, StoreError, LocalExchangeError, OSError) as error:
-        print(f"ingest_websocket: {one_line(error)}", file=sys.stderr)
-        return 2
-    except NotDrainedError as error:
-        print(f"ingest_websocket: {error}; the next start repairs by id", file=sys.stderr)
-        return 1
+        return run(load_settings({**read_environment(), **given}))
     except KeyboardInterrupt:
         return 0  # told to stop before it had begun
+    except (SettingsError, StoreError, LocalExchangeError, NotDrainedError, OSError) as error:
+        failed("ingest_websocket", error)
+        return exit_code(error)
+
+
+def run(settings: Settings) -> int:
+    """Find or start the database and serve; 0 after a clean stop."""
+    start_logging(settings.log_level)
+    if settings.metrics_port is not None:
+        metrics.serve(settings.metrics_port)
+    database = open_database(settings)
+    try:
+        store = open_patiently(database, partial(noted, "ingest_websocket"))
+        asyncio.run(serve(settings, store))
+    finally:
+        database.leave()
     return 0
 
 
 if __name__ == "__main__":
+    watch_uncaught()
     sys.exit(main())

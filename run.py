@@ -5,11 +5,15 @@ Ctrl-C stops all of it cleanly. A process that dies is started again.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # Ctrl-C while the modules load: an end without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import contextlib
 import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,20 +23,23 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from database_utils import Database, StoreError, one_line, open_database, open_store
-from settings import ROOT, Settings, SettingsError, load_settings
+from database_utils import Database, StoreError, open_database, open_patiently
+from messages import CANNOT, NOT_NOW, exit_code, failed, printable, watch_uncaught, without_secrets
+from settings import ROOT, Parser, Settings, SettingsError, load_settings
 
 PORT = 8501
 STOP_S = 20.0
+HOPELESS_S = 30.0  # a process that ends so soon with CANNOT would do so for ever
+LONGEST_WAIT_S = 30.0
 PR_SET_PDEATHSIG = 1
 COLOURS = {"run": "", "ingest": "\033[36m", "page": "\033[35m", "alerts": "\033[33m"}
 
 
 def say(name: str, text: str) -> None:
-    """One line of the common log."""
+    """One line of the common log, whatever a process has written."""
     colour = COLOURS.get(name, "") if sys.stdout.isatty() else ""
     end = "\033[0m" if colour else ""
-    print(f"{colour}{name:>6} |{end} {text}", flush=True)
+    print(f"{colour}{name:>6} |{end} {printable(without_secrets(text))}", flush=True)
 
 
 def free_port(wanted: int) -> int:
@@ -65,9 +72,10 @@ class Child:
     process: subprocess.Popen[str] | None = None
     started: float = 0.0
     wait_s: float = 0.5
+    due: float | None = None  # when it is started again, once it has ended
 
     def start(self) -> None:
-        self.started = time.monotonic()
+        self.started, self.due = time.monotonic(), None
         self.process = subprocess.Popen(
             self.command, cwd=ROOT, env={**os.environ, **self.environment}, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -77,8 +85,10 @@ class Child:
         threading.Thread(target=self._relay, args=(self.process,), daemon=True).start()
 
     def _relay(self, process: subprocess.Popen[str]) -> None:
-        if process.stdout is not None:
-            for line in process.stdout:
+        if process.stdout is None:
+            return
+        with process.stdout as lines:
+            for line in lines:
                 if line.strip():
                     say(self.name, line.rstrip())
 
@@ -156,21 +166,29 @@ def wait_while(busy: Callable[[], bool], stop: threading.Event, seconds: float) 
 
 
 def watch(running: list[Child], stop: threading.Event) -> int:
-    """Start ended processes again until told to stop; 1 where one cannot be kept running."""
+    """Start ended processes again until told to stop; 1 where one can never run as configured.
+    Each has its own waits: one that cannot run now keeps no other from being started."""
     while not stop.wait(0.5):
         for child in running:
             code = child.ended
             if code is None:
                 continue
-            lived = time.monotonic() - child.started
-            if code == 2 and lived < 30:
-                say("run", f"{child.name} cannot run (see its line above): stopping")
-                return 1
-            child.wait_s = 0.5 if lived > 60 else min(30.0, child.wait_s * 2)
-            say("run", f"{child.name} ended with {code}: again in {child.wait_s:g} s")
-            if not stop.wait(child.wait_s):
+            if child.due is None:
+                lived = time.monotonic() - child.started
+                if code == CANNOT and lived < HOPELESS_S:
+                    say("run", f"{child.name} cannot run as configured (see above): stopping")
+                    return 1
+                child.wait_s = 0.5 if lived > 60 else min(LONGEST_WAIT_S, child.wait_s * 2)
+                child.due = time.monotonic() + child.wait_s
+                why = "cannot run now (see above)" if code == NOT_NOW else f"ended with {code}"
+                say("run", f"{child.name} {why}: again in {child.wait_s:g} s")
+            elif time.monotonic() >= child.due:
                 child.start()
     return 0
+
+
+class _ToldToStopError(Exception):
+    """Ctrl-C while something is waited for."""
 
 
 def run(settings: Settings, wanted_port: int) -> int:
@@ -178,6 +196,11 @@ def run(settings: Settings, wanted_port: int) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise _ToldToStopError
+
     port = free_port(wanted_port)
     running = children(port)
     ingest, page, alerts = running
@@ -186,7 +209,7 @@ def run(settings: Settings, wanted_port: int) -> int:
         page.start()  # it loads while the database starts, which it needs at the first visit
         say("run", "starting PostgreSQL" if settings.database_url is None else "using DATABASE_URL")
         database = open_database(settings)
-        open_store(database).close()
+        open_patiently(database, lambda text: say("run", text), pause).close()
         say("run", "starting the ingestion daemon and the dashboard")
         ingest.start()
         if wait_for_page(port, page, stop):
@@ -197,6 +220,8 @@ def run(settings: Settings, wanted_port: int) -> int:
         if not stop.is_set():
             alerts.start()  # last: the page has the processor first, nobody waits for this one
         return watch(running, stop)
+    except _ToldToStopError:
+        return 0
     finally:
         say("run", "stopping")
         for child in running:
@@ -209,17 +234,27 @@ def run(settings: Settings, wanted_port: int) -> int:
         say("run", "stopped")
 
 
+def _port(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if not 1 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not usable: allowed is 1 to 65535")
+    return number
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; failures are one line on stderr."""
-    parser = argparse.ArgumentParser(description="PostgreSQL, daemon, dashboard and alerts in one.")
-    parser.add_argument("--port", type=int, default=PORT, help=f"of the dashboard (default {PORT})")
+    parser = Parser(description="PostgreSQL, daemon, dashboard and alerts in one.")
+    parser.add_argument(
+        "--port", type=_port, default=PORT, help=f"of the dashboard (default {PORT})"
+    )
     arguments = parser.parse_args(argv)
     try:
         return run(load_settings(), arguments.port)
-    except (SettingsError, StoreError) as error:
-        print(f"run: {one_line(error)}", file=sys.stderr)
-        return 2
+    except (SettingsError, StoreError, OSError) as error:
+        failed("run", error)
+        return exit_code(error)
 
 
 if __name__ == "__main__":
+    watch_uncaught()
     sys.exit(main())

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Literal, NoReturn, cast, get_args
 from urllib.parse import urlsplit
 
+import psycopg2
 from dotenv import dotenv_values
+from psycopg2.extensions import parse_dsn
 
 from market import Venue, check_symbol
+from messages import CANNOT, HIDDEN, keep_secret, one_line
 
 ROOT = Path(__file__).resolve().parent
 Market = Literal["spot", "usdm"]
@@ -37,7 +40,7 @@ class Parser(argparse.ArgumentParser):
     """A command line whose refusals are one plain line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
+        self.exit(CANNOT, f"{self.prog}: {one_line(message)}; see --help\n")
 
 
 class SettingsError(ValueError):
@@ -104,15 +107,59 @@ def _number(
 def _url(key: str, value: str, schemes: tuple[str, ...]) -> str:
     try:
         parts = urlsplit(value)
-        # A database may be reached through a socket file: postgresql:///name?host=/run/postgresql
-        named = bool(parts.hostname) or ("postgres" in parts.scheme and len(parts.path) > 1)
-        valid = parts.scheme in schemes and named and parts.port != 0
+        valid = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid:
-        shown = value if "@" not in value else value.split("@")[-1]  # never print a password
+        shown = value if "@" not in value else HIDDEN  # what stands before it may be a password
         raise _refuse(key, shown, " or ".join(f"{s}://host[:port]" for s in schemes))
+    keep_secret(parts.password)
     return value.rstrip("/")
+
+
+DATABASE_FORM = (
+    "postgresql://host:port/database with user:password@ before the host, where @ : / # % and "
+    "spaces of a name or password are written %40 %3A %2F %23 %25 %20"
+)
+
+
+def _database_url(value: str) -> str:
+    """A connection URI as libpq reads it. It holds a password: a refusal names the part that is
+    wrong and never the value, nor what libpq says of it."""
+    wrong = _wrong_in(value)
+    if wrong:
+        raise SettingsError(f"DATABASE_URL is not usable: {wrong}; allowed is {DATABASE_FORM}")
+    keep_secret(parse_dsn(value).get("password"))
+    return value
+
+
+def _wrong_in(url: str) -> str:
+    """What keeps a connection URI from being read; empty where nothing does."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("postgresql", "postgres"):
+        return (
+            "it is a list of key=value" if re.match(r"\w+\s*=", url) else
+            "it does not begin with postgresql://"
+        )  # fmt: skip
+    authority, _, path = rest.partition("/")
+    who, _, where = authority.rpartition("@")
+    if re.search(r"[\s\x00-\x1f\x7f]", url):
+        return "it holds a space or a control character"
+    if "@" in who or "@" in path.partition("?")[0]:
+        return "it holds an @ or / inside the name or password"
+    if re.search(r"%(?![0-9A-Fa-f]{2})", url):
+        return "it holds a % that begins no escape"
+    for host in where.partition("?")[0].split(","):
+        port = host.rpartition("]")[2].partition(":")[2]
+        if port and not (port.isdecimal() and 1 <= int(port) <= 65_535):
+            return "its port is no number from 1 to 65535"
+    try:
+        parts = parse_dsn(url)
+    except psycopg2.Error:
+        return "it is no connection URI, or names an unknown parameter"
+    if not set(parts) & {"host", "hostaddr", "dbname", "service"}:
+        return "it names neither host nor database"
+    return ""
 
 
 def _symbols(value: str) -> tuple[str, ...]:
@@ -135,6 +182,7 @@ def _addresses(key: str, value: str) -> tuple[str, ...]:
             shown = f"{scheme}://***" if re.fullmatch(r"[A-Za-z0-9+.-]+", scheme) else "***"
             allowed = "scheme://… without spaces, several separated by commas or spaces"
             raise _refuse(f"{key}[{number}]", shown, allowed)
+        keep_secret(address.partition("://")[2])
     return tuple(dict.fromkeys(found))
 
 
@@ -160,7 +208,10 @@ DEFAULTS: dict[str, str] = {
 def read_environment(env_file: Path | None = None) -> dict[str, str]:
     """The values in force: `.env` under the process environment, before any check."""
     path = ROOT / ".env" if env_file is None else env_file
-    stored = {key: value or "" for key, value in dotenv_values(path).items()}
+    try:
+        stored = {key: value or "" for key, value in dotenv_values(path).items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read as UTF-8 text: {one_line(error)}") from None
     return {**stored, **{key: os.environ[key] for key in DEFAULTS if key in os.environ}}
 
 
@@ -174,7 +225,7 @@ def load_settings(values: Mapping[str, str] | None = None) -> Settings:
     market = _choice("MARKET", text["MARKET"], get_args(Market))
     database_url = text["DATABASE_URL"]
     if database_url:
-        database_url = _url("DATABASE_URL", database_url, ("postgresql", "postgres"))
+        database_url = _database_url(database_url)
     retention = text["TICK_RETENTION_DAYS"]
     metrics = text["METRICS_PORT"]
     return Settings(

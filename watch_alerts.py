@@ -9,29 +9,34 @@ neither repeats nor loses an alert. One thread per channel delivers, with retrie
 
 from __future__ import annotations
 
-import argparse
+import signal
+
+if __name__ == "__main__":  # Ctrl-C while the modules load: an end without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import contextlib
 import logging
 import math
 import os
 import random
 import re
-import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
-from database_utils import Database, StoreError, one_line, open_database, open_store
+from database_utils import Database, StoreError, open_database, open_patiently
 from feeds.backoff import backoff
-from settings import Settings, SettingsError, load_settings
+from messages import INTERRUPTED, exit_code, failed, noted, one_line, start_logging, watch_uncaught
+from settings import Parser, Settings, SettingsError, load_settings
 from storage import outbox
 from storage.embedded import EmbeddedError
 from storage.postgres import PostgresStore
@@ -344,7 +349,7 @@ def test(channels: Sequence[Channel]) -> int:
 
 def serve(settings: Settings, database: Database, channels: Sequence[Channel]) -> None:
     """Run until SIGTERM or SIGINT."""
-    store = open_store(database)
+    store = open_patiently(database, partial(noted, "watch_alerts"))
     watcher = Watcher(store, channels, settings.alert_retention_days)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: watcher.stop())
@@ -355,9 +360,15 @@ def serve(settings: Settings, database: Database, channels: Sequence[Channel]) -
     log.info("stopped: everything evaluated is stored")
 
 
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit code. Failures are one line on stderr."""
-    parser = argparse.ArgumentParser(
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupted)  # until the watcher takes them over
+    parser = Parser(
         description="Evaluate the stored alert rules without a browser and deliver what fires."
     )
     parser.add_argument(
@@ -366,9 +377,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         settings = load_settings()
-        logging.basicConfig(
-            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        start_logging(settings.log_level)
         channels = open_channels(settings.alert_urls)
         if arguments.test:
             return test(channels)
@@ -377,11 +386,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve(settings, database, channels)
         finally:
             database.leave()
+    except KeyboardInterrupt:
+        return INTERRUPTED if arguments.test else 0
     except (SettingsError, StoreError, OSError) as error:
-        print(f"watch_alerts: {one_line(error)}", file=sys.stderr)
-        return 2
+        failed("watch_alerts", error)
+        return exit_code(error)
     return 0
 
 
 if __name__ == "__main__":
+    watch_uncaught()
     sys.exit(main())

@@ -4,6 +4,14 @@ It imports nothing of the rest of the project, so that it is an independent seco
 the protocol: a mistake of the ingestion cannot hide behind the same mistake here.
 """
 
+import signal
+import sys
+
+if sys.argv[:1] == [
+    "-m"
+]:  # `python -m exchange`, Ctrl-C while it loads: an end without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from exchange.faults import Faults
 from exchange.limits import Limits
 from exchange.replay import ReplaySource

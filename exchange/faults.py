@@ -171,8 +171,13 @@ class Faults:
             setattr(self, name, frozenset(filter(None, value.split(","))))
         elif name == "mangle_as" and value not in MANGLES:
             raise ValueError(f"mangle_as={value!r} is not usable: allowed are {', '.join(MANGLES)}")
+        elif name == "close_code":
+            self.close_code = close_code(value)
         else:
-            setattr(self, name, close_code(value) if name == "close_code" else kind(value))
+            try:
+                setattr(self, name, kind(value))
+            except ValueError as error:
+                raise ValueError(f"{name}={value!r} is not usable: {error}") from None
 
     def do(self, event: str) -> None:
         """Have something happen once, soon; safe from any thread.

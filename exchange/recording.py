@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def load_recording(paths: Iterable[Path]) -> Recording:
     """Read files and merge them by receive time; equal times keep the order of the files."""
-    lines = [line for path in paths for line in read_lines(path)]
+    try:
+        lines = [line for path in paths for line in read_lines(path)]
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"a recording ends early or is damaged: {error}") from None
     lines.sort(key=lambda line: line[0])
     reader = _Reader()
     for received, frame in lines:

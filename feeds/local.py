@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from messages import NOT_NOW
+
 ROOT = Path(__file__).resolve().parent.parent
 READY = "exchange ready "
 START_TIMEOUT_S = 30.0
@@ -15,6 +17,8 @@ START_TIMEOUT_S = 30.0
 
 class LocalExchangeError(RuntimeError):
     """The local exchange did not start."""
+
+    exit_code = NOT_NOW
 
 
 class LocalExchange:

@@ -8,6 +8,7 @@ the installed plotly package through Streamlit's static files, never from anothe
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -139,18 +140,26 @@ _patch = st.components.v2.component("pairs_patch", js=PATCH_JS, isolate_styles=F
 
 
 def provide_script() -> None:
-    """Put Plotly's script where Streamlit serves static files; a no-op once it is there."""
+    """Put Plotly's script where Streamlit serves static files: done at install, so that a folder
+    that nobody may write serves as well; at a start only where it is missing or another version's.
+    """
     spec = find_spec("plotly")
     if spec is None or spec.origin is None:
-        raise RuntimeError("the package plotly is not installed: run `make install`")
+        raise OSError("the package plotly is not installed: run `make install`")
     source = Path(spec.origin).parent / "package_data" / SCRIPT
     target = ROOT / "static" / SCRIPT
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return
-    target.parent.mkdir(exist_ok=True)
-    partial = target.with_suffix(".partial")
-    shutil.copyfile(source, partial)
-    partial.rename(target)  # in one step: two starts at once cannot serve half a file
+    try:
+        target.parent.mkdir(exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        shutil.copyfile(source, partial)
+        partial.rename(target)  # in one step: two starts at once cannot serve half a file
+    except OSError as error:
+        raise OSError(
+            f"{target} is not that of the installed plotly and cannot be written "
+            f"({error.strerror}): run `make install` as the owner of the folder"
+        ) from error
 
 
 def draw_chart(

@@ -17,10 +17,10 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from database_utils import one_line
 from jobs import Job, Jobs
 from live import LiveBars, Snapshot, base_bar_s, stored_bars
 from market import Instrument, bar_seconds
+from messages import one_line
 from pair import PairSpec, PairView, pair_view
 from panels.chart import draw_chart
 from panels.figures import pack

@@ -23,7 +23,10 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
+import psutil
 import psycopg2
+
+from messages import keep_secret, one_line
 
 USER = DATABASE = "pairs"
 START_TIMEOUT_S = 60.0
@@ -46,6 +49,10 @@ log_min_messages = warning
 
 class EmbeddedError(RuntimeError):
     """The embedded server cannot be had; the message says what to do."""
+
+
+class EmbeddedAwayError(EmbeddedError):
+    """It cannot be had now; perhaps another time."""
 
 
 def _package() -> Path:
@@ -83,7 +90,7 @@ class EmbeddedServer:
         self._uid = os.geteuid()
         self.home = data_dir / "postgres"
         if os.geteuid() == 0:
-            account = pwd.getpwnam("nobody")
+            account = _nobody()
             self._uid = account.pw_uid
             self._identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
             if not _reachable_by(self.home, self._uid):
@@ -174,7 +181,7 @@ class EmbeddedServer:
             shutil.copytree(package, partial / package.name, symlinks=True)
             for libraries in package.parent.glob(f"{package.name}.libs"):
                 shutil.copytree(libraries, partial / libraries.name, symlinks=True)
-            subprocess.run(["chmod", "-R", "a+rX", str(partial)], check=True)
+            _let_all_read(partial)
             partial.rename(target)
         return target / package.name
 
@@ -223,8 +230,9 @@ class EmbeddedServer:
             )
 
     def _dsn(self, database: str) -> str:
-        password = quote((self.home / "password").read_text().strip(), safe="")
-        return f"postgresql://{USER}:{password}@127.0.0.1:{self._port}/{database}"
+        password = (self.home / "password").read_text().strip()
+        keep_secret(password)
+        return f"postgresql://{USER}:{quote(password, safe='')}@127.0.0.1:{self._port}/{database}"
 
     def _pid_file(self) -> tuple[int, int] | None:
         """(pid, port) as the server wrote them, not yet believed."""
@@ -248,8 +256,9 @@ class EmbeddedServer:
                     (self.pgdata / "postmaster.pid").unlink(missing_ok=True)
                     return False
                 if time.monotonic() > deadline:
-                    raise EmbeddedError(
-                        f"PostgreSQL (pid {pid}, port {self._port}) does not answer: {error}"
+                    raise EmbeddedAwayError(
+                        f"PostgreSQL (pid {pid}, port {self._port}) does not answer: "
+                        f"{one_line(error)}"
                     ) from None
             time.sleep(0.1)
         return False
@@ -266,7 +275,7 @@ class EmbeddedServer:
                 return
             if time.monotonic() > deadline:
                 tail = log.read_text(errors="replace")[-400:] if log.exists() else done.stdout
-                raise EmbeddedError(f"PostgreSQL does not start (log {log}): {tail.strip()}")
+                raise EmbeddedAwayError(f"PostgreSQL does not start (log {log}): {tail.strip()}")
             time.sleep(0.25)
 
     def _free_port(self) -> int:
@@ -301,14 +310,30 @@ def _home_for_root(data_dir: Path) -> Path:
 
 def _serves(pid: int, pgdata: Path) -> bool:
     """Whether the process `pid` lives and is a PostgreSQL server on this data folder."""
-    shown = [
-        subprocess.run(
-            ["ps", "-ww", "-p", str(pid), "-o", f"{what}="],
-            capture_output=True, text=True, check=False,
-        ).stdout.strip()
-        for what in ("stat", "comm", "command")
-    ]  # fmt: skip
-    state, program, command = shown
-    # The command line alone proves nothing: any program may have the word among its arguments.
-    ours = Path(program).name == "postgres" and str(pgdata) in command
-    return ours and not state.startswith("Z")
+    try:
+        process = psutil.Process(pid)
+        # The command line alone proves nothing: any program may have the word among its arguments.
+        ours = process.name() == "postgres" and str(pgdata) in process.cmdline()
+        return ours and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True  # somebody's whom we may not look at: never take its pid file away
+
+
+def _nobody() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("nobody")
+    except KeyError:
+        raise EmbeddedError(
+            "PostgreSQL does not run as root, and there is no user `nobody` to run it as: run as "
+            "an ordinary user, or set DATABASE_URL to a PostgreSQL server of your own"
+        ) from None
+
+
+def _let_all_read(folder: Path) -> None:
+    """What `chmod -R a+rX` does, which a slim image may lack."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o555 if path.is_dir() or mode & 0o111 else 0o444))

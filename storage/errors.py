@@ -1,4 +1,5 @@
-"""What the store's calls raise while the database is away: one tuple for everybody who waits."""
+"""What the store's calls raise while the database is away: one tuple for everybody who waits, and
+whether waiting can help."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ import subprocess
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.embedded import EmbeddedError
+from messages import NOT_NOW, exit_code
+from storage.embedded import EmbeddedAwayError, EmbeddedError
 
 # The driver itself where a raw connection is used, SQLAlchemy around its own, and on the way to a
 # new connection the embedded server: its files, its processes, its own refusal.
@@ -18,3 +20,22 @@ DATABASE_ERRORS = (
     OSError,
     subprocess.SubprocessError,
 )
+
+# libpq gives no code where no session came about, only its and the server's words. In another
+# language a refusal is waited for like an absence: not for ever, and told.
+_REFUSALS = (
+    "authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry",
+    "not permitted to log in", "permission denied", "does not support SSL", "certificate",
+    "SSL error", "invalid",
+)  # fmt: skip
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database may be there another time, with nobody changing anything."""
+    if isinstance(error, SQLAlchemyError):
+        error = getattr(error, "orig", None) or error
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return not any(words in str(error) for words in _REFUSALS)
+    if isinstance(error, OSError):
+        return exit_code(error) == NOT_NOW
+    return isinstance(error, EmbeddedAwayError | subprocess.SubprocessError)

@@ -57,7 +57,7 @@ class OwnServer:
                 f"port = {self._port}\nlisten_addresses = '127.0.0.1'\n"
                 "unix_socket_directories = ''\n"
             )
-        self._run("pg_ctl", "-w", "-l", str(folder / "log"), "start")
+        self.start()
 
     def _run(self, name: str, *arguments: str) -> None:
         subprocess.run(
@@ -68,6 +68,9 @@ class OwnServer:
 
     def restart(self, mode: str) -> None:
         self._run("pg_ctl", "-w", "-m", mode, "-l", str(self._folder / "log"), "restart")
+
+    def start(self) -> None:
+        self._run("pg_ctl", "-w", "-l", str(self._folder / "log"), "start")
 
     def stop(self) -> None:
         self._run("pg_ctl", "-w", "-m", "immediate", "stop")

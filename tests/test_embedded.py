@@ -86,6 +86,18 @@ def test_a_killed_server_and_a_stale_pid_file_are_recovered_from(data_dir: Path)
     server.stop()
 
 
+def test_an_unclean_end_is_recovered_from_without_any_program_of_the_system(
+    data_dir: Path,
+) -> None:
+    """As in a slim image: no ps, no chmod, nothing on the PATH."""
+    server = EmbeddedServer(data_dir)
+    server.start()
+    os.kill(postmaster(server), signal.SIGKILL)
+    server.leave()
+    done = shell(data_dir, "init", PATH="/nonexistent")
+    assert (done.returncode, done.stdout) == (0, "schema is complete\n"), done.stderr
+
+
 def test_the_password_is_private_and_the_server_asks_for_it(data_dir: Path) -> None:
     server = EmbeddedServer(data_dir)
     dsn = server.start()
@@ -142,10 +154,11 @@ def test_an_ordinary_postgresql_serves_as_well(ordinary_server: str) -> None:
     store.close()
 
 
-def shell(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def shell(data_dir: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "database_utils.py", *arguments], cwd=ROOT, capture_output=True,
-        text=True, timeout=120, check=False, env={**os.environ, "DATA_DIR": str(data_dir)},
+        text=True, timeout=120, check=False,
+        env={**os.environ, "DATA_DIR": str(data_dir), **environment},
     )  # fmt: skip
 
 
