@@ -18,6 +18,7 @@ from panels import alerts, backtest, data, market, pair, scanner, statistics, st
 from panels.chart import provide_script
 from panels.controls import legs_offered, sidebar
 from panels.desk import Choice, Desk, boundary, symbols_of
+from panels.plain import plain
 from panels.style import CSS
 from panels.upload import upload
 from settings import Settings, SettingsError, load_settings
@@ -68,7 +69,7 @@ def main() -> None:
         get_ready()
         symbols = symbols_of(store)
     except (SettingsError, StoreError, SQLAlchemyError, OSError) as error:
-        st.error(f"The page cannot start: {one_line(error)}")
+        st.error(f"The page cannot start: {plain(one_line(error))}")
         st.button("Try again")
         try_again()
         return

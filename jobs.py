@@ -99,6 +99,9 @@ def _run(job: Job, work: Callable[[Progress], Any]) -> None:
         job.result = work(job.progress)
     except Cancelled:
         job.error = "cancelled"
+    except ValueError as error:  # what was given is refused: no fault of the program
+        log.warning("%s failed: %s", job.title, error)
+        job.error = f"{error}"
     except Exception as error:
         log.exception("%s failed", job.title)
         job.error = f"{error}" or type(error).__name__

@@ -76,7 +76,9 @@ class Channel:
         apprise_log = logging.getLogger("apprise")
         apprise_log.addHandler(said)
         try:
-            if self.plugin.notify(body=body, title=title, notify_type="warning"):
+            if self.plugin.notify(
+                body=body, title=title, body_format="text", notify_type="warning"
+            ):
                 return None
             reason = "; ".join(said.lines) or "the service did not take it and gives no reason"
         except Exception as error:  # noqa: BLE001 - a plugin's; its traceback holds the address

@@ -13,6 +13,7 @@ import streamlit as st
 from alerts import AlertRule, Condition, Quantity
 from live_alerts import AlertsSnapshot, LiveAlerts
 from panels.desk import Desk
+from panels.plain import plain
 from panels.tables import Cell, note_html, table_html
 from panels.theme import NONE, clock, number, significant
 from storage.alerts import (
@@ -60,7 +61,7 @@ def notices(desk: Desk) -> AlertsSnapshot:
     seen = st.session_state.setdefault("alerts_seen", alerts.newest_id)
     fresh = alerts.since(seen)
     for event in fresh[-TOASTS:]:
-        st.toast(event.title, icon=":material/notifications_active:", duration="long")
+        st.toast(plain(event.title), icon=":material/notifications_active:", duration="long")
     if len(fresh) > TOASTS:
         st.toast(f"{len(fresh) - TOASTS} further alerts: see Alerts", duration="long")
     st.session_state["alerts_told"] = max(seen, alerts.newest_id)
@@ -88,9 +89,9 @@ def new_rule(desk: Desk) -> None:
     st.subheader("New rule", anchor=False)
     message = st.session_state.pop("rule_made", None)
     if message:
-        st.success(message)
-    st.caption(f"{choice.name}, bars of {choice.bar}, with the hedge ratio and windows chosen "
-               "at the left.")  # fmt: skip
+        st.success(plain(message))
+    st.caption(f"{plain(choice.name)}, bars of {plain(choice.bar)}, with the hedge ratio and "
+               "windows chosen at the left.")  # fmt: skip
     quantity = st.selectbox("Tell me when the", list(QUANTITIES), key="rule_quantity",
                             format_func=lambda name: QUANTITIES[name])  # fmt: skip
     with st.form("rule", border=False):
@@ -118,7 +119,7 @@ def new_rule(desk: Desk) -> None:
             persistence=1 if quantity == "staleness" else int(bars),
         )  # fmt: skip
     except ValueError as error:
-        st.error(f"No rule was added: {error}")
+        st.error(f"No rule was added: {plain(error)}")
         return
     create_rule(desk.store, rule)
     live_alerts(desk.store).forget()
@@ -129,7 +130,7 @@ def new_rule(desk: Desk) -> None:
 def _board(desk: Desk) -> None:
     alerts = live_alerts(desk.store).poll(desk.choice.refresh_s or 1.0, rules=True)
     if alerts.error is not None:
-        st.error(f"The database does not answer: {alerts.error}. Trying again.")
+        st.error(f"The database does not answer: {plain(alerts.error)}. Trying again.")
     if alerts.rules and not alerts.watcher_runs:
         st.warning(
             "Nobody evaluates the rules: start `python watch_alerts.py` (`make run` does). "

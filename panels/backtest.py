@@ -21,6 +21,7 @@ from panels.desk import Choice, Desk, boundary
 from panels.download import download_button
 from panels.figures import axis, floats, milliseconds, show_all, stacked, thinned
 from panels.findings import filter_html
+from panels.plain import plain
 from panels.robustness import Asked, equity_lines, formatted, metrics_html
 from panels.tables import note_html
 from panels.theme import BAD, GOOD, MUTED, SCORE, duration, number, tint
@@ -58,7 +59,7 @@ def draw(desk: Desk) -> None:
     try:
         asked = _form(desk)
     except ValueError as error:
-        st.error(f"These rules cannot be traded: {error}")
+        st.error(f"These rules cannot be traded: {plain(error)}")
         return
     PAGES[str(page)](asked, button)
 
@@ -191,7 +192,7 @@ def _trades(asked: Asked, judged: Judged) -> None:
     st.dataframe(
         result.trades.iloc[::-1], width="stretch", height=300, hide_index=True,
         column_config={
-            name: st.column_config.DatetimeColumn(f"{name.removesuffix('_time')}, UTC",
+            name: st.column_config.DatetimeColumn(plain(f"{name.removesuffix('_time')}, UTC"),
                                                   format="YYYY-MM-DD HH:mm:ss")
             for name in ("entry_time", "exit_time")
         } | {

@@ -13,6 +13,7 @@ from live import Snapshot
 from market import LIVE_BARS, Instrument, bar_label, bar_seconds
 from pair import PairSpec
 from panels.desk import Choice, bars_of, follow, jobs, sizes_of
+from panels.plain import plain
 from resampling import align
 from settings import Settings
 from storage.postgres import PostgresStore
@@ -49,7 +50,7 @@ def sidebar(
         bars = bars_offered(store, (y, x))
         if not bars:
             st.warning(
-                f"{y.symbol} and {x.symbol} have no bar length in common. "
+                f"{plain(y.symbol)} and {plain(x.symbol)} have no bar length in common. "
                 "Choose two of equal length."
             )
             return None
@@ -220,7 +221,7 @@ def _fit_noise(snapshot: Snapshot, key: tuple[object, ...], noise_key: str) -> N
     if not job.finished:
         follow(job)
     elif job.error is not None:
-        st.warning(f"No estimate: {job.error}")
+        st.warning(f"No estimate: {plain(job.error)}")
     else:
         _offer(job.result, noise_key)
 

@@ -17,6 +17,7 @@ from market import Instrument, bar_label
 from pair import pair_view
 from panels.desk import Desk, lately, uploads_of
 from panels.download import download_button
+from panels.plain import plain
 from panels.theme import decimals_of
 from storage.queries import read_gaps, read_quarantine, read_ticks
 
@@ -140,14 +141,14 @@ def explorer(desk: Desk) -> None:
     sets |= {"Files": uploads_table, "Gaps": gaps_table, "Quarantine": quarantine_table}
     chosen = st.segmented_control(
         "Show", list(sets), default="Pair", required=True, key="stored", bind="query-params",
-        label_visibility="collapsed",
+        format_func=plain, label_visibility="collapsed",
     )  # fmt: skip
     desk.live("Stored", sets.get(str(chosen), pair_table))
 
 
 def _table(frame: pd.DataFrame, formats: dict[str, str], empty: str) -> None:
     if frame.empty:
-        st.info(empty)
+        st.info(plain(empty))
         return
     when = st.column_config.DatetimeColumn
     config = {

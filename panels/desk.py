@@ -132,7 +132,7 @@ def boundary(name: str) -> Iterator[None]:
         if type(error).__module__.startswith("streamlit.runtime"):
             raise  # Streamlit's own control flow: rerun and stop
         log.exception("%s failed", name)
-        st.error(f"{name} cannot be shown: {one_line(error)[:300]}")
+        st.error(f"{plain(name)} cannot be shown: {plain(one_line(error)[:300])}")
 
 
 # -- shared by every session

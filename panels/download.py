@@ -15,6 +15,8 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.delta_generator import DeltaGenerator
 
+from panels.plain import plain
+
 KEEP_S = 30.0  # from made to asked for, on a slow line
 PLACES = 64  # files kept at once at most: a further one takes the place of the oldest
 _numbers = itertools.count()
@@ -27,7 +29,7 @@ def download_button(
     """A button in `place` (default: here) that saves what `make` gives as a file of MIME type
     `kind`. The page does not run again for it."""
     (place or st).download_button(
-        label, lambda: lasting(make(), file_name, kind), file_name, kind, key=key,
+        plain(label), lambda: lasting(make(), file_name, kind), file_name, kind, key=key,
         on_click="ignore", icon=":material/download:", **more,
     )  # fmt: skip
 

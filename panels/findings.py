@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from market import bar_seconds
 from pair import PairView, misfit
 from panels.figures import PLAIN
+from panels.plain import figure_text
 from panels.tables import Cell, note_html, table_html
 from panels.theme import (
     BACKGROUND,
@@ -292,7 +293,7 @@ def intervals_html(
 def correlation_figure(matrix: pd.DataFrame, uirevision: str) -> go.Figure:
     """Correlations as a heat map, from −1 (amber) through 0 (the page's background) to 1 (blue);
     written into the cells where there is room."""
-    names, values = list(map(str, matrix.columns)), matrix.to_numpy(dtype=np.float32)
+    names, values = list(map(figure_text, matrix.columns)), matrix.to_numpy(dtype=np.float32)
     written = len(names) <= WRITTEN
     made = go.Figure()
     made.add_heatmap(

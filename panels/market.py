@@ -16,6 +16,7 @@ from panels.controls import BESIDE
 from panels.desk import Desk, symbols_of
 from panels.figures import DAY, HOUR, Floats, axis, floats, milliseconds, stacked, thinned
 from panels.pair import bars_shown, span_control
+from panels.plain import figure_text, plain
 from panels.theme import BAD, CORRELATION, GOOD, LEG_X, LEG_Y, MUTED, SCORE, SPREAD, decimals_of
 from resampling import resample_bars
 
@@ -67,7 +68,7 @@ def _indicator_control(desk: Desk) -> None:
                       bind="query-params")  # fmt: skip
     for name in ("SMA", "EMA", "Bollinger"):
         if name in chosen:
-            st.number_input(f"{name}, bars", 1, 2000, 20, key=f"{name.lower()}_bars",
+            st.number_input(plain(f"{name}, bars"), 1, 2000, 20, key=f"{name.lower()}_bars",
                             bind="query-params")  # fmt: skip
     if "Bollinger" in chosen:
         st.number_input("Bollinger, σ", 0.5, 5.0, 2.0, 0.5, key="bollinger_std",
@@ -128,11 +129,11 @@ def figure(
     length = candle_length(bar, bars)
     rows = []
     for leg in legs:
-        rows += [(leg.symbol, 3.0), ("volume", 0.8)]
+        rows += [(figure_text(leg.symbol), 3.0), ("volume", 0.8)]
     made = stacked(rows, uirevision)
     candles = [candles_of(leg, bar, bars) for leg in legs]
     for k, (leg, (_, forming)) in enumerate(zip(legs, candles, strict=True)):
-        _candles(made, forming, 2 * k, f"{leg.symbol} forming", hollow=True)
+        _candles(made, forming, 2 * k, f"{figure_text(leg.symbol)} forming", hollow=True)
     for k, (leg, (closed, _)) in enumerate(zip(legs, candles, strict=True)):
         _leg(made, leg, k, closed, length)
         _indicators(made, leg, k, bars, overlays)
@@ -183,11 +184,11 @@ def _leg(made: go.Figure, leg: Leg, k: int, closed: pd.DataFrame, length: str) -
     places = decimals_of(closed["close"].to_numpy())
     made.layout["yaxis" + axis(2 * k)[1:]].tickformat = f",.{min(places, 4)}f"
     made.layout["yaxis" + axis(2 * k + 1)[1:]].update(tickformat=",~g", nticks=3)
-    _candles(made, closed, 2 * k, f"{leg.symbol} {length}", hollow=False)
+    _candles(made, closed, 2 * k, f"{figure_text(leg.symbol)} {length}", hollow=False)
     made.add_bar(
         x=milliseconds(pd.DatetimeIndex(closed.index)),
         y=closed["volume"].to_numpy(dtype=np.float64), yaxis=axis(2 * k + 1),
-        name=f"{leg.symbol} volume, {length}",
+        name=f"{figure_text(leg.symbol)} volume, {length}",
         marker={"color": LEG_COLOURS[k], "opacity": 0.55}, hovertemplate="%{y:,.4~f}",
         legendrank=900 + k,
     )  # fmt: skip

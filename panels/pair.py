@@ -28,6 +28,7 @@ from panels.figures import (
     with_breaks,
 )
 from panels.findings import filter_html, obstacle_of, stretch_of, verdicts
+from panels.plain import figure_text
 from panels.tables import note_html, table_html
 from panels.theme import (
     BAD,
@@ -141,6 +142,7 @@ def figure(
     shown, or raw on two axes. Where there are more bars than points to draw, the extremes of each
     stretch are drawn."""
     known = view.frame.assign(side=sides(view, entry_z, exit_z, stop_z))
+    symbols = figure_text(symbols[0]), figure_text(symbols[1])
     frame = with_breaks(known.tail(bars), bar_seconds(bar))
     made = stacked(
         [
@@ -167,6 +169,7 @@ def figure(
 def scatter_figure(view: PairView, symbols: tuple[str, str], uirevision: str) -> go.Figure:
     """The last CLOUD closes of the legs against each other, older ones fainter, and the line that
     the newest hedge ratio draws through them."""
+    symbols = figure_text(symbols[0]), figure_text(symbols[1])
     frame = view.frame[["close_x", "close_y", "beta", "intercept"]].dropna(
         subset=["close_x", "close_y"]
     )

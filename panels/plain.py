@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-_SIGNS = re.compile(r"[\\`*\[\]<>$&~]|(?<!\w)_|_(?!\w)")
+_SIGNS = re.compile(r"[\\`*\[\]<>$&~]|(?<![^\W_])_|_(?![^\W_])")
 _START = re.compile(r"^(?:[#+-]|\d+(?=[.)]$))")  # headings, lists
 _DIRECTIVE = re.compile(r":(?=[^\W\d])")  # :red[…], :small
 # What becomes a link, an icon or another sign only after Markdown was read, where no backslash
@@ -34,7 +34,7 @@ def figure_text(text: object) -> str:
 def _word(word: str) -> str:
     if not _REPLACED.search(_TIME.sub("·", word)):
         word = _START.sub(_escaped_end, _SIGNS.sub(r"\\\g<0>", word))
-        return _DIRECTIVE.sub(r"\\:", word)
+        return _DIRECTIVE.sub(r"\\:", word).replace(f"\\{_ICON}", f"&#58;{_ICON[1:]}")
     head, icon, tail = word.partition(_ICON)
     return _code(f"{head}:") + "m" + _word(f"aterial/{tail}") if icon else _code(word)
 

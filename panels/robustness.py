@@ -28,6 +28,7 @@ from panels.figures import (
     thinned,
     titled,
 )
+from panels.plain import plain
 from panels.tables import Cell, note_html, table_html
 from panels.theme import (
     BACKGROUND,
@@ -94,7 +95,7 @@ class Asked:
         state = f"bt_{page}"
         if st.session_state.get(state, key) != key:
             button.html('<span class="pw-chip pw-warn">changed since this run</span>')
-        if button.button(f"Run {title.lower()}", type="primary", key=f"start_{page}"):
+        if button.button(f"Run {plain(title.lower())}", type="primary", key=f"start_{page}"):
             jobs().submit(key, title, work, again=True)
             st.session_state[state] = key
         job = jobs().get(st.session_state.get(state))
@@ -104,7 +105,7 @@ class Asked:
             follow(job)
             return None
         if job.error is not None:
-            st.error(f"{title} did not run: {job.error}")
+            st.error(f"{plain(title)} did not run: {plain(job.error)}")
             return None
         return job
 

@@ -23,6 +23,7 @@ from market import Instrument, bar_seconds
 from panels.controls import BESIDE, VENUE_NAMES, leg_label, open_pair
 from panels.desk import Desk, base_of, follow, instruments_at, jobs
 from panels.download import download_button
+from panels.plain import plain
 from panels.tables import note_html
 from panels.theme import NONE, duration, number, significant
 from scan import benjamini_hochberg, scan_pairs
@@ -75,7 +76,7 @@ def draw(desk: Desk) -> None:
     if len(universe.instruments) < 2:
         st.info(
             f"Fewer than two symbols of {VENUE_NAMES[universe.venue]} have bars of "
-            f"{universe.bar}: take in what stands beside them, or choose another bar length."
+            f"{plain(universe.bar)}: take in what stands beside them, or choose another bar length."
         )
         return
     job = jobs().get(universe)
@@ -83,7 +84,7 @@ def draw(desk: Desk) -> None:
     again = job is not None and job.finished and job.error is None
     title = "Scan again" if again else f"Scan {_pairs(universe.pairs)}"
     busy = job is not None and not job.finished
-    if row.button(title, type="secondary" if again else "primary", disabled=busy, key="scan",
+    if row.button(plain(title), type="secondary" if again else "primary", disabled=busy, key="scan",
                   icon=":material/refresh:" if again else ":material/search:"):  # fmt: skip
         job = jobs().submit(
             universe, f"Scanning {universe.pairs:,} pairs",
@@ -109,7 +110,7 @@ def _show(universe: Universe, job: Job | None, row: Any) -> None:
     elif job.error == "cancelled":
         row.html(note_html("The scan was stopped: nothing is kept of it."))
     elif job.error is not None:
-        st.error(f"The scan failed: {job.error[:300]}")
+        st.error(f"The scan failed: {plain(job.error[:300])}")
     else:
         _results(universe, job.result, job.took_s, row)
 
@@ -199,7 +200,7 @@ def _results(universe: Universe, scan: Scan, took_s: float, row: Any) -> None:
     controls = st.container(horizontal=True, vertical_alignment="center", gap="small")
     rate, longest = (
         limits[str(controls.selectbox(
-            label, list(limits), key=key, width=200, bind="query-params",
+            plain(label), list(limits), key=key, width=200, bind="query-params",
             label_visibility="collapsed",
         ))]
         for label, limits, key in (("Adjusted p", RATES, "scan_rate"),
@@ -292,7 +293,7 @@ def _table(universe: Universe, kept: pd.DataFrame) -> None:
         column_config=COLUMNS, alt="Pairs ranked by p-value; a click opens the pair",
     )  # fmt: skip
     more = f" The first {SHOWN} of {len(kept):,} are shown." if len(kept) > SHOWN else ""
-    st.caption(f"A click on a row opens the pair in the Pair view.{more}")
+    st.caption(f"A click on a row opens the pair in the Pair view.{plain(more)}")
 
 
 def _open(legs: Sequence[tuple[Instrument, Instrument]]) -> None:

@@ -45,7 +45,7 @@ def upload(store: PostgresStore, legs: tuple[Instrument, ...] = ()) -> None:
         bars, length = reading.result
         st.caption(
             f"{len(bars):,} bars of {bar_label(length)}, {bars.index[0]:%Y-%m-%d %H:%M:%S} to "
-            f"{bars.index[-1]:%Y-%m-%d %H:%M:%S} UTC{_missing(bars, length)}."
+            f"{bars.index[-1]:%Y-%m-%d %H:%M:%S} UTC{plain(_missing(bars, length))}."
         )
         _store(store, legs, file.file_id, file.name, bars, length)
 
@@ -56,7 +56,7 @@ def _told() -> None:
     if done is None:
         return
     message, pair = done
-    st.success(message)
+    st.success(plain(message))
     if pair is None:
         st.caption("It makes a pair with another file, or with a live market of the same time.")
         return
@@ -107,7 +107,7 @@ def _store(
     forget()
     st.session_state["uploads"] += 1
     st.session_state["uploaded"] = (
-        f"{plain(symbol)}: {done.new:,} bars stored, {done.replaced:,} replaced, "
+        f"{symbol}: {done.new:,} bars stored, {done.replaced:,} replaced, "
         f"{done.unchanged:,} there already. Venue Uploads has it.",
         partner_of(store, Instrument("upload", symbol), legs, bars.index[0], bars.index[-1]),
     )

@@ -21,7 +21,7 @@ def chromium() -> str | None:
 class Watched:
     """A page, and everything it should not have said or asked for."""
 
-    def __init__(self, browser: Browser, url: str) -> None:
+    def __init__(self, browser: Browser, url: str, drawn: str = "[data-testid=price-y]") -> None:
         self.page = browser.new_page(viewport={"width": 1440, "height": 900})
         self.page.set_default_timeout(TIMEOUT_MS)
         self.complaints: list[str] = []
@@ -39,7 +39,7 @@ class Watched:
             ),
         )
         self.page.goto(url)
-        self.page.wait_for_selector("[data-testid=price-y]")
+        self.page.wait_for_selector(drawn)
 
 
 def text(page: Page, testid: str) -> str:
