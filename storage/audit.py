@@ -103,8 +103,7 @@ def _audited(
     checks = {
         "no_unnamed_missing": unnamed == 0,
         "cursor_matches_trades": n == 0
-        or (first or 0) <= low <= top <= (-1 if high is None else high)
-        and last == newest,
+        or ((first or 0) <= low <= top <= (-1 if high is None else high) and last == newest),
         "bars_match_trades": different == 0,
         "pruned_bars_hold": doubtful == 0,
     }
