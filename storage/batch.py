@@ -39,7 +39,7 @@ class Record(NamedTuple):
     first: int | None
     high: int | None
     kept_from: int | None  # retention has dropped what lies below
-    newest: datetime | None  # the latest time of a trade
+    newest: datetime | None  # open time of the newest bar, a kline perhaps
 
 
 class Fresh(NamedTuple):
@@ -246,9 +246,8 @@ def note_changes(cursor: Cursor, changes: Sequence[tuple[int, datetime, datetime
 def _behind(new: Fresh, record: Record) -> bool:
     """Whether a trade has come behind the newest one: by its id, or by its time in an older bar
     (ids follow the exchange's order, times now and then do not)."""
-    if record.high is None or record.newest is None:
-        return False
-    return new.low <= record.high or new.since < record.newest.replace(microsecond=0)
+    by_id = record.high is not None and new.low <= record.high
+    return by_id or (record.newest is not None and new.since < record.newest)
 
 
 def at(ts_us: int) -> datetime:

@@ -30,7 +30,7 @@ def holes(ids: set[int], first: int | None, high: int | None) -> list[tuple[int,
     """
     edges = [(i, i) for i in ids if high is None or first is None or not first <= i <= high]
     if first is not None and high is not None:
-        edges.append((min(first, high), high))
+        edges.append((first, high))
     edges.sort()
     return [
         (left[1] + 1, right[0] - 1)
@@ -76,9 +76,10 @@ def cut(cursor: Cursor, number: int, first: int) -> None:
         " AND first_id < %s",
         (number, first),
     )
+    reaching = cursor.fetchall()
     lost = [
         (number, detected, *run)
-        for low, high, detected in cursor.fetchall()
+        for low, high, detected in reaching
         for run in missing_runs(cursor, number, low, min(high, first - 1))
     ]
     cursor.execute(
@@ -102,8 +103,9 @@ def cut(cursor: Cursor, number: int, first: int) -> None:
         )
     cursor.execute(
         "UPDATE feed SET first_id = greatest(first_id, %(first)s),"
-        " kept_from = greatest(kept_from, %(first)s) WHERE instrument_id = %(n)s",
-        {"n": number, "first": first},
+        " kept_from = greatest(kept_from, %(first)s), revision = revision + %(cut)s"
+        " WHERE instrument_id = %(n)s",
+        {"n": number, "first": first, "cut": len(reaching)},
     )
 
 

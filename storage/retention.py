@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg2
 
@@ -73,42 +73,60 @@ def _alone(store: PostgresStore) -> Iterator[bool]:
 
 def _prune_record(store: PostgresStore, number: int, limit: datetime, gone: dict[str, Any]) -> bool:
     """Drop what is too old of one symbol, oldest first; False where it is in use."""
-    with store.transaction() as cursor:
-        leaves = _leaves(cursor, number)
-    for leaf, top in leaves:
-        with store.transaction() as cursor:
-            first, count = _first_kept(cursor, number, leaf, top, limit)
-        if first is None:
-            return True
-        done, tries = first == EMPTY, 0
-        while not done:
-            try:
+    tries = 0
+    while tries < TRIES:
+        try:
+            with store.transaction() as cursor:
+                found = _oldest(cursor, number, limit)
+            if found is None:
+                return True
+            done = False
+            while not done:
                 with store.transaction() as cursor:
-                    done, dropped, deleted = _step(cursor, number, leaf, first)
-            except psycopg2.errors.LockNotAvailable:
-                tries += 1
-                if tries == TRIES:
-                    return False
-                time.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - not cryptography
-            else:
+                    done, dropped, deleted = _step(cursor, number, found)
                 gone["partitions"] += dropped
-                gone["trades"] += count if dropped else deleted
-    return True
+                gone["trades"] += found.trades if dropped else deleted
+                tries = 0
+        except psycopg2.errors.LockNotAvailable:
+            tries += 1
+            time.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - not cryptography
+    return False
+
+
+class _Old(NamedTuple):
+    """The oldest partition with something to drop: the record is to begin at `first`, and so many
+    `trades` go with all of it."""
+
+    leaf: str
+    bottom: int
+    first: int
+    trades: int
+
+
+def _oldest(cursor: Cursor, number: int, limit: datetime) -> _Old | None:
+    """Where to go on; None where nothing is too old any more."""
+    for leaf, bottom in _leaves(cursor, number):
+        first, count = _first_kept(cursor, number, leaf, bottom, limit)
+        if first is None:
+            return None
+        if first != EMPTY:
+            return _Old(leaf, bottom, first, count)
+    return None
 
 
 def _leaves(cursor: Cursor, number: int) -> list[tuple[str, int]]:
-    """The partitions of one symbol's trades, oldest first: name, and the id after their last."""
+    """The partitions of one symbol's trades, oldest first: name and lowest id."""
     cursor.execute(
         "SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid"
         " WHERE h.inhparent = to_regclass(%s)",
         (f"trade_{number}",),
     )
     chunks = sorted(int(row[0].rpartition("_")[2]) for row in cursor.fetchall())
-    return [(f"trade_{number}_{k}", (k + 1) * TRADES_PER_PARTITION) for k in chunks]
+    return [(f"trade_{number}_{k}", k * TRADES_PER_PARTITION) for k in chunks]
 
 
 def _first_kept(
-    cursor: Cursor, number: int, leaf: str, top: int, limit: datetime
+    cursor: Cursor, number: int, leaf: str, bottom: int, limit: datetime
 ) -> tuple[int | None, int]:
     """The id that the record is to begin with as far as this partition tells, and the trades in
     it where all of them go. None: nothing is too old; EMPTY: nothing is in it, look further."""
@@ -123,6 +141,7 @@ def _first_kept(
     )
     any_old, any_new, kept_from = cursor.fetchone() or (False, False, None)
     if not any_old and not any_new:
+        top = bottom + TRADES_PER_PARTITION
         return (top if top <= (kept_from or 0) else EMPTY), 0
     if not any_old:
         return None, 0
@@ -138,11 +157,15 @@ def _first_kept(
     return (cursor.fetchone() or (None,))[0], 0
 
 
-def _step(cursor: Cursor, number: int, leaf: str, first: int) -> tuple[bool, int, int]:
+def _step(cursor: Cursor, number: int, old: _Old) -> tuple[bool, int, int]:
     """Drop the partition where nothing from `first` on is in it, else some of its rows: whether
     that was all, and the partitions and rows that went."""
+    leaf, bottom, first, _ = old
     cursor.execute("SET LOCAL lock_timeout = '1s'")
     lock_feed(cursor, number)
+    cursor.execute(f"SELECT EXISTS (SELECT FROM trade_{number} WHERE trade_id < %s)", (bottom,))  # noqa: S608
+    if (cursor.fetchone() or (True,))[0]:
+        return True, 0, 0  # late trades have made an older partition meanwhile: that one first
     cursor.execute(f"SELECT EXISTS (SELECT FROM {leaf} WHERE trade_id >= %s)", (first,))  # noqa: S608
     if not (cursor.fetchone() or (True,))[0]:
         cursor.execute(

@@ -122,7 +122,13 @@ FROM stored
 
 LOCK_FEEDS = """
 SELECT pg_notify('trades', %s);
-SELECT instrument_id, first_id, high_id, kept_from, last_trade FROM feed
+SELECT instrument_id, first_id, high_id, kept_from,
+       greatest(date_trunc('second', last_trade),
+                (SELECT max(ts) FROM kline k
+                 WHERE k.instrument_id = feed.instrument_id AND k.bar_s = 1),
+                (SELECT max(ts) FROM kline k
+                 WHERE k.instrument_id = feed.instrument_id AND k.bar_s = 60))
+FROM feed
 WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR UPDATE
 """
 

@@ -14,7 +14,7 @@ class Tally:
     """Trades that the exchanges have printed over the ids covered, held against the stored ones."""
 
     def __init__(self) -> None:
-        self.comparisons = self.kills = 0
+        self.comparisons = self.kills = self.steps = 0
         self.offered = self.lost = self.missing = self.duplicated = self.altered = 0
 
     def compare(
@@ -43,6 +43,7 @@ class Tally:
             f"trades offered {self.offered:,} in {self.comparisons} comparisons"
             f" · missing {self.missing} · duplicated {self.duplicated} · altered {self.altered}"
             f" · named as void or unrecoverable, as the scenario wanted: {self.lost}",
+            f"steps of machines held against their models: {self.steps:,}",
         ]
 
 

@@ -43,7 +43,7 @@ def pytest_report_header() -> str:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the fault scenarios have proven, where any has run."""
-    if TALLY.comparisons:
+    if TALLY.comparisons or TALLY.steps:
         passed = len(terminalreporter.stats.get("passed", []))
         failed = len(terminalreporter.stats.get("failed", []))
         terminalreporter.section("nothing lost")

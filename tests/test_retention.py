@@ -355,3 +355,24 @@ def test_a_store_pruned_before_it_knew_of_limits_learns_them(store: PostgresStor
     assert rows(store, "SELECT count(*) FROM v_bars WHERE symbol = 'BTCUSDT' AND NOT complete") == [
         (0,)
     ]
+
+
+def test_late_trades_in_an_older_partition_go_before_the_newer_ones(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come after retention has looked, and before it drops."""
+    edge, old = TRADES_PER_PARTITION, T0 - 10 * DAY_US
+    store.write(VENUE, [trade(i, old) for i in range(edge + 10, edge + 20)])
+    store.write(VENUE, [trade(i) for i in range(edge + 20, edge + 30)])
+    real, late = retention.lock_feed, [trade(i, old) for i in range(edge - 10, edge - 5)]
+
+    def lock(cursor: Any, number: int) -> None:
+        if late:
+            store.write(VENUE, late)
+            late.clear()
+        real(cursor, number)
+
+    monkeypatch.setattr(retention, "lock_feed", lock)
+    prune(store, 3, NOW)
+    assert rows(store, "SELECT min(trade_id) FROM v_ticks") == [(edge + 20,)]
+    assert audit(store)["ok"]

@@ -162,6 +162,8 @@ def test_a_record_begins_where_it_is_told_to(store: PostgresStore) -> None:
         ({2}, 5, 10, [(3, 4)]),
         ({10}, 10, 9, []),
         ({12, 13}, 10, 9, [(10, 11)]),
+        ({7}, 10, 9, [(8, 9)]),  # a late frame before a record that has begun, and is empty
+        ({7, 9, 12}, 10, 9, [(8, 8), (10, 11)]),
     ],
 )
 def test_holes(

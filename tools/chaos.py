@@ -1,6 +1,6 @@
 """Every fault scenario and 100 random kills; what it has proven, in a few lines. `make chaos`.
 
-Four pytest processes side by side (most of the time is waiting), one seed, one sum. Exit code 1
+Five pytest processes side by side (most of the time is waiting), one seed, one sum. Exit code 1
 where anything has failed. CHAOS_SEED=N repeats a run.
 """
 
@@ -20,6 +20,7 @@ PARTS = {
     "faults": ["tests/test_faults.py"],
     "kills": ["tests/test_kills.py"],
     "alerts": ["tests/test_watch_alerts.py"],
+    "store": ["tests/test_store_machine.py"],
     "process": [
         "tests/test_ingest.py",
         "tests/test_database_faults.py",
@@ -69,7 +70,8 @@ def main() -> int:
         f" · repeat with CHAOS_SEED={seed}\n"
         f"trades offered {total.get('offered', 0):,} · missing {total.get('missing', 0)}"
         f" · duplicated {total.get('duplicated', 0)} · altered {total.get('altered', 0)}"
-        f" · named as lost where the scenario wanted it {total.get('lost', 0)}"
+        f" · named as lost where the scenario wanted it {total.get('lost', 0)}\n"
+        f"steps of machines held against their models {total.get('steps', 0):,}"
     )
     return 1 if failed else 0
 
