@@ -52,8 +52,8 @@ class Model:
         before = len(self.folded)
         for t in offered:
             known = self.folded.setdefault(t.trade_id, t)
-            if (t.price, t.size) != (known.price, known.size):
-                self.conflicts.add((t.trade_id, t.price, t.size))
+            if (t.price, t.ts_us) != (known.price, known.ts_us):
+                self.conflicts.add((t.trade_id, t.price, t.ts_us))
         if offered:
             self._extend({t.trade_id for t in offered})
             self._close_filled()

@@ -9,7 +9,7 @@ import os
 import random
 import threading
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -27,9 +27,11 @@ from hypothesis.stateful import (
 
 from market import Kline, Trade
 from storage.audit import audit
+from storage.batch import at
 from storage.gaps import Gap
 from storage.partitions import TRADES_PER_PARTITION
 from storage.postgres import PostgresStore
+from storage.queries import read_changes
 from storage.retention import prune
 from tests.chaos import SEED, TALLY
 from tests.store_model import LENGTHS, Model, S, bucket
@@ -86,11 +88,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), drawn=batches)
     def scattered(self, which: int, drawn: list[tuple[int, bool]]) -> None:
         """Late, doubled and conflicting trades in one batch."""
-        self.write(which, [
-            self.tape[k]._replace(price=7.0) if odd and self.tape[k].trade_id in self.model.folded
-            else self.tape[k]
-            for k, odd in drawn
-        ])  # fmt: skip
+        trades = []
+        for k, odd in drawn:
+            trade = self.tape[k]
+            if odd and trade.trade_id in self.model.folded:
+                trade = trade._replace(price=7.0, ts_us=trade.ts_us + 9 * S)
+            trades.append(trade)
+        self.write(which, trades)
 
     @rule(which=st.integers(0, 1), run=runs_of_ids)
     def stretch(self, which: int, run: range) -> None:
@@ -243,8 +247,14 @@ class StoreMachine(RuleBasedStateMachine):
             return
         same(self.ticks(), ticks_of(self.model))
         same(final(self.model.kept_from, self.rows(GAPS)), gaps_of(self.model))
-        last = self.rows("SELECT last_trade_id FROM v_feed WHERE symbol = %(symbol)s")
-        same(last, [(self.model.last_trade_id(),)])
+        last = self.rows(
+            "SELECT last_trade_id, (extract(epoch FROM last_trade) * 1000000)::bigint,"
+            " last_received = ANY(SELECT received FROM v_ticks t WHERE t.symbol = f.symbol"
+            "  AND t.ts = f.last_trade) FROM v_feed f WHERE symbol = %(symbol)s"
+        )
+        times = [t.ts_us for t in self.model.folded.values()]
+        kept = any(t.ts_us == max(times) for t in self.model.ticks().values())
+        same(last, [(self.model.last_trade_id(), max(times, default=None), kept)])
         TALLY.steps += 1
 
     @invariant()
@@ -260,11 +270,18 @@ class StoreMachine(RuleBasedStateMachine):
         same(uploaded, [(m, close, True) for m, close in sorted(self.files.items())])
         (revision,) = self.rows("SELECT revision FROM feed WHERE instrument_id = %(number)s")[0]
         assert revision >= self.revision
+        noted = read_changes(self.source.engine, (VENUE, self.symbol), self.revision, revision)
         for bar_s in LENGTHS:
             known = [key for key in self.shown if key[0] == bar_s]
             for key in sorted(known)[:-1]:  # the newest is read anew in any case
                 changed = self.shown[key] != found[key]
                 assert revision > self.revision or not changed, f"{key} changed unseen"
+                if self.shown[key][:-1] != found[key][:-1] and noted is not None:
+                    start = at(key[1])
+                    assert any(
+                        low < start + timedelta(seconds=bar_s) and high >= start
+                        for low, high in noted
+                    ), f"{key} is not among the changes {noted}"
         self.shown, self.revision = found, revision
 
     @invariant()
@@ -307,7 +324,7 @@ class StoreMachine(RuleBasedStateMachine):
             cursor.execute(
                 f"DROP TABLE IF EXISTS trade_{self.number};"
                 "DELETE FROM bar; DELETE FROM kline; DELETE FROM gap; DELETE FROM feed;"
-                "DELETE FROM quarantine; DELETE FROM instrument"
+                "DELETE FROM quarantine; DELETE FROM bar_change; DELETE FROM instrument"
             )
 
 
