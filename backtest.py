@@ -27,8 +27,8 @@ from sqlalchemy import Engine
 from arguments import check_choice
 from bars_csv import read_bars_csv, read_rates_csv
 from database_utils import StoreError, open_database, open_store
-from live import base_bar_s, is_closed
-from market import VENUES, bar_seconds, check_symbol
+from live import bars_between, base_bar_s
+from market import VENUES, Instrument, bar_seconds, check_symbol
 from messages import CANNOT, INTERRUPTED, failed, start_logging, watch_uncaught
 from overfitting import returns_of, sharpe_interval
 from performance import returns_per_year
@@ -38,7 +38,7 @@ from settings import Parser, load_settings
 from signals import positions
 from simulation import Result, run
 from storage.errors import DATABASE_ERRORS
-from storage.queries import read_bar_sizes, read_bars, read_feeds, read_symbols
+from storage.queries import read_bar_sizes, read_symbols
 from sweep import FIGURES, combinations, cost_sensitivity, grid, heat_map
 from trading_rules import PRESETS, PRESETS_TAKEN, Costs, Preset, Rules
 from walk_forward import WalkForward, walk_forward
@@ -302,18 +302,13 @@ def _stored(
     start: pd.Timestamp | None, end: pd.Timestamp | None,
 ) -> pd.DataFrame:  # fmt: skip
     """The closed bars of a symbol with start ≤ ts < end, whole ones only."""
-    length = bar_seconds(bar)
     sizes = read_bar_sizes(engine, venue, symbol) if venue == "upload" else [1, 60]
     base = base_bar_s(bar, sizes)
-    first, last = _floored(bar, start, end)
-    bars = read_bars(engine, venue, symbol, base, first, last)
+    bars = bars_between(engine, Instrument(venue, symbol), bar, base, *_floored(bar, start, end))
     if bars.empty:
         held = ", ".join(read_symbols(engine).get(venue, [])) or "none"
         raise ValueError(f"no bars of {bar} for {symbol} then: symbols stored of {venue}: {held}")
-    if base != length:
-        bars = resample_bars(bars, bar)
-    feed = next((f for f in read_feeds(engine, venue) if f.symbol == symbol), None)
-    return bars if is_closed(bars.index[-1], length, feed) else bars.iloc[:-1]
+    return bars
 
 
 def _json(found: _Found) -> str:

@@ -367,7 +367,7 @@ def _problem(rule: AlertRule, snapshot: Snapshot, view: PairView, base_s: int) -
         if leg.closed.empty:
             return f"no closed {rule.bar} bar of {leg.instrument} is stored"
     needed = _bars_needed(rule)
-    most = min(KEEP_BARS, KEEP_STORED * base_s // rule.bar_s) - 1
+    most = _most_kept(rule, snapshot, base_s)
     have = len(view.frame)
     if needed > most:
         return f"its windows need {needed} bars, and at most {most} {rule.bar} bars are kept"
@@ -379,6 +379,14 @@ def _problem(rule: AlertRule, snapshot: Snapshot, view: PairView, base_s: int) -
         return "undefined at the last bar: its window does not vary, or a bar is missing in it"
     missing = _missing(snapshot)
     return f"evaluated although trades are missing ({missing})" if missing else None
+
+
+def _most_kept(rule: AlertRule, snapshot: Snapshot, base_s: int) -> int:
+    """Closed bars that can be at hand: what a file is made from is bounded, what lies before the
+    shorter bars of a market the exchange states."""
+    if all(leg.instrument.venue != "upload" for leg in snapshot.legs):
+        return KEEP_BARS - 1
+    return min(KEEP_BARS, KEEP_STORED * base_s // rule.bar_s) - 1
 
 
 def _bars_needed(rule: AlertRule) -> int:

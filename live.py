@@ -31,10 +31,10 @@ from storage.queries import (
     read_upload_revisions,
 )
 from storage.reading import moment
-from tape import Tape, no_bars
+from tape import Tape, fuller, no_bars
 
 KEEP_BARS = 9000  # of the length shown, per leg: 30 days of 5 min, 2.5 h of 1 s
-KEEP_STORED = 60_000  # of the stored length they are made from
+KEEP_STORED = 60_000  # of the stored length they are made from; what is older, the exchange states
 EARLY = 0.2  # of an interval: a timer that comes so early need not wait for the next
 
 
@@ -140,6 +140,13 @@ class LiveBars:
             Tape(instrument, base, min(KEEP_BARS * bar_seconds(self.bar), KEEP_STORED * base))
             for instrument, base in zip(self.instruments, self.bases, strict=True)
         ]
+        length = bar_seconds(self.bar)
+        self._stated = [
+            Tape(instrument, length, KEEP_BARS * length)
+            if instrument.venue != "upload" and base != length
+            else None
+            for instrument, base in zip(self.instruments, self.bases, strict=True)
+        ]
         legs = tuple(Leg(instrument, no_bars(), None, None) for instrument in self.instruments)
         self._empty = Snapshot(legs, self.bar, 0.0)
         files = [instrument.venue == "upload" for instrument in self.instruments]
@@ -190,9 +197,15 @@ class LiveBars:
             files = [i.symbol for i in self.instruments if i.venue == "upload"]
             if files:
                 revisions |= read_upload_revisions(source, files)
-            for tape in self._tapes:
-                tape.advance(source, revisions.get(tape.instrument, 0), until)
-        legs = tuple(self._leg(tape, feeds.get(tape.instrument)) for tape in self._tapes)
+            for tape, stated in zip(self._tapes, self._stated, strict=True):
+                revision = revisions.get(tape.instrument, 0)
+                tape.advance(source, revision, until)
+                if stated is not None and (stated.revision, stated.until) != (revision, until):
+                    stated.advance(source, revision, until)  # by word of the exchange alone
+        legs = tuple(
+            self._leg(tape, stated, feeds.get(tape.instrument))
+            for tape, stated in zip(self._tapes, self._stated, strict=True)
+        )
         return Snapshot(legs, self.bar, began)
 
     def _end(self, source: Source) -> datetime | None:
@@ -204,14 +217,16 @@ class LiveBars:
         ]
         return min(ends) if ends else None
 
-    def _leg(self, tape: Tape, feed: FeedStatus | None) -> Leg:
+    def _leg(self, tape: Tape, stated: Tape | None, feed: FeedStatus | None) -> Leg:
         bars = tape.bars
-        if bars.empty:
-            return Leg(tape.instrument, bars, None, feed, tape.revision)
-        if bar_seconds(self.bar) != tape.base_s:
+        if not bars.empty and bar_seconds(self.bar) != tape.base_s:
             bars = resample_bars(bars, self.bar)
             # The oldest one may lack its beginning: the tape was cut at a stored bar.
             bars = bars.iloc[1:] if len(bars) > 1 else bars
+        if stated is not None:
+            bars = fuller(bars, stated.bars)
+        if bars.empty:
+            return Leg(tape.instrument, bars, None, feed, tape.revision)
         bars = bars.tail(KEEP_BARS)
         if is_closed(bars.index[-1], bar_seconds(self.bar), feed):
             return Leg(tape.instrument, bars, None, feed, tape.revision)
@@ -229,15 +244,27 @@ def stored_bars(
     start = None
     if newest is not None and span_s is not None:
         start = newest - timedelta(seconds=span_s)
-    bars = read_bars(engine, *instrument, base_s, start)
+    return bars_between(engine, instrument, bar, base_s, start, None, cut=start is not None)
+
+
+def bars_between(
+    engine: Engine, instrument: Instrument, bar: str, base_s: int,
+    start: datetime | None, end: datetime | None, *, cut: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """Closed bars with start ≤ ts < end, None: from the first, to the last. `cut`: `start` may
+    lie within a bar, which is then left out."""
+    length = bar_seconds(bar)
+    bars = read_bars(engine, *instrument, base_s, start, end)
+    if length != base_s and not bars.empty:
+        bars = resample_bars(bars, bar)
+        bars = bars.iloc[1:] if cut else bars
+    if length != base_s and instrument.venue != "upload":
+        bars = fuller(bars, read_bars(engine, *instrument, length, start, end))
     if bars.empty:
         return bars
-    if bar_seconds(bar) != base_s:
-        bars = resample_bars(bars, bar)
-        bars = bars.iloc[1:] if start is not None else bars
     feeds = [] if instrument.venue == "upload" else read_feeds(engine, instrument.venue)
     feed = next((f for f in feeds if f.symbol == instrument.symbol), None)
-    return bars if is_closed(bars.index[-1], bar_seconds(bar), feed) else bars.iloc[:-1]
+    return bars if is_closed(bars.index[-1], length, feed) else bars.iloc[:-1]
 
 
 def ends_of(

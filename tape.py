@@ -84,6 +84,20 @@ class Tape:
         return datetime.fromtimestamp(seconds, when.tzinfo)
 
 
+def fuller(made: pd.DataFrame, stated: pd.DataFrame) -> pd.DataFrame:
+    """Bars of one length, made from shorter ones and stated as such: of each the one that has
+    seen more trades, as `v_bars` chooses. What was made reaches up to now, what the exchange
+    states reaches further back."""
+    if stated.empty or made.empty:
+        return made if stated.empty else stated
+    seen = made["trades"].reindex(stated.index)
+    better = stated[~(seen >= stated["trades"])]
+    rest = made[~made.index.isin(better.index)]
+    joined = pd.concat([part for part in (better, rest) if len(part)]).sort_index()
+    joined.attrs = dict(stated.attrs)
+    return joined
+
+
 def merged(changes: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
     """The changes without overlap, in order; as one where they are many."""
     pieces: list[tuple[datetime, datetime]] = []

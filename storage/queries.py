@@ -146,14 +146,18 @@ _LAST = (
 )
 _LAST_CLOSES = (
     "SELECT leg.k, span.ts, coalesce(CASE WHEN l.ts > b.ts OR (l.ts = b.ts"  # noqa: S608 - our own
-    "  AND l.trades > b.trades) THEN l.close END, b.close, l.close)"
+    "  AND l.trades > b.trades) THEN l.close END, b.close, l.close, whole.close)"
     f" FROM {_LEGS} JOIN instrument i USING (venue, symbol)"
     " CROSS JOIN generate_series(%(start)s::timestamptz,"
     "  %(end)s::timestamptz - make_interval(secs => %(bar_s)s),"
     "  make_interval(secs => %(bar_s)s)) AS span (ts) "
     + _LAST.format(table="bar", name="b")
     + _LAST.format(table="kline", name="l")
-    + "WHERE b.ts IS NOT NULL OR l.ts IS NOT NULL"
+    # What lies before the shorter ones, the exchange states at the full length.
+    + "LEFT JOIN kline whole ON b.ts IS NULL AND l.ts IS NULL"
+    "  AND whole.instrument_id = i.instrument_id AND whole.bar_s = %(bar_s)s"
+    "  AND whole.ts = span.ts "
+    "WHERE b.ts IS NOT NULL OR l.ts IS NOT NULL OR whole.ts IS NOT NULL"
 )
 
 
