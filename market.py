@@ -38,7 +38,8 @@ class Trade(NamedTuple):
     """One trade as the exchange printed it. Its identity is (venue, symbol, trade_id).
 
     `ts_us` is the exchange's trade time, `received_us` our clock on arrival (it may lag behind
-    `ts_us` where the two clocks differ). `buyer_is_maker` true means the aggressor sold.
+    `ts_us` where the two clocks differ). `buyer_is_maker` true means the aggressor sold. `trades`
+    is how many the id stands for: on USD-M it is an aggregate's, and may be several.
     """
 
     symbol: str
@@ -48,6 +49,7 @@ class Trade(NamedTuple):
     size: float
     buyer_is_maker: bool
     received_us: int
+    trades: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ _TIME_RANGE_US = (1_230_000_000_000_000, 4_100_000_000_000_000)  # 2008 … 2099
 MAX_FRAME_BYTES = 32 * 2**20
 REST_PAGE = 1000
 LOOPBACK = ("//127.", "//localhost", "//[::1]")  # never through a proxy
+_LARGEST_AGGREGATE = 100_000  # trades; one of a tenth of a second at one price holds far fewer
 _SHOWN_CHARS = 300  # of what is quoted in reasons and log lines; frames are kept to 10,000
 
 
@@ -83,7 +84,7 @@ class Unstorable:
     rejected: Rejected
 
 
-class _Data(msgspec.Struct):
+class _Data(msgspec.Struct, rename={"first": "f", "last": "l"}):
     e: str
     s: str
     p: str
@@ -92,6 +93,8 @@ class _Data(msgspec.Struct):
     m: bool
     t: int = -1
     a: int = -1
+    first: Any = None
+    last: Any = None
 
 
 class _Combined(msgspec.Struct):
@@ -132,6 +135,7 @@ def parse(
             exact(message.q, "size"),
             message.m,
             received_us,
+            1 if protocol.id_field == "t" else _count(message.first, message.last),
         )
     except ValueError as error:
         return Rejected(str(error), _shown(frame), message.s + protocol.suffix)
@@ -191,6 +195,7 @@ def _odd_trade(
             exact(data.get("q"), "size"),
             data["m"],
             received_us,
+            1 if protocol.id_field == "t" else _count(data.get("f"), data.get("l")),
         )
     except ValueError as error:
         return Rejected(str(error), _shown(frame), symbol if isinstance(symbol, str) else None)
@@ -213,6 +218,15 @@ def _trade_id(value: int) -> int:
     if not 0 <= value < _ID_LIMIT:
         raise ValueError(f"trade id {value} is outside 0 … 2^63-1")
     return value
+
+
+def _count(first: object, last: object) -> int:
+    """The trades of an aggregate by the ids of its first and last one, as klines count them. They
+    are told for information (−1, null and nonsense have been seen): 1 where they say nothing."""
+    if type(first) is int and type(last) is int and 0 <= first <= last:
+        count = last - first + 1
+        return count if count <= _LARGEST_AGGREGATE else 1
+    return 1
 
 
 def _time_us(value: int) -> int:
@@ -253,6 +267,7 @@ def parse_rest_trades(
                 Trade(
                     symbol, trade_id, _time_us(int(row[when])),
                     exact(row[price], "price"), exact(row[size], "size"), row[maker], received_us,
+                    1 if protocol.id_field == "t" else _count(row.get("f"), row.get("l")),
                 )
             )  # fmt: skip
         except ValueError as error:

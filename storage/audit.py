@@ -37,7 +37,7 @@ WITH rebuilt AS (
            min(price) AS low, (array_agg(price ORDER BY trade_id DESC))[1] AS close,
            sum(size) AS volume, sum(price * size) AS quote_volume,
            coalesce(sum(size) FILTER (WHERE NOT buyer_is_maker), 0) AS taker_buy_volume,
-           count(*) AS trades, min(trade_id) AS first_id
+           sum(trades) AS trades, min(trade_id) AS first_id
     FROM trade WHERE instrument_id = %(number)s GROUP BY 1
 ), stored AS (
     SELECT * FROM bar WHERE instrument_id = %(number)s AND bar_s = %(bar_s)s
@@ -58,7 +58,7 @@ DOUBTFUL_BARS = """
 WITH rebuilt AS (
     SELECT date_bin(make_interval(secs => %(bar_s)s), ts, 'epoch') AS ts, max(price) AS high,
            min(price) AS low, (array_agg(price ORDER BY trade_id DESC))[1] AS close,
-           sum(size) AS volume, count(*) AS trades, max(trade_id) AS last_id
+           sum(size) AS volume, sum(trades) AS trades, max(trade_id) AS last_id
     FROM trade WHERE instrument_id = %(number)s
       AND ts < (SELECT max(ts) + make_interval(secs => %(bar_s)s) FROM bar
                 WHERE instrument_id = %(number)s AND bar_s = %(bar_s)s

@@ -24,6 +24,7 @@ from storage.statements import (
     NOTE_CHANGES,
     RECORD_CONFLICTS,
     STAGE,
+    STORED_NEAR,
 )
 
 if TYPE_CHECKING:
@@ -157,8 +158,19 @@ def insert(
     fresh = _fresh(cursor)
     if sum(new.stored for new in fresh.values()) == len(trades):
         return fresh, 0
-    cursor.execute(RECORD_CONFLICTS)
-    return fresh, cursor.rowcount
+    return fresh, _record_conflicts(cursor, parts)
+
+
+def _record_conflicts(cursor: Cursor, parts: Sequence[Part]) -> int:
+    ranges = []
+    for part in parts:
+        for chunk in {i // TRADES_PER_PARTITION for i in part.ids}:
+            low = max(part.low, chunk * TRADES_PER_PARTITION)
+            high = min(part.high, (chunk + 1) * TRADES_PER_PARTITION - 1)
+            ranges += [part.number, low, high] * 2
+    near = " UNION ALL ".join([STORED_NEAR] * (len(ranges) // 6))
+    cursor.execute(RECORD_CONFLICTS.format(stored=near), ranges)
+    return int(cursor.rowcount)
 
 
 def _fresh(cursor: Cursor) -> dict[int, Fresh]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000-01-01
-COLUMNS = "instrument_id, trade_id, ts, price, size, buyer_is_maker, received"
-_TYPES = (">i4", ">i8", ">i8", ">f8", ">f8", "u1", ">i8")
+COLUMNS = "instrument_id, trade_id, ts, price, size, buyer_is_maker, received, trades"
+_TYPES = (">i4", ">i8", ">i8", ">f8", ">f8", "u1", ">i8", ">i4")
 # What a column of a query may be, and how its values travel.
 _KINDS = {"bigint": ">i8", "float8": ">f8", "timestamptz": ">i8", "bool": "u1"}
 
@@ -42,7 +42,7 @@ def copy_trades(
 ) -> None:
     """COPY trades into `table` (a name of our own, with the columns COLUMNS). `ahead_us`: by how
     much the database's clock is ahead of the one that stamped their receipt."""
-    symbols, ids, stamps, prices, sizes, makers, received = zip(*trades, strict=True)
+    symbols, ids, stamps, prices, sizes, makers, received, counts = zip(*trades, strict=True)
     rows = np.empty(len(trades), dtype=_ROW)
     rows["fields"] = len(_TYPES)
     values = (
@@ -53,6 +53,7 @@ def copy_trades(
         sizes,
         makers,
         np.array(received, dtype=np.int64) + (ahead_us - EPOCH_US),
+        counts,
     )
     for k, value in enumerate(values):
         rows[f"length{k}"] = np.dtype(_TYPES[k]).itemsize

@@ -12,6 +12,8 @@ from psycopg2.extras import execute_values
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+TRADES_PER_PARTITION = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -48,8 +50,15 @@ def first_missing(cursor: Cursor, number: int, first: int, last: int) -> int | N
     """The lowest id in first … last that is not stored; None where all are. What retention has
     dropped is not missing."""
     cursor.execute("SELECT coalesce(kept_from, 0) FROM feed WHERE instrument_id = %s", (number,))
-    runs = missing_runs(cursor, number, max(first, int(one(cursor)[0])), last)
-    return runs[0][0] if runs else None
+    low = max(first, int(one(cursor)[0]))
+    while low <= last:  # one partition after the other: most often the first one tells
+        top = min(
+            last, low // TRADES_PER_PARTITION * TRADES_PER_PARTITION + TRADES_PER_PARTITION - 1
+        )
+        if runs := missing_runs(cursor, number, low, top):
+            return runs[0][0]
+        low = top + 1
+    return None
 
 
 def missing_runs(cursor: Cursor, number: int, first: int, last: int) -> list[tuple[int, int]]:
@@ -113,20 +122,44 @@ def close_filled(cursor: Cursor, number: int, low: int, high: int) -> int:
     """Mark the gaps touching low … high as filled where every id of theirs is stored; those
     given up too, whose trades came after all. Returns how many.
 
-    The ends are looked at first: a repair runs upwards, so counting waits for its last page.
+    The ends are looked at first: a repair runs upwards, so counting waits for its last page. All
+    ids are written out, so that the planner sees the few partitions they lie in.
     """
     cursor.execute(
-        "UPDATE gap g SET state = 'filled', closed = clock_timestamp()"
-        " WHERE instrument_id = %(number)s AND state <> 'filled'"
-        " AND first_id <= %(high)s AND last_id >= %(low)s"
-        " AND CASE WHEN (SELECT count(*) FROM trade t WHERE t.instrument_id = %(number)s"
-        "   AND t.trade_id IN (g.first_id, g.last_id)) = least(2, g.last_id - g.first_id + 1)"
-        " THEN (SELECT count(*) FROM trade t WHERE t.instrument_id = %(number)s"
-        "   AND t.trade_id BETWEEN g.first_id AND g.last_id) = g.last_id - g.first_id + 1"
-        " ELSE false END",
-        {"number": number, "low": low, "high": high},
+        "SELECT gap_id, first_id, last_id FROM gap WHERE instrument_id = %s AND state <> 'filled'"
+        " AND first_id <= %s AND last_id >= %s",
+        (number, high, low),
     )
-    return cursor.rowcount
+    touched = cursor.fetchall()
+    if not touched:
+        return 0
+    ends = tuple({end for _, *both in touched for end in both})
+    cursor.execute(
+        "SELECT trade_id FROM trade WHERE instrument_id = %s AND trade_id IN %s", (number, ends)
+    )
+    stored = {row[0] for row in cursor.fetchall()}
+    filled = [
+        gap_id
+        for gap_id, first, last in touched
+        if first in stored and last in stored and _all_stored(cursor, number, first, last)
+    ]
+    if filled:
+        cursor.execute(
+            "UPDATE gap SET state = 'filled', closed = clock_timestamp() WHERE gap_id = ANY(%s)",
+            (filled,),
+        )
+    return len(filled)
+
+
+def _all_stored(cursor: Cursor, number: int, first: int, last: int) -> bool:
+    """Whether every id of first … last is stored."""
+    if last - first < 2:
+        return True  # its ends are
+    cursor.execute(
+        "SELECT count(*) FROM trade WHERE instrument_id = %s AND trade_id BETWEEN %s AND %s",
+        (number, first, last),
+    )
+    return bool(one(cursor)[0] == last - first + 1)
 
 
 def settle(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from storage.gaps import one
+from storage.gaps import TRADES_PER_PARTITION, one
+
+__all__ = ["SCHEMA_LOCK", "TRADES_PER_PARTITION", "Partition", "make", "of_bars", "of_trades"]
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-TRADES_PER_PARTITION = 1_000_000
 SCHEMA_LOCK = 0x70616972  # any constant: serialises schema changes between processes
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from market import Instrument
 from storage.copying import copy_columns
+from storage.gaps import TRADES_PER_PARTITION
 from storage.reading import BULK_S, connected
 
 Source = Engine | Connection
@@ -315,22 +316,39 @@ def read_upload_revisions(source: Source, symbols: Sequence[str]) -> dict[Instru
     return {Instrument("upload", symbol): int(revision) for symbol, revision in rows}
 
 
+_RECORD = text(
+    "SELECT instrument_id, first_id, high_id FROM feed JOIN instrument USING (instrument_id)"
+    " WHERE venue = :venue AND symbol = :symbol AND high_id IS NOT NULL"
+)
+_TICKS = (
+    "SELECT ts, trade_id, price, size, buyer_is_maker FROM trade"
+    " WHERE instrument_id = %(number)s AND trade_id BETWEEN %(low)s AND %(high)s"
+    " AND ts >= %(start)s AND ts < %(end)s ORDER BY trade_id DESC LIMIT %(limit)s"
+)
+
+
 def read_ticks(
     source: Source, venue: str, symbol: str, start: datetime, end: datetime, limit: int
 ) -> pd.DataFrame:
     """The newest `limit` trades with start ≤ ts < end, in the order of their ids: index `ts`,
     columns trade_id, price, size, buyer_is_maker."""
-    # The instrument as a number and the newest first, as the key is ordered: the planner then
-    # reads the key backwards up to the limit, whatever the length of the history.
-    query = (
-        "SELECT ts, trade_id, price, size, buyer_is_maker FROM trade"
-        " WHERE instrument_id = (SELECT instrument_id FROM instrument"
-        "  WHERE venue = %(venue)s AND symbol = %(symbol)s)"
-        " AND ts >= %(start)s AND ts < %(end)s ORDER BY trade_id DESC LIMIT %(limit)s"
-    )
-    parameters = {"venue": venue, "symbol": symbol, "start": start, "end": end, "limit": limit}
+    # Numbers written out and the newest partition first: the planner looks at that one alone and
+    # reads its key backwards up to the limit, whatever the length of the history.
+    with connected(source) as connection:
+        record = connection.execute(_RECORD, {"venue": venue, "symbol": symbol}).one_or_none()
     kinds = ("timestamptz", "bigint", "float8", "float8", "bool")
-    stamps, *values = (column[::-1] for column in _columns(source, query, parameters, kinds))
+    number, first, high = record or (0, 0, 0)
+    parts: list[list[npt.NDArray[Any]]] = []
+    partitions, low = 1, high + 1
+    while not parts or (limit > 0 and low > first):
+        high = low - 1
+        low = max(first, (high // TRADES_PER_PARTITION - partitions + 1) * TRADES_PER_PARTITION)
+        asked = {"number": number, "low": low, "high": high, "start": start, "end": end,
+                 "limit": limit}  # fmt: skip
+        parts.append(_columns(source, _TICKS, asked, kinds))
+        limit -= len(parts[-1][0])
+        partitions *= 2  # few questions, however long the holes
+    stamps, *values = (np.concatenate(column)[::-1] for column in zip(*parts, strict=True))
     names = ("trade_id", "price", "size", "buyer_is_maker")
     return pd.DataFrame(dict(zip(names, values, strict=True)), index=_index(stamps))
 

@@ -38,8 +38,15 @@ CREATE TABLE IF NOT EXISTS trade (
     size           float8 NOT NULL CHECK (size > 0 AND size < 'infinity'),
     buyer_is_maker bool NOT NULL,
     received       timestamptz NOT NULL,
+    trades         int NOT NULL DEFAULT 1,  -- that the id stands for: an aggregate's may be several
     PRIMARY KEY (instrument_id, trade_id)
 ) PARTITION BY LIST (instrument_id);
+DO $$ BEGIN  -- a store made before this column; only looked at, for ALTER waits for every reader
+    IF NOT EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = 'trade'::regclass AND attname = 'trades') THEN
+        ALTER TABLE trade ADD COLUMN trades int NOT NULL DEFAULT 1;
+    END IF;
+END $$;
 
 CREATE TABLE IF NOT EXISTS bar (
     instrument_id    int NOT NULL,

@@ -3,25 +3,25 @@
 STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
     n int GENERATED ALWAYS AS IDENTITY, instrument_id int, trade_id bigint, ts timestamptz,
-    price float8, size float8, buyer_is_maker bool, received timestamptz
+    price float8, size float8, buyer_is_maker bool, received timestamptz, trades int
 ) ON COMMIT DELETE ROWS
 """
 
 # Trades of which some may be known: the new ones are those that the key lets in.
 FRESH_BY_KEY = """
-    INSERT INTO trade (instrument_id, trade_id, ts, price, size, buyer_is_maker, received)
+    INSERT INTO trade (instrument_id, trade_id, ts, price, size, buyer_is_maker, received, trades)
     SELECT DISTINCT ON (instrument_id, trade_id)
-           instrument_id, trade_id, ts, price, size, buyer_is_maker, received
+           instrument_id, trade_id, ts, price, size, buyer_is_maker, received, trades
     FROM incoming ORDER BY instrument_id, trade_id, n
     ON CONFLICT (instrument_id, trade_id) DO NOTHING
-    RETURNING instrument_id, trade_id, ts, price, size, buyer_is_maker
+    RETURNING instrument_id, trade_id, ts, price, size, buyer_is_maker, trades
 """
 
 # Trades beyond the highest known id, just copied in: the new ones are all of those. One such
 # query per symbol: with its numbers written out the planner looks at one partition along the key.
 # Joined to a list of ranges it read the whole table at every batch, once it was large enough.
 FRESH_IN_RANGE = """
-    SELECT instrument_id, trade_id, ts, price, size, buyer_is_maker
+    SELECT instrument_id, trade_id, ts, price, size, buyer_is_maker, trades
     FROM trade WHERE instrument_id = %s AND trade_id BETWEEN %s AND %s
 """
 
@@ -33,7 +33,7 @@ WITH fresh AS MATERIALIZED ({fresh}), seconds AS (
            min(price) AS low, (array_agg(price ORDER BY trade_id DESC))[1] AS close,
            sum(size) AS volume, sum(price * size) AS quote_volume,
            coalesce(sum(size) FILTER (WHERE NOT buyer_is_maker), 0) AS taker_buy_volume,
-           count(*) AS trades, min(trade_id) AS first_id, max(trade_id) AS last_id
+           sum(trades) AS trades, min(trade_id) AS first_id, max(trade_id) AS last_id
     FROM fresh GROUP BY 1, 2
 ), minutes AS (
     SELECT instrument_id, date_bin('1 minute', ts, 'epoch') AS ts,
@@ -67,22 +67,27 @@ SELECT instrument_id, count(*), min(trade_id), min(ts),
 FROM fresh GROUP BY 1
 """
 
-# Of one trade seen twice the first stays. The timestamp may differ below the millisecond.
+# Of one trade seen twice the first stays. The timestamp may differ below the millisecond. {stored}
+# is STORED_NEAR once per partition that the batch touches: the planner sees its numbers.
 RECORD_CONFLICTS = """
+WITH stored AS MATERIALIZED ({stored})
 INSERT INTO quarantine (venue, symbol, reason, frame)
 SELECT DISTINCT s.venue, s.symbol,
-       format('conflict: trade %s is stored with price %s size %s', t.trade_id, t.price, t.size),
-       format('id %s price %s size %s buyer_is_maker %s time %s us',
+       format('conflict: trade %%s is stored with price %%s size %%s', t.trade_id, t.price, t.size),
+       format('id %%s price %%s size %%s buyer_is_maker %%s time %%s us',
               i.trade_id, i.price, i.size, i.buyer_is_maker,
               (extract(epoch FROM i.ts) * 1000000)::bigint)
-FROM incoming i
-CROSS JOIN LATERAL (  -- OFFSET keeps it a look-up per row: a join would read the whole table
-    SELECT * FROM trade k
-    WHERE k.instrument_id = i.instrument_id AND k.trade_id = i.trade_id OFFSET 0
-) AS t
+FROM incoming i JOIN stored t USING (instrument_id, trade_id)
 JOIN instrument s ON s.instrument_id = i.instrument_id
 WHERE (i.price, i.size, i.buyer_is_maker, date_trunc('milliseconds', i.ts))
       <> (t.price, t.size, t.buyer_is_maker, date_trunc('milliseconds', t.ts))
+"""
+# OFFSET keeps it a look-up per row: a join would read the whole partition.
+STORED_NEAR = """
+    SELECT DISTINCT t.* FROM incoming i CROSS JOIN LATERAL (
+        SELECT instrument_id, trade_id, ts, price, size, buyer_is_maker FROM trade
+        WHERE instrument_id = %s AND trade_id BETWEEN %s AND %s AND trade_id = i.trade_id OFFSET 0
+    ) AS t WHERE i.instrument_id = %s AND i.trade_id BETWEEN %s AND %s
 """
 
 UPSERT_KLINES = """

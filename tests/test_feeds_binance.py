@@ -236,3 +236,35 @@ def test_a_kline_that_is_no_bar_is_refused(change: dict[int, str]) -> None:
     assert len(parse_klines("BTCUSDT", 60, [good])) == 1
     with pytest.raises(ValueError, match="no bar"):
         parse_klines("BTCUSDT", 60, [[change.get(k, v) for k, v in enumerate(good)]])
+
+
+@pytest.mark.parametrize(
+    ("ids", "trades"),
+    [
+        ({"f": 1, "l": 3}, 3),
+        ({"f": 7, "l": 7}, 1),
+        ({"f": -1, "l": -1}, 1),
+        ({"f": 9, "l": 3}, 1),
+        ({"f": 0, "l": 10**15}, 1),
+        ({"f": None, "l": 3}, 1),
+        ({"f": "1", "l": "3"}, 1),
+        ({"f": True, "l": 3.0}, 1),
+        ({}, 1),
+    ],
+)
+def test_an_aggregate_counts_its_trades_where_it_says_so(
+    ids: dict[str, object], trades: int
+) -> None:
+    data = {key: value for key, value in GOOD.items() if key not in ("f", "l")}
+    data |= {"e": "aggTrade", "a": 77, **ids}
+    for made in (data, {**data, "p": 61837.63}):  # the usual form, and numbers instead of texts
+        trade = parse(json.dumps(made), 5, USDM)
+        assert isinstance(trade, Trade)
+        assert (trade.trade_id, trade.trades) == (77, trades)
+    row = {"a": 77, "T": data["T"], "p": "61837.63", "q": "1.0", "m": True, **ids}
+    (told,) = parse_rest_trades("BTCUSDT", [row], 5, USDM)
+    assert isinstance(told, Trade)
+    assert told.trades == trades
+    spot = parse(frame(**ids), 5)
+    assert isinstance(spot, Trade)
+    assert spot.trades == 1

@@ -27,7 +27,14 @@ from storage.queries import (
     read_symbols,
     read_ticks,
 )
-from storage.statements import FOLD, FRESH_BY_KEY, FRESH_IN_RANGE, RECORD_CONFLICTS, STAGE
+from storage.statements import (
+    FOLD,
+    FRESH_BY_KEY,
+    FRESH_IN_RANGE,
+    RECORD_CONFLICTS,
+    STAGE,
+    STORED_NEAR,
+)
 from tests.conftest import shared
 
 MINUTE_US = 60_000_000
@@ -343,7 +350,7 @@ def test_a_batch_never_reads_the_history(store: PostgresStore) -> None:
         queries = (
             (FOLD.format(fresh=fresh), [1, 119_990, 119_999, 2, 119_990, 119_999]),
             (FOLD.format(fresh=FRESH_BY_KEY), None),
-            (RECORD_CONFLICTS, None),
+            (RECORD_CONFLICTS.format(stored=STORED_NEAR), [1, 0, 119_999] * 2),
         )
         for query, arguments in queries:
             cursor.execute("EXPLAIN " + query, arguments)

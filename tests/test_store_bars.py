@@ -43,6 +43,12 @@ def revision(store: PostgresStore) -> int:
     return read_feeds(store.engine, "binance")[0].revision
 
 
+def rows(store: PostgresStore, query: str) -> list[tuple[Any, ...]]:
+    with store.transaction() as cursor:
+        cursor.execute(query)
+        return cursor.fetchall()
+
+
 def kline(second: int, trades: int, bar_s: int = 1) -> Kline:
     return Kline("BTCUSDT", bar_s, T0 + second * S, 1.0, 2.0, 0.5, 1.5, 10.0, 15.0, 4.0, trades)
 
@@ -172,3 +178,27 @@ def test_trades_of_the_newest_bar_and_behind_leave_the_revision(store: PostgresS
     store.write("binance", [trade(21, 10.9), trade(22, 10.2), trade(23, 13), trade(24, 11)])
     store.write("binance", [trade(23, 13), trade(24, 11)])  # known already
     assert revision(store) == before
+
+
+def test_bars_of_aggregates_count_trades_as_klines_do(store: PostgresStore) -> None:
+    """The kline gives way to a bar that has seen as many, and not before."""
+    store.begin_at("binance-usdm", "BTCUSDT", 10)
+    store.write_klines("binance-usdm", [kline(0, 6, bar_s=60)])
+    counts = "SELECT source, trades, complete FROM v_bars WHERE bar_s = 60"
+    store.write("binance-usdm", [trade(10, 1, trades=3), trade(11, 2)])
+    assert rows(store, counts) == [("klines", 6, True)]
+    store.write("binance-usdm", [trade(13, 4), trade(12, 3)])  # by both ways into the table
+    store.write("binance-usdm", [trade(12, 3)])
+    assert rows(store, counts) == [("ticks", 6, True)]
+    assert audit(store)["ok"]
+
+
+def test_a_store_made_before_trades_were_counted_goes_on(store: PostgresStore) -> None:
+    begin(store)
+    with store.transaction() as cursor:
+        cursor.execute("ALTER TABLE trade DROP trades")
+    store.init()
+    store.write("binance", [trade(21, 11, trades=4), trade(22, 12)])
+    store.write("binance", [trade(21, 11), trade(23, 13, trades=2)])
+    assert rows(store, "SELECT trades FROM v_bars WHERE bar_s = 60") == [(11 + 4 + 1 + 2,)]
+    assert audit(store)["ok"]
