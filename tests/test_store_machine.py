@@ -48,6 +48,7 @@ _symbols = itertools.count(1)
 Failures = list[BaseException]
 
 ids = st.integers(0, SPAN - 1)
+SKIPPED = st.sampled_from((0, 0, 0, 1, 4))
 batches = st.lists(st.tuples(ids, st.booleans()), min_size=1, max_size=8)
 runs_of_ids = st.tuples(ids, st.integers(1, 12)).map(
     lambda drawn: range(drawn[0], min(SPAN, sum(drawn)))
@@ -100,7 +101,9 @@ class StoreMachine(RuleBasedStateMachine):
     def stretch(self, which: int, run: range) -> None:
         self.write(which, [self.tape[k] for k in run])
 
-    @rule(which=st.integers(0, 1), skipped=st.sampled_from((0, 0, 0, 1, 4)), count=st.integers(1, 6))
+    @rule(
+        which=st.integers(0, 1), skipped=st.sampled_from((0, 0, 0, 1, 4)), count=st.integers(1, 6)
+    )
     def live(self, which: int, skipped: int, count: int) -> None:
         """What follows the newest, after a hole perhaps: the path of the usual batch."""
         high = self.model.high if self.model.high is not None else BASE - 1
