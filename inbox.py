@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 
 from feeds.binance import Control, Protocol, parse
 from feeds.binance_stream import QueueFull
-from liveness import Watched
+from liveness import LEAP, Watched
 from market import Rejected, Trade
 
 log = logging.getLogger("inbox")
 
 QUEUE_FRAMES = 200_000  # two minutes of the busiest market
 QUEUE_BYTES = 128 * 2**20
-LEAP = 1_000_000  # a jump of the ids by more is held against REST before it opens a hole
 LOGGED_FRAMES = 5  # of a batch, one by one; the rest as a number
 _STARTED_US = time.time_ns() // 1000 - time.monotonic_ns() // 1000
 
@@ -35,7 +34,7 @@ def steady_us() -> int:
 
 @dataclass
 class Batch:
-    """Some frames as what they mean. `doubtful` trades leap further than ids do."""
+    """Some frames as what they mean. `doubtful` trades leap, or fall, further than ids do."""
 
     trades: list[Trade] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -92,7 +91,7 @@ class Inbox:
         stream = self._watched.get(trade.symbol)
         if stream is None:
             batch.rejected.append(Rejected("not subscribed to", str(trade), trade.symbol))
-        elif 0 <= stream.high_id < trade.trade_id - LEAP:
+        elif stream.high_id >= 0 and abs(trade.trade_id - stream.high_id) > LEAP:
             batch.doubtful.append(trade)
         else:
             batch.trades.append(trade)
@@ -103,14 +102,20 @@ class Inbox:
         tells, None where it does not answer; then they are believed."""
         now = time.monotonic()
         for trade in batch.doubtful:
-            known = newest.get(trade.symbol)
-            if known is None or trade.trade_id <= known + LEAP:
-                batch.trades.append(trade)
-                self._watched[trade.symbol].heard(trade, self.received, now)
-            else:
-                reason = f"its id is far beyond {known}, the newest that the exchange tells"
+            stream, known = self._watched[trade.symbol], newest.get(trade.symbol)
+            low, high = trade.trade_id < stream.high_id - LEAP, stream.high_id
+            if known is not None and (
+                trade.trade_id > known + LEAP or (low and known >= high - LEAP)
+            ):
+                where = "below" if low else "beyond"
+                reason = f"its id is far {where} {known}, the newest that the exchange tells"
                 batch.rejected.append(Rejected(reason, str(trade), trade.symbol))
                 tell(batch.rejected[-1:])
+                continue
+            if low:
+                stream.began_anew(trade.symbol, trade.trade_id)
+            batch.trades.append(trade)
+            stream.heard(trade, self.received, now)
         batch.doubtful.clear()
 
 

@@ -24,7 +24,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +33,7 @@ from typing import Any
 import psycopg2
 
 import metrics
+from beginning import begin_records
 from closing import Closing
 from database_utils import StoreError, open_database, open_patiently
 from feeds.backoff import backoff
@@ -40,7 +41,7 @@ from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
 from feeds.binance_stream import LIFE_S, TradeStream, shards
 from feeds.choice import Feed, choose_feed
 from feeds.local import LocalExchangeError
-from history import begin_records, fetch_history
+from history import History
 from inbox import Batch, Inbox, steady_us
 from liveness import NEVER, Liveness, Watched
 from market import Rejected, Trade
@@ -51,6 +52,7 @@ from storage.errors import DATABASE_ERRORS
 from storage.ownership import Ownership
 from storage.postgres import PostgresStore, Written
 from storage.retention import prune
+from supervision import Supervisor, end, told
 
 log = logging.getLogger("ingest")
 
@@ -93,7 +95,13 @@ class Daemon:
         self._reading = True
         self._rng = random.Random()  # noqa: S311 - jitter, not cryptography
         self.rest = BinanceRest(self.feed.rest_url, self.feed.protocol)
-        self.repair = Repair(self.store, self.rest, self.feed.venue)
+        self.history = History(
+            self.store, self.rest, self.feed.venue, self.watched, self.settings.history_hours
+        )
+        self.repair = Repair(
+            self.store, self.rest, self.feed.venue, self.settings.repaired_hours, self.history.wake
+        )
+        self.parts = Supervisor(fatal=(OwnershipLostError, StoreError))
         self.streams = [
             TradeStream(
                 lambda: self.feed.ws_url, self.feed.protocol, symbols,
@@ -110,34 +118,19 @@ class Daemon:
         async with self.rest:
             ownership = Ownership(self.store.connect, self.feed.venue)
             try:
-                if await self._own(ownership) and await self._unless_stopped(self._begin()):
-                    await self._ingest(ownership)
+                if await self._own(ownership):
+                    await self._ingest(ownership, await self._known())
             finally:
                 await asyncio.to_thread(ownership.close)
 
-    async def _ingest(self, ownership: Ownership) -> None:
-        writer = asyncio.create_task(self._write())
-        vital = [
-            asyncio.create_task(task)
-            for task in (
-                self.stop.wait(), self._heartbeat(ownership), self.liveness.run(),
-                self.closing.run(),
-                *(stream.run() for stream in self.streams),
-            )
-        ]  # fmt: skip
-        others = [
-            asyncio.create_task(task)
-            for task in (
-                self._retention(),
-                fetch_history(self.store, self.rest, self.feed.venue, list(self.watched),
-                              self.settings.history_hours),
-                *(self.repair.watch(symbol) for symbol in self.watched),
-            )
-        ]  # fmt: skip
-        done, _ = await asyncio.wait({writer, *vital}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*vital, *others):
-            task.cancel()
-        await asyncio.gather(*vital, *others, return_exceptions=True)
+    async def _ingest(self, ownership: Ownership, new: dict[str, Watched]) -> None:
+        writer = asyncio.create_task(self._write(), name="writer")
+        beside = [
+            asyncio.create_task(self.stop.wait(), name="stop"),
+            *(asyncio.create_task(part) for part in self._parts(ownership, new)),
+        ]
+        done, _ = await asyncio.wait({writer, *beside}, return_when=asyncio.FIRST_COMPLETED)
+        await end(task for task in beside if task not in done)
         drained = await self._drain(writer)
         await self._say_stopped(ownership)
         for task in done:
@@ -146,6 +139,24 @@ class Daemon:
             raise NotDrainedError(
                 "the database did not take everything before the stop; the next start repairs by id"
             )
+
+    def _parts(
+        self, ownership: Ownership, new: dict[str, Watched]
+    ) -> Iterator[Coroutine[Any, Any, None]]:
+        """Everything beside the writer, each begun again where it ends."""
+        run = self.parts.run
+        yield run("heartbeat", lambda: self._heartbeat(ownership), vital=True)
+        yield run("liveness", self.liveness.run, vital=True)
+        yield run("closing", self.closing.run)
+        for number, stream in enumerate(self.streams, 1):
+            yield run(f"stream {number}", stream.run, symbols=stream.symbols, vital=True)
+        for symbol in self.watched:
+            watch = partial(self.repair.watch, symbol)
+            yield run(f"repair {symbol}", watch, symbols=(symbol,), vital=True)
+        yield run("begin", lambda: self._begin(new), symbols=new)
+        yield run("history", self.history.run)
+        if self.settings.tick_retention_days is not None:
+            yield run("retention", self._retention)
 
     async def _drain(self, writer: asyncio.Task[None]) -> bool:
         """Write what is queued, for at most DRAIN_S; whether all of it was written."""
@@ -159,7 +170,7 @@ class Daemon:
                 "drain_failed frames=%d after_s=%.0f: the next start repairs them by id",
                 len(self.inbox) + self._writing, DRAIN_S,
             )  # fmt: skip
-        await asyncio.gather(writer, return_exceptions=True)
+        await end([writer])
         return drained
 
     # -- start
@@ -179,29 +190,21 @@ class Daemon:
                 await asyncio.wait_for(self.stop.wait(), 1.0)
         return False
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Whether `work` was done before a stop; an error of it comes out."""
-        task = asyncio.create_task(work)
-        stopped = asyncio.create_task(self.stop.wait())
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not task.done():
-            task.cancel()
-            return False
-        task.result()
-        return True
+    async def _known(self) -> dict[str, Watched]:
+        """Note how far each record goes; the symbols that have none yet."""
+        known = await asyncio.to_thread(self.store.records, self.feed.venue, list(self.watched))
+        for symbol, high in known.items():
+            self.watched[symbol].high_id = -1 if high is None else high
+        return {symbol: self.watched[symbol] for symbol, high in known.items() if high is None}
 
-    async def _begin(self) -> None:
-        known = await begin_records(self.store, self.rest, self.feed.venue, self.watched)
-        if not known:
+    async def _begin(self, new: dict[str, Watched]) -> None:
+        """Begin the records of new symbols, beside the streams; then there is nothing to do."""
+        unknown = await begin_records(self.store, self.rest, self.repair, self.feed.venue, new)
+        if len(unknown) == len(self.watched):
             raise StoreError(
                 f"the exchange knows none of {', '.join(self.settings.symbols)}: correct SYMBOLS"
             )
-        for symbol, stream in self.watched.items():
-            if symbol not in known:
-                stream.state, stream.detail = "stale", "the exchange does not know this symbol"
-            high = known.get(symbol)
-            stream.high_id = -1 if high is None else high
+        await asyncio.Event().wait()
 
     # -- the path of a trade
 
@@ -214,10 +217,7 @@ class Daemon:
 
     def _up(self, symbols: tuple[str, ...]) -> None:
         for symbol in symbols:
-            self.watched[symbol].fresh_from = self.inbox.received
-            if self.watched[symbol].state == "disconnected":
-                self.watched[symbol].state = "starting"
-                self.watched[symbol].detail = "connected, no trade yet"
+            self.watched[symbol].connected(self.inbox.received)
 
     def _down(self, symbols: tuple[str, ...], why: str) -> None:
         metrics.RECONNECTS.labels(self.feed.venue).inc()
@@ -335,7 +335,13 @@ class Daemon:
         if stalled > STALLED_S:
             why = f"the database has not taken trades for {stalled:.0f} s"
             return dict.fromkeys(self.watched, ("stale", why))
-        return {symbol: (stream.state, stream.detail) for symbol, stream in self.watched.items()}
+        return {symbol: self._state(symbol, stream) for symbol, stream in self.watched.items()}
+
+    def _state(self, symbol: str, stream: Watched) -> tuple[str, str]:
+        """Its stream's, unless a part without which that is not to be relied on is down."""
+        down, why = self.parts.about(symbol)
+        state = "stale" if down and stream.state in ("live", "quiet") else stream.state
+        return state, "; ".join(text for text in (why, stream.detail, stream.note) if text)
 
     async def _say_stopped(self, ownership: Ownership) -> None:
         try:
@@ -372,23 +378,27 @@ async def serve(settings: Settings, store: PostgresStore) -> None:
     last_word = threading.Timer(STOP_S, _give_up)
     last_word.daemon = True
 
-    def told() -> None:
+    def asked() -> None:
         if not stop.is_set():
             log.info("stopping")
             stop.set()
             last_word.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told)
+        asyncio.get_running_loop().add_signal_handler(number, asked)
     feed = await choose_feed(settings)
     waits = backoff(random.Random(), 0.5, 5.0)  # noqa: S311
     try:
         while not stop.is_set():
             try:
                 await Daemon(feed, store, settings, stop).run()
-            except (*DATABASE_ERRORS, OwnershipLostError) as error:
-                wait = next(waits)
-                log.error('starting_anew error="%s" in_s=%.1f', one_line(error), wait)
+            except (StoreError, NotDrainedError):
+                raise
+            except Exception as error:
+                expected = isinstance(error, (*DATABASE_ERRORS, OwnershipLostError))
+                why, wait = one_line(error) if expected else told(error), next(waits)
+                log.error('starting_anew error="%s" in_s=%.1f', why, wait)
+                log.debug("starting_anew", exc_info=error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), wait)
     finally:

@@ -1,8 +1,13 @@
 """Is a silent stream dead, or is its market quiet? Judged by data, never by pings.
 
-A symbol from which nothing has come for SILENCE_S is held against what REST knows. Where REST has
+A symbol from which nothing has come for a while is held against what REST knows. Where REST has
 newer trades, the stream is dead: they are fetched at once, and for as long as it lasts, and the
 connection is opened anew — beside the present one, if that still brings other symbols.
+
+How long a silence is normal is learned per symbol. A market once found quiet is looked at every
+few seconds by its newest kline, which costs little; only what has changed is asked for by id. Where
+more symbols are silent than the probes' share of the weight allows, the most unusual silence is
+looked into first.
 """
 
 from __future__ import annotations
@@ -13,18 +18,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
+from feeds.binance_rest import PROBE_TIMEOUT_S, SIDE_BY_SIDE, BinanceRest, RestError
 from feeds.binance_stream import TradeStream
+from feeds.weights import PROBE
 from market import Trade
 from repair import Repair
 from storage.errors import DATABASE_ERRORS
 
 log = logging.getLogger("liveness")
 
-SILENCE_S = 5.0  # a stream this quiet is held against what REST knows
+SILENCE_S = 5.0  # a stream this quiet is held against what REST knows, whatever is usual
+FIRST_S = 2.0  # of a new connection: what REST knows now is where its silence begins
+USUAL = 20  # a stream usually heard much more often is looked at this many pauses later
+LOOK_S = 4.0  # between two looks at a silent one
+GRACE_S = 1.0  # what REST tells already may still be on its way here, or in the queue
+LEAP = 1_000_000  # ids that jump or fall by more are held against REST before they are believed
 BLIND_S = 20.0  # silent this long while REST does not answer either: connect anew
 NEVER = 2**63  # no frame is fresh while there is no connection
-LONGEST_S = 60.0  # between two looks at a quiet market, and between two new connections
+LONGEST_S = 60.0  # between two new connections
 
 
 @dataclass
@@ -32,15 +43,21 @@ class Watched:
     """What the daemon knows of one symbol's stream. Times are monotonic seconds."""
 
     last_data: float = 0.0
+    pause_s: float = SILENCE_S  # usual between two batches with a trade of it
+    first_us: int | None = None  # the exchange's time of the first trade heard
+    since_ms: int | None = None  # where a new record begins, by the exchange's time
     fresh_from: int = 0  # frames before this one came through a connection that is gone
     high_id: int = -1
     last_us: int = 0  # the newest trade's time
     lead_us: int | None = None  # what its clock is ahead of ours at least, by when trades came
     state: str = "starting"
     detail: str = ""
+    note: str = ""  # what is to be told beside the state for as long as the daemon runs
+    settled: bool = False  # it is known where the silence of this connection begins
     probed: float = 0.0
-    probe_every: float = SILENCE_S
     probing: bool = False
+    bars: dict[int, int] | None = None  # the newest minutes and their trades, at the last look
+    dead_at: float = 0.0  # when its stream was last found dead; 0: it has been heard since
     renewed: float = 0.0
     renew_every: float = SILENCE_S
 
@@ -49,12 +66,39 @@ class Watched:
         its connection ended proves nothing about the present one."""
         self.high_id = max(self.high_id, trade.trade_id)
         self.last_us = max(self.last_us, trade.ts_us)
-        if frame >= self.fresh_from:
-            lead_us = trade.ts_us - trade.received_us
-            self.lead_us = lead_us if self.lead_us is None else max(self.lead_us, lead_us)
-            self.last_data = now
-            self.probe_every = self.renew_every = SILENCE_S
+        if self.first_us is None:
+            self.first_us = trade.ts_us
+        if frame < self.fresh_from:
+            return
+        lead_us = trade.ts_us - trade.received_us
+        self.lead_us = lead_us if self.lead_us is None else max(self.lead_us, lead_us)
+        if now > self.last_data:
+            self.pause_s += 0.1 * (min(now - self.last_data, 60.0) - self.pause_s)
+            self.last_data, self.renew_every, self.dead_at = now, SILENCE_S, 0.0
+            self.settled, self.bars = True, None
             self.state, self.detail = "live", ""
+
+    def connected(self, frame: int) -> None:
+        """Frames from here on come through a new connection."""
+        self.fresh_from, self.settled, self.bars = frame, False, None
+        self.probed = 0.0
+        if self.state == "disconnected":
+            self.state, self.detail = "starting", "connected, no trade yet"
+
+    def began_anew(self, symbol: str, newest: int) -> None:
+        """The exchange's ids lie far below those of the record: another one's, or a new count."""
+        self.note = (
+            f"ids began anew near {newest} where the record ends at {self.high_id}: two counts in "
+            "one record, holes in the newer one may go unnoticed; give each exchange its database"
+        )
+        log.error('ids_began_anew symbol=%s detail="%s"', symbol, self.note)
+        self.high_id = newest
+
+    def patience_s(self) -> float:
+        """How long it may be silent before it is looked at."""
+        if not self.settled:
+            return FIRST_S
+        return min(SILENCE_S, max(FIRST_S, USUAL * self.pause_s))
 
 
 class Liveness:
@@ -74,7 +118,8 @@ class Liveness:
         self._rest = rest
         self._repair = repair
         self._stalled_s = stalled_s
-        self._began_ms = time.time_ns() // 60_000_000_000 * 60_000
+        self._mute_at = self._heard_at = -LOOK_S  # when REST did not answer last, and when it did
+        self._mute_why = ""
 
     async def run(self) -> None:
         """Look at every silent stream, until cancelled."""
@@ -84,10 +129,37 @@ class Liveness:
                 if self._stalled_s() > 1.0:
                     continue
                 now = time.monotonic()
-                for connection in self._streams:
-                    for symbol in connection.symbols:
-                        if self._due(connection, symbol, now):
-                            probes.create_task(self._probe(connection, symbol))
+                # No more than REST is asked side by side and the weight allows: a probe's time
+                # must not run out while it waits for its turn.
+                free = SIDE_BY_SIDE[PROBE] - sum(s.probing for s in self._watched.values())
+                for connection, symbol in self._due(now):
+                    stream = self._watched[symbol]
+                    if free > 0 and self._rest.has_room(PROBE):
+                        free -= 1
+                        stream.probed, stream.probing = now, True
+                        probes.create_task(self._probe(connection, symbol))
+                    elif self._heard_at < self._mute_at and now - self._mute_at < LOOK_S:
+                        # It would not answer for this one either.
+                        stream.probed = now
+                        await self._blind(connection, symbol, self._mute_why)
+
+    def _due(self, now: float) -> list[tuple[TradeStream, str]]:
+        """What is to be looked at now, the most unusual silence first."""
+        due = [
+            (self._silent_s(connection, symbol) / self._watched[symbol].pause_s, connection, symbol)
+            for connection in self._streams
+            for symbol in connection.symbols
+            if self._is_due(connection, self._watched[symbol], symbol, now)
+        ]
+        due.sort(key=lambda one: -one[0])
+        return [(connection, symbol) for _, connection, symbol in due]
+
+    def _is_due(self, connection: TradeStream, stream: Watched, symbol: str, now: float) -> bool:
+        return (
+            not stream.probing
+            and now - stream.probed >= LOOK_S
+            and self._silent_s(connection, symbol) > stream.patience_s()
+        )
 
     def _silent_s(self, connection: TradeStream, symbol: str) -> float:
         """Seconds without data, of those that the connection has been there."""
@@ -96,15 +168,6 @@ class Liveness:
         last = max(self._watched[symbol].last_data, connection.connected_at)
         return time.monotonic() - last
 
-    def _due(self, connection: TradeStream, symbol: str, now: float) -> bool:
-        stream = self._watched[symbol]
-        if stream.probing or self._silent_s(connection, symbol) <= SILENCE_S:
-            return False
-        if now - stream.probed <= stream.probe_every:
-            return False
-        stream.probed, stream.probing = now, True
-        return True
-
     async def _probe(self, connection: TradeStream, symbol: str) -> None:
         stream = self._watched[symbol]
         heard, silent = stream.last_data, self._silent_s(connection, symbol)
@@ -112,42 +175,95 @@ class Liveness:
             try:
                 # The time-out holds for a pause of REST as well: what is unknown is told in time.
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    if not await self._changed(symbol):
+                        if stream.last_data == heard:
+                            stream.detail = f"no trade for {silent:.0f} s"
+                        return
                     latest = await self._rest.latest_id(symbol)
+                self._heard_at = time.monotonic()
             except (RestError, TimeoutError) as error:
+                self._mute_at, self._mute_why = time.monotonic(), str(error) or "no answer in time"
                 if stream.last_data == heard:
-                    why = str(error) or "no answer in time"
-                    await self._blind(connection, stream, f"silent for {silent:.0f} s; REST: {why}")
+                    await self._blind(connection, symbol, self._mute_why)
                 return
-            if stream.last_data != heard:
-                return
-            if latest is None or latest <= stream.high_id:
-                stream.state, stream.detail = "quiet", f"no trade for {silent:.0f} s"
-                stream.probe_every = min(LONGEST_S, stream.probe_every * 2)
-                return
-            await self._dead(connection, symbol, silent, latest)
+            if latest is not None and latest > stream.high_id:
+                await asyncio.sleep(GRACE_S)
+            if stream.last_data == heard:
+                await self._judge(connection, symbol, silent, latest)
         except (RestError, *DATABASE_ERRORS) as error:
             log.warning('catch_up_failed symbol=%s reason="%s"', symbol, error)
         finally:
             stream.probing = False
 
-    async def _blind(self, connection: TradeStream, stream: Watched, why: str) -> None:
+    async def _changed(self, symbol: str) -> bool:
+        """Whether a market found quiet has a newer bar, or one with more trades, than at the last
+        look: a fraction of the weight of asking for ids."""
+        stream = self._watched[symbol]
+        if stream.state != "quiet":
+            return True
+        before = stream.bars
+        try:
+            newest = await self._rest.newest_klines(symbol, 60)
+        except RestError as error:
+            if error.refused:
+                return True  # no klines here: by id then
+            raise
+        self._heard_at = time.monotonic()
+        stream.bars = {kline.ts_us: kline.trades for kline in newest}
+        if not before or not newest or newest[0].ts_us > max(before):
+            return True  # what lies between the two looks is not known
+        since = min(before)
+        return any(k.trades > before.get(k.ts_us, 0) for k in newest if k.ts_us >= since)
+
+    async def _judge(
+        self, connection: TradeStream, symbol: str, silent: float, latest: int | None
+    ) -> None:
+        """What it means that `latest` is the newest id that REST tells."""
+        stream = self._watched[symbol]
+        if latest is not None and latest < stream.high_id - LEAP:
+            stream.began_anew(symbol, latest)
+        if latest is not None and latest > stream.high_id:
+            if stream.settled:
+                await self._dead(connection, symbol, silent, latest)
+                return
+            # Printed before this connection was there, perhaps: no verdict, but no hole either.
+            await self._catch_up(symbol, latest)
+        stream.settled = True
+        if stream.dead_at > connection.connected_at:
+            return  # fetched over REST; nothing has shown that the stream lives again
+        if silent > SILENCE_S or stream.state != "live":
+            stream.state, stream.detail = "quiet", f"no trade for {silent:.0f} s"
+
+    async def _catch_up(self, symbol: str, latest: int) -> None:
+        stream = self._watched[symbol]
+        if stream.high_id < 0:  # no record yet
+            first = None
+            if stream.since_ms is not None:
+                first = await self._rest.first_id_since(symbol, stream.since_ms)
+            if first is None:
+                stream.high_id = latest  # it begins with the next trade
+                return
+            stream.high_id = await self._repair.begin(symbol, first)
+        newest = await self._repair.catch_up(symbol, stream.high_id, latest)
+        stream.high_id = max(stream.high_id, newest)
+
+    async def _blind(self, connection: TradeStream, symbol: str, why: str) -> None:
         """Neither the stream nor REST says anything: it may be the connection."""
-        stream.state, stream.detail = "stale", why
+        stream, silent = self._watched[symbol], self._silent_s(connection, symbol)
+        if silent <= SILENCE_S:
+            return
+        stream.state = "stale"
+        stream.detail = f"silent for {silent:.0f} s; REST: {why}"
         if self._all_silent(connection, BLIND_S):
-            await self._renew(connection, stream, why)
+            await self._renew(connection, stream, stream.detail)
 
     async def _dead(self, connection: TradeStream, symbol: str, silent: float, latest: int) -> None:
         stream = self._watched[symbol]
-        stream.state = "stale"
+        stream.state, stream.dead_at = "stale", time.monotonic()
         stream.detail = f"silent for {silent:.0f} s while the exchange has newer trades"
-        stream.probe_every = SILENCE_S
         log.warning('stale symbol=%s detail="%s"', symbol, stream.detail)
         await self._renew(connection, stream, stream.detail)
-        if stream.high_id < 0:  # not one trade so far: the record begins with REST's
-            first = await self._rest.first_id_since(symbol, self._began_ms)
-            stream.high_id = await self._repair.begin(symbol, latest if first is None else first)
-        newest = await self._repair.catch_up(symbol, stream.high_id)
-        stream.high_id = max(stream.high_id, newest)
+        await self._catch_up(symbol, latest)
 
     def _all_silent(self, connection: TradeStream, seconds: float) -> bool:
         return all(self._silent_s(connection, symbol) > seconds for symbol in connection.symbols)

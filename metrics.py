@@ -25,6 +25,9 @@ GAPS_LOST = Counter(
 )
 GAPS_OPEN = Gauge("pairs_gaps_open", "Holes waiting for repair", _LABELS)
 RECONNECTS = Counter("pairs_reconnects_total", "Connections lost", ("venue",))
+PARTS_FAILED = Counter(
+    "pairs_parts_failed_total", "Parts of the daemon that ended and were begun again", ("part",)
+)
 QUEUE = Gauge("pairs_queue_frames", "Frames waiting to be written", ("venue",))
 QUEUE_BYTES = Gauge("pairs_queue_bytes", "Bytes of the frames waiting to be written", ("venue",))
 LIVE = Gauge("pairs_feed_live", "1 where a stream is live or its market quiet", _LABELS)

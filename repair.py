@@ -1,20 +1,28 @@
 """Filling the holes: every open gap is asked for by id until it is filled or known to be lost.
 
-By id and never by time: hundreds of trades can share one millisecond.
+By id and never by time: hundreds of trades can share one millisecond. Page by page, and before
+every page the hole is chosen anew: the newest first, one of a page before one of millions, so that
+what was missed just now never waits for the repair of yesterday. What is older than REPAIR_HOURS is
+given up by id; the exchange's klines stand in for it (history.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import time
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 import metrics
 from feeds.backoff import backoff
-from feeds.binance import Unstorable
+from feeds.binance import REST_PAGE, Unstorable
 from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
+from feeds.weights import BULK, EDGE, Kind
 from market import Trade, Venue
 from storage.errors import DATABASE_ERRORS
 from storage.gaps import Gap
@@ -24,17 +32,53 @@ log = logging.getLogger("repair")
 GRACE_S = 0.3  # late frames mostly close a hole by themselves
 PATIENCE = 40  # empty answers in a row, some 3 minutes, before a gap is given up
 REFUSALS = 8  # refusals in a row (HTTP 400, 401, 404 …), some 15 s
+NEAR = REST_PAGE * 9 // 10  # ids: small holes no further apart are asked for together
+BOUND_EVERY_S = 900.0  # how far back REPAIR_HOURS reaches is asked again in a long repair
+TURNED = timedelta(seconds=10)  # a later id is not that much older
+Rows = list[Trade | Unstorable]
+
+
+def _waits() -> Iterator[float]:
+    return backoff(random.Random(), 0.25, 10.0)  # noqa: S311 - jitter, not cryptography
+
+
+@dataclass
+class _Effort:
+    """How far the repair of one gap has come. Times are monotonic seconds."""
+
+    missing: int | None
+    empty: int = 0
+    refused: int = 0
+    not_before: float = 0.0
+    bounded_at: float = float("-inf")
+    waits: Iterator[float] = field(default_factory=_waits)
+
+    def wait(self) -> None:
+        self.not_before = time.monotonic() + next(self.waits)
+
+    def progress(self) -> None:
+        self.empty, self.waits = 0, _waits()
 
 
 class Repair:
-    """Repairs the gaps of one venue, one symbol at a time each."""
+    """Repairs the gaps of one venue, the symbols side by side. `lost` hears of trades that were
+    given up."""
 
-    def __init__(self, store: PostgresStore, rest: BinanceRest, venue: Venue) -> None:
+    def __init__(
+        self,
+        store: PostgresStore,
+        rest: BinanceRest,
+        venue: Venue,
+        hours: float,
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._rest = rest
         self._venue = venue
-        self._rng = random.Random()  # noqa: S311 - jitter, not cryptography
+        self._hours = hours
+        self._lost = lost
         self._wanted: dict[str, asyncio.Event] = {}
+        self._efforts: dict[str, dict[Gap, _Effort]] = {}
 
     def wake(self, symbol: str) -> None:
         """There may be a new gap in `symbol`."""
@@ -47,7 +91,7 @@ class Repair:
         """Repair every gap of `symbol`, those of earlier runs first; runs until cancelled."""
         event = self._event(symbol)
         event.set()
-        waits = backoff(self._rng, 0.25)
+        waits = _waits()
         while True:
             await event.wait()
             await asyncio.sleep(GRACE_S)
@@ -55,8 +99,8 @@ class Repair:
             try:
                 while gaps := await asyncio.to_thread(self._store.open_gaps, self._venue, symbol):
                     metrics.GAPS_OPEN.labels(self._venue, symbol).set(len(gaps))
-                    await self._repair(gaps)
-                    waits = backoff(self._rng, 0.25)
+                    await self._step(symbol, gaps)
+                    waits = _waits()
                 metrics.GAPS_OPEN.labels(self._venue, symbol).set(0)
             except (RestError, *DATABASE_ERRORS) as error:
                 wait = max(next(waits), getattr(error, "retry_after_s", 0.0))
@@ -64,54 +108,130 @@ class Repair:
                 await asyncio.sleep(wait)
                 event.set()
 
-    async def _repair(self, gaps: list[Gap]) -> None:
-        """Ask for the first gap page by page, until it is filled or a part of it is known to be
-        lost. Whatever a page tells of the others is stored with it."""
-        gap = gaps[0]
-        log.info("gap_open symbol=%s first_id=%d last_id=%d", *_key(gap))
-        waits = backoff(self._rng, 0.25, 10.0)
-        empty = refused = 0
-        missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
-        while missing is not None:
-            try:
-                # A whole page, however small the hole: what comes after it tells void from late.
-                page = await self._rest.trades_from(gap.symbol, missing)
-            except RestError as error:
-                refused += 1
-                if not error.refused:
-                    raise  # an outage: asked again without end
-                if isinstance(error, InvalidSymbol) or refused >= REFUSALS:
-                    await self._lose(gap, missing, gap.last_id, "unrecoverable", str(error))
-                    return
-                await asyncio.sleep(next(waits))
-                continue
-            refused = 0
-            page = [row for row in page if row.trade_id >= missing]
-            if not page:
-                empty += 1  # REST may trail the stream
-                if empty >= PATIENCE:
-                    why = f"the exchange has not told them in {empty} requests"
-                    await self._lose(gap, missing, gap.last_id, "unrecoverable", why)
-                    return
-                await asyncio.sleep(next(waits))
-                missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
-                continue
-            if page[0].trade_id > missing:
-                await self._skip(gap, missing, min(page[0].trade_id - 1, gap.last_id))
-                return
-            empty = 0
-            wanted = [row for row in page if row.trade_id <= gap.last_id]
-            await self._store_page(gap.symbol, wanted + _inside(page[len(wanted) :], gaps))
-            if isinstance(wanted[0], Unstorable):
-                why = f"the exchange tells it, but {wanted[0].rejected.reason}"
-                await self._lose(gap, missing, missing, "unrecoverable", why)
-                return
-            missing = _after(missing, [row.trade_id for row in wanted if isinstance(row, Trade)])
-            if missing > gap.last_id:
-                missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
+    async def _step(self, symbol: str, gaps: list[Gap]) -> None:
+        """One page of the gap whose turn it is; where all of them wait, wait for the first or
+        for a new one."""
+        known = self._efforts.get(symbol, {})
+        efforts = self._efforts[symbol] = {gap: known[gap] for gap in gaps if gap in known}
+        now = time.monotonic()
+        due = [g for g in gaps if g not in efforts or efforts[g].not_before <= now]
+        if not due:
+            pause = min(effort.not_before for effort in efforts.values()) - now
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._event(symbol).wait(), pause)
+            self._event(symbol).clear()
+            return
+        gap = _chosen(due)
+        effort = efforts.get(gap)
+        if effort is None:
+            log.info("gap_open symbol=%s first_id=%d last_id=%d", *_key(gap))
+            effort = efforts[gap] = _Effort(await self._first_missing(gap))
+        if effort.missing is None:
+            await self._close(gap)
+        elif not await self._beyond(gap, effort):
+            await self._page(gap, gaps, effort, effort.missing)
+
+    async def _first_missing(self, gap: Gap) -> int | None:
+        return await asyncio.to_thread(self._store.first_missing, self._venue, gap)
+
+    async def _close(self, gap: Gap) -> None:
         closed = await asyncio.to_thread(self._store.close_gap, self._venue, gap)
         metrics.GAPS_FILLED.labels(self._venue, gap.symbol).inc(closed)
         log.info("gap_filled symbol=%s first_id=%d last_id=%d", *_key(gap))
+
+    # -- what is too old to be asked for by id
+
+    async def _beyond(self, gap: Gap, effort: _Effort) -> bool:
+        """Whether a part of the gap was given up because it is older than REPAIR_HOURS. Told by
+        the trades beside it, whose times the exchange has stated: no clock is compared."""
+        if effort.missing is None or time.monotonic() - effort.bounded_at < BOUND_EVERY_S:
+            return False
+        effort.bounded_at = time.monotonic()
+        rest = Gap(gap.symbol, effort.missing, gap.last_id)
+        before, after, newest = await asyncio.to_thread(self._store.times_of, self._venue, rest)
+        if before is not None and after is not None and before > after + TURNED:
+            why = f"ids began anew: the trade before is of {before}, the one behind of {after}"
+            await self._lose(gap, rest.first_id, gap.last_id, "unrecoverable", why)
+            return True
+        if newest is None:
+            return False
+        bound = newest - timedelta(hours=self._hours)
+        if before is not None and before >= bound:
+            return False
+        why = f"older than REPAIR_HOURS={self._hours:g}: klines stand in"
+        if after is not None and after < bound:
+            await self._lose(gap, rest.first_id, gap.last_id, "unrecoverable", why)
+            return True
+        try:
+            first = await self._rest.first_id_since(gap.symbol, int(bound.timestamp() * 1000))
+        except RestError as error:
+            if not error.refused:
+                raise
+            return False  # it cannot be asked by time: what it no longer has, it will say
+        if first is None or first <= rest.first_id:
+            return False
+        last = min(first - 1, gap.last_id)
+        if last < gap.last_id:  # the trade behind what is lost tells how long that was
+            page = await self._rest.trades_from(gap.symbol, first, kind=_kind(gap))
+            await self._store_page(gap.symbol, _trades(_inside(page, [gap])))
+        await self._lose(gap, rest.first_id, last, "unrecoverable", why)
+        return True
+
+    # -- one page
+
+    async def _page(self, gap: Gap, gaps: list[Gap], effort: _Effort, missing: int) -> None:
+        """Ask for the ids from `missing` on. Whatever the page tells of other gaps is stored with
+        it; a part that turns out to be lost is settled."""
+        try:
+            # A whole page, however small the hole: what comes after it tells void from late.
+            page = await self._rest.trades_from(gap.symbol, missing, kind=_kind(gap))
+        except RestError as error:
+            if not error.refused:
+                raise  # an outage: asked again without end
+            await self._refused(gap, effort, missing, error)
+            return
+        effort.refused = 0
+        page = [row for row in page if row.trade_id >= missing]
+        if not page:
+            await self._nothing(gap, effort, missing)
+        elif page[0].trade_id > missing:
+            await self._store_page(gap.symbol, _trades(_inside(page, gaps)))
+            await self._skip(gap, missing, min(page[0].trade_id - 1, gap.last_id))
+        else:
+            effort.progress()
+            await self._take(gap, gaps, effort, missing, page)
+
+    async def _refused(self, gap: Gap, effort: _Effort, missing: int, error: RestError) -> None:
+        effort.refused += 1
+        if isinstance(error, InvalidSymbol) or effort.refused >= REFUSALS:
+            await self._lose(gap, missing, gap.last_id, "unrecoverable", str(error))
+        else:
+            effort.wait()
+
+    async def _nothing(self, gap: Gap, effort: _Effort, missing: int) -> None:
+        """An empty answer: REST may trail the stream."""
+        effort.empty += 1
+        if effort.empty >= PATIENCE:
+            why = f"the exchange has not told them in {effort.empty} requests"
+            await self._lose(gap, missing, gap.last_id, "unrecoverable", why)
+            return
+        effort.wait()
+        effort.missing = await self._first_missing(gap)
+
+    async def _take(
+        self, gap: Gap, gaps: list[Gap], effort: _Effort, missing: int, page: Rows
+    ) -> None:
+        """Store a page that begins with the first id that is missing."""
+        wanted = [row for row in page if row.trade_id <= gap.last_id]
+        await self._store_page(gap.symbol, wanted + _inside(page[len(wanted) :], gaps))
+        if isinstance(wanted[0], Unstorable):
+            why = f"the exchange tells it, but {wanted[0].rejected.reason}"
+            await self._lose(gap, missing, missing, "unrecoverable", why)
+            return
+        missing = _after(missing, [row.trade_id for row in wanted if isinstance(row, Trade)])
+        effort.missing = missing if missing <= gap.last_id else await self._first_missing(gap)
+        if effort.missing is None:
+            await self._close(gap)
 
     async def _store_page(self, symbol: str, page: Iterable[Trade | Unstorable]) -> None:
         """Store what can be stored; keep aside what stands first and cannot."""
@@ -127,7 +247,7 @@ class Repair:
 
     async def _skip(self, gap: Gap, first: int, last: int) -> None:
         """The exchange begins later than asked: the ids never were trades, or are gone."""
-        before = await self._rest.trades_from(gap.symbol, max(0, first - 1), 1)
+        before = await self._rest.trades_from(gap.symbol, max(0, first - 1), 1, _kind(gap))
         if before and before[0].trade_id == first - 1:
             why = "the exchange tells the trades before and after, but none with these ids"
             await self._lose(gap, first, last, "void", why)
@@ -142,19 +262,23 @@ class Repair:
             gap.symbol, first, last, state, why,
         )  # fmt: skip
         await asyncio.to_thread(self._store.settle, self._venue, gap, first, last, state, why)
+        if state == "unrecoverable":
+            self._lost()
 
     async def begin(self, symbol: str, first_id: int) -> int:
-        """Begin the record of `symbol` at `first_id`, unless it has one; its highest known id."""
-        await asyncio.to_thread(self._store.begin_at, self._venue, symbol, first_id)
+        """Begin the record of `symbol` at `first_id` or before; its highest known id."""
+        await asyncio.to_thread(self._store.begin_before, self._venue, symbol, first_id)
         known = await asyncio.to_thread(self._store.known_ids, self._venue, symbol)
         return first_id - 1 if known is None else known[1]
 
-    async def catch_up(self, symbol: str, after: int) -> int:
-        """Fetch what the exchange has beyond id `after` (a stream that has fallen silent); the
-        newest id then known. What is missing in between becomes a gap."""
+    async def catch_up(self, symbol: str, after: int, latest: int) -> int:
+        """Fetch the newest page of what the exchange has beyond id `after` (a stream that has
+        fallen silent), and what it prints meanwhile; the newest id then known. What is missing
+        before that becomes a gap like any other."""
+        after = max(after, latest - REST_PAGE)
         while True:
             page = await self._rest.trades_from(symbol, after + 1)
-            trades = [t for t in page if isinstance(t, Trade) and t.trade_id > after]
+            trades = [trade for trade in _trades(page) if trade.trade_id > after]
             if not trades:
                 return after
             written = await asyncio.to_thread(self._store.write, self._venue, trades)
@@ -168,7 +292,32 @@ def _key(gap: Gap) -> tuple[str, int, int]:
     return gap.symbol, gap.first_id, gap.last_id
 
 
-def _inside(rows: list[Trade | Unstorable], gaps: list[Gap]) -> list[Trade | Unstorable]:
+def _chosen(gaps: list[Gap]) -> Gap:
+    """The newest, those of a page before larger ones. Small holes that lie together come with one
+    page, which then begins with the oldest of them."""
+    newest = min(gaps, key=lambda gap: (_large(gap), -gap.last_id))
+    if _large(newest):
+        return newest
+    near = newest.last_id - NEAR
+    return min(
+        (gap for gap in gaps if not _large(gap) and near <= gap.first_id <= newest.first_id),
+        key=lambda gap: gap.first_id, default=newest,
+    )  # fmt: skip
+
+
+def _trades(rows: Rows) -> list[Trade]:
+    return [row for row in rows if isinstance(row, Trade)]
+
+
+def _large(gap: Gap) -> bool:
+    return gap.last_id - gap.first_id >= REST_PAGE
+
+
+def _kind(gap: Gap) -> Kind:
+    return BULK if _large(gap) else EDGE
+
+
+def _inside(rows: Rows, gaps: list[Gap]) -> Rows:
     """The rows that lie in one of `gaps`. Both ascend."""
     starts = [gap.first_id for gap in gaps]
     found = []

@@ -62,6 +62,7 @@ class Settings:
     flush_ms: int
     tick_retention_days: float | None
     history_hours: float
+    repair_hours: float
     metrics_port: int | None
     log_level: str
     alert_urls: tuple[str, ...] = field(repr=False)  # they hold secrets
@@ -71,6 +72,13 @@ class Settings:
     def exchange_venue(self) -> Venue:
         """The venue that real trades of this market are stored under."""
         return "binance" if self.market == "spot" else "binance-usdm"
+
+    @property
+    def repaired_hours(self) -> float:
+        """How far back trades are repaired by id: REPAIR_HOURS, and never further than trades are
+        kept."""
+        days = self.tick_retention_days
+        return self.repair_hours if days is None else min(self.repair_hours, 24 * days)
 
     @property
     def own_addresses(self) -> bool:
@@ -198,6 +206,7 @@ DEFAULTS: dict[str, str] = {
     "FLUSH_MS": "100",
     "TICK_RETENTION_DAYS": "",
     "HISTORY_HOURS": "24",
+    "REPAIR_HOURS": "48",
     "METRICS_PORT": "",
     "LOG_LEVEL": "INFO",
     "ALERT_URLS": "",
@@ -248,6 +257,7 @@ def load_settings(values: Mapping[str, str] | None = None) -> Settings:
             _number("TICK_RETENTION_DAYS", retention, 0.01, 36_500, float) if retention else None
         ),
         history_hours=_number("HISTORY_HOURS", text["HISTORY_HOURS"], 0, 24 * 365, float),
+        repair_hours=_number("REPAIR_HOURS", text["REPAIR_HOURS"], 0.01, 24 * 365, float),
         metrics_port=int(_number("METRICS_PORT", metrics, 1, 65_535)) if metrics else None,
         log_level=_choice(
             "LOG_LEVEL", text["LOG_LEVEL"], ("debug", "info", "warning", "error")

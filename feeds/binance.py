@@ -54,15 +54,17 @@ class Protocol:
     weight_per_minute: int
     kline_s: tuple[int, ...]
     weights: tuple[tuple[str, int], ...]
+    short_weights: tuple[tuple[str, int], ...] = ()  # of requests for less than 100 rows
     suffix: str = ""
 
     def wire(self, symbol: str) -> str:
         """The exchange's name of a stored symbol."""
         return symbol.removesuffix(self.suffix)
 
-    def weight(self, endpoint: str) -> int:
-        """What a request costs of the limit per minute (those of klines by the largest page)."""
-        return dict(self.weights).get(endpoint, 1)
+    def weight(self, endpoint: str, rows: int = REST_PAGE) -> int:
+        """What a request for so many rows costs of the limit per minute."""
+        full = dict(self.weights).get(endpoint, 1)
+        return dict(self.short_weights).get(endpoint, full) if rows < 100 else full
 
 
 SPOT = Protocol(
@@ -71,7 +73,7 @@ SPOT = Protocol(
 )  # fmt: skip
 USDM = Protocol(
     "aggTrade", "a", "/market", "/fapi/v1", "aggTrades", 2400, (60,),
-    (("aggTrades", 20), ("klines", 5)),
+    (("aggTrades", 20), ("klines", 5)), (("klines", 1),),
 )  # fmt: skip
 PROTOCOLS = {"spot": SPOT, "usdm": USDM}
 

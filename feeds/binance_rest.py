@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import httpx
@@ -25,12 +26,18 @@ from feeds.binance import (
     parse_klines,
     parse_rest_trades,
 )
-from feeds.weights import Budget
+from feeds.weights import BULK, EDGE, HISTORY, PROBE, Budget, Kind
 from market import Kline, Trade
 
 TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 3.0  # a dead stream must be told within 10 s
-INTERVALS = {1: "1s", 60: "1m"}
+NEWEST_BARS = 5  # told at a look at a market
+INTERVALS = {
+    1: "1s", 60: "1m", 180: "3m", 300: "5m", 900: "15m", 1800: "30m", 3600: "1h", 7200: "2h",
+    14_400: "4h", 21_600: "6h", 28_800: "8h", 43_200: "12h", 86_400: "1d",
+}  # fmt: skip
+# Requests of a kind that are under way at once: slow answers to one kind keep no other waiting.
+SIDE_BY_SIDE = {PROBE: 8, EDGE: 8, HISTORY: 4, BULK: 4}
 
 
 class RestError(RuntimeError):
@@ -54,10 +61,11 @@ class BinanceRest:
         self.base = base
         self.protocol = protocol
         self._client = httpx.AsyncClient(
-            timeout=TIMEOUT_S, limits=httpx.Limits(max_connections=4),
+            timeout=TIMEOUT_S, limits=httpx.Limits(max_connections=sum(SIDE_BY_SIDE.values())),
             trust_env=not any(host in base for host in LOOPBACK),  # no proxy for this machine
         )  # fmt: skip
         self._budget = Budget(protocol.weight_per_minute)
+        self._lanes = {kind: asyncio.Semaphore(most) for kind, most in SIDE_BY_SIDE.items()}
         self._quiet_until = 0.0  # monotonic; after 429 and 418 no request leaves before it
 
     async def __aenter__(self) -> BinanceRest:
@@ -66,31 +74,35 @@ class BinanceRest:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def get(self, name: str, *, timeout_s: float = TIMEOUT_S, **parameters: str | int) -> Any:
+    async def get(
+        self, name: str, *, kind: Kind = EDGE, timeout_s: float = TIMEOUT_S, **parameters: str | int
+    ) -> Any:
         """The decoded answer of one endpoint. Raises RestError for every other outcome."""
         path = f"{self.protocol.rest_path}/{name}"
         if "symbol" in parameters:
             parameters["symbol"] = self.protocol.wire(str(parameters["symbol"]))
-        await self._turn(name, urgent=timeout_s <= PROBE_TIMEOUT_S)
-        try:
-            async with asyncio.timeout(timeout_s):  # httpx alone counts each read anew
-                answer = await self._client.get(self.base + path, params=parameters)
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise RestError(f"{path}: {type(error).__name__} {error}".strip()) from error
+        weight = self.protocol.weight(name, int(parameters.get("limit", REST_PAGE)))
+        async with self._lanes[kind]:
+            await self._turn(weight, kind)
+            try:
+                async with asyncio.timeout(timeout_s):  # httpx alone counts each read anew
+                    answer = await self._client.get(self.base + path, params=parameters)
+            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+                raise RestError(f"{path}: {type(error).__name__} {error}".strip()) from error
         self._budget.told(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
         return self._decoded(path, answer)
 
-    async def _turn(self, name: str, *, urgent: bool) -> None:
+    async def _turn(self, weight: int, kind: Kind) -> None:
         """Wait for this request's turn: the exchange's pause, then the weight budget."""
         while True:
             pause = self._quiet_until - time.monotonic()
-            wait = max(pause, self._budget.wait_s(self.protocol.weight(name), urgent=urgent))
+            wait = max(pause, self._budget.wait_s(weight, kind))
             if pause > 60:
                 raise RestError(f"REST is paused for {pause:.0f} s more by the exchange", pause)
             if wait <= 0:
                 break
             await asyncio.sleep(wait)
-        self._budget.spend(self.protocol.weight(name))
+        self._budget.spend(weight, kind)
 
     def _decoded(self, path: str, answer: httpx.Response) -> Any:
         status = answer.status_code
@@ -112,6 +124,12 @@ class BinanceRest:
             raise RestError(message, refused=refused)
         return body
 
+    def has_room(self, kind: Kind) -> bool:
+        """Whether a probe of this kind would leave at once; a pause that the exchange demands is
+        no want of room."""
+        weight = self.protocol.weight("aggTrades") + self.protocol.weight("klines", NEWEST_BARS)
+        return self._budget.wait_s(weight, kind) <= 0
+
     # -- what the daemon asks for
 
     async def time_ms(self) -> int:
@@ -123,7 +141,7 @@ class BinanceRest:
             raise RestError(f"the server time is malformed: {error}") from error
 
     async def trades_from(
-        self, symbol: str, from_id: int, limit: int = REST_PAGE
+        self, symbol: str, from_id: int, limit: int = REST_PAGE, kind: Kind = EDGE
     ) -> list[Trade | Unstorable]:
         """Up to `limit` trades from `from_id` on, ascending. The exchange may begin later than
         asked where it does not keep that id (any more): look at the first one.
@@ -133,12 +151,13 @@ class BinanceRest:
         """
         try:
             rows = await self.get(
-                self.protocol.trades_by_id, symbol=symbol, fromId=from_id, limit=limit
+                self.protocol.trades_by_id, kind=kind, symbol=symbol, fromId=from_id, limit=limit
             )
         except RestError as error:
             if not self._otherwise(error):
                 raise
-            newest = self._checked(symbol, await self.get("trades", symbol=symbol, limit=REST_PAGE))
+            rows = await self.get("trades", kind=kind, symbol=symbol, limit=REST_PAGE)
+            newest = self._checked(symbol, rows)
             if newest and newest[0].trade_id > from_id:
                 raise  # older than what `trades` tells: only the refused endpoint knows
             return [trade for trade in newest if trade.trade_id >= from_id][:limit]
@@ -157,17 +176,13 @@ class BinanceRest:
 
     async def latest_id(self, symbol: str) -> int | None:
         """The id of the newest trade the exchange tells; None where there is none."""
+        ask = partial(self.get, kind=PROBE, timeout_s=PROBE_TIMEOUT_S, symbol=symbol, limit=1)
         try:
-            rows = await self.get("aggTrades", symbol=symbol, limit=1, timeout_s=PROBE_TIMEOUT_S)
+            rows = await ask("aggTrades")
         except RestError as error:
-            if (
-                not error.refused
-                or isinstance(error, InvalidSymbol)
-                or self.protocol.id_field == "a"
-            ):
+            if not self._otherwise(error):
                 raise
-            rows = await self.get("trades", symbol=symbol, limit=1, timeout_s=PROBE_TIMEOUT_S)
-            newest = self._checked(symbol, rows)
+            newest = self._checked(symbol, await ask("trades"))
             return newest[-1].trade_id if newest else None
         return self._id_in(symbol, rows, "l")
 
@@ -183,27 +198,39 @@ class BinanceRest:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise RestError(f"aggTrades of {symbol} are malformed: {error}") from error
 
-    async def klines(self, symbol: str, bar_s: int, start_ms: int) -> list[Kline]:
-        """Every *closed* bar that saw a trade, from open time `start_ms` to now by the
-        exchange's clock."""
+    async def klines(self, symbol: str, bar_s: int, start_ms: int, until_ms: int) -> list[Kline]:
+        """The bars that saw a trade, of open time `start_ms` up to, not including, `until_ms`.
+        Whether the last one has closed is the caller's to know. As many requests as the
+        exchange's pages need, at most one for each bar."""
         found: list[Kline] = []
-        while True:
-            rows = await self.get(
-                "klines", symbol=symbol, interval=INTERVALS[bar_s], startTime=start_ms,
-                limit=REST_PAGE,
+        while start_ms < until_ms:
+            page = await self._klines(
+                symbol, bar_s, HISTORY, TIMEOUT_S, startTime=start_ms, endTime=until_ms - 1,
+                limit=min(REST_PAGE, -(-(until_ms - start_ms) // (bar_s * 1000))),
             )  # fmt: skip
-            try:
-                page = parse_klines(symbol, bar_s, rows)
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise RestError(f"klines of {symbol} are malformed: {error}") from error
-            # A page may be shorter than asked for; what ends the history is one without news.
-            page = [kline for kline in page if kline.ts_us >= start_ms * 1000]
+            page = [kline for kline in page if start_ms * 1000 <= kline.ts_us < until_ms * 1000]
+            if not page:
+                break  # a page may be shorter than asked for, the end is one without news
             found += page
-            if not page or len(page) <= 2:
-                break
-            start_ms = page[-1].ts_us // 1000 + bar_s * 1000
-        # The newest may still be forming. Without it no clock needs to be compared.
-        return [kline for kline in found[:-1] if kline.trades > 0]
+            start_ms = max(kline.ts_us for kline in page) // 1000 + bar_s * 1000
+        return [kline for kline in found if kline.trades > 0]
+
+    async def newest_klines(self, symbol: str, bar_s: int) -> list[Kline]:
+        """The newest bars, the forming one included, oldest first."""
+        page = await self._klines(symbol, bar_s, PROBE, PROBE_TIMEOUT_S, limit=NEWEST_BARS)
+        return sorted(page, key=lambda kline: kline.ts_us)
+
+    async def _klines(
+        self, symbol: str, bar_s: int, kind: Kind, timeout_s: float, **asked: int
+    ) -> list[Kline]:
+        rows = await self.get(
+            "klines", kind=kind, timeout_s=timeout_s, symbol=symbol, interval=INTERVALS[bar_s],
+            **asked,
+        )  # fmt: skip
+        try:
+            return parse_klines(symbol, bar_s, rows)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise RestError(f"klines of {symbol} are malformed: {error}") from error
 
 
 def _message(body: Any) -> str:

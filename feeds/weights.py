@@ -3,17 +3,37 @@
 Two counts, the stricter wins. The exchange's own, told in a header, covers every program behind
 this address; ours, over a sliding minute, holds where the header is missing and between two
 answers.
+
+Requests differ in how long they may wait. Each kind has a ceiling, the share of the limit that
+all kinds together may have reached when one of it leaves, and a share of its own: what has a
+higher ceiling always finds room beside what has a lower one, and a small share of its own keeps
+it from taking that room for long.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
-SHARE = 0.8  # of the limit: other programs may run behind the same address
-URGENT_SHARE = 0.9  # what tells whether a stream is alive must not wait behind a long repair
 WINDOW_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Requests that wait for their turn alike; shares of the exchange's limit."""
+
+    name: str
+    ceiling: float
+    own: float
+
+
+# At most 90 %: other programs may run behind the same address.
+PROBE = Kind("probe", 0.9, 0.35)  # whether a stream is alive must not wait behind a repair
+EDGE = Kind("edge", 0.8, 0.8)  # the small hole at the live edge, the begin of a record
+HISTORY = Kind("history", 0.75, 0.15)  # klines: a small share, but never none
+BULK = Kind("bulk", 0.65, 0.65)  # the repair of a long absence takes what is left
 
 
 class Budget:
@@ -22,26 +42,30 @@ class Budget:
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = per_minute
         self._clock = clock
-        self._spent: deque[tuple[float, int]] = deque()
-        self._sum = 0
+        self._spent: deque[tuple[float, int, str]] = deque()
+        self._sums: Counter[str] = Counter()
         self._told = 0
         self._told_until = 0.0
 
-    def wait_s(self, weight: int, *, urgent: bool = False) -> float:
+    def wait_s(self, weight: int, kind: Kind = EDGE) -> float:
         """Seconds until a request of this weight may leave; 0 for at once."""
         now = self._clock()
-        allowed = self._limit * (URGENT_SHARE if urgent else SHARE)
         while self._spent and self._spent[0][0] <= now - WINDOW_S:
-            self._sum -= self._spent.popleft()[1]
+            _, gone, name = self._spent.popleft()
+            self._sums[name] -= gone
+        allowed = self._limit * kind.ceiling
         wait = self._told_until - now if self._told + weight > allowed else 0.0
-        if self._spent and self._sum + weight > allowed:
+        if self._spent and self._sums.total() + weight > allowed:
             wait = max(wait, self._spent[0][0] + WINDOW_S - now)
+        if self._sums[kind.name] and self._sums[kind.name] + weight > self._limit * kind.own:
+            oldest = next(when for when, _, name in self._spent if name == kind.name)
+            wait = max(wait, oldest + WINDOW_S - now)
         return max(0.0, wait)
 
-    def spend(self, weight: int) -> None:
+    def spend(self, weight: int, kind: Kind = EDGE) -> None:
         """A request leaves."""
-        self._spent.append((self._clock(), weight))
-        self._sum += weight
+        self._spent.append((self._clock(), weight, kind.name))
+        self._sums[kind.name] += weight
 
     def told(self, used: str) -> None:
         """The header of an answer: the weight used in the present minute of the exchange."""

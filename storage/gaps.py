@@ -46,6 +46,30 @@ def lock_feed(cursor: Cursor, number: int) -> None:
     cursor.execute("SELECT FROM feed WHERE instrument_id = %s FOR UPDATE", (number,))
 
 
+def extend_back(cursor: Cursor, number: int, first_id: int) -> bool:
+    """Let a record begin at `first_id` where it begins later or not at all; what lies between
+    becomes a gap. Whether that changed anything."""
+    cursor.execute(
+        "SELECT first_id, high_id FROM feed WHERE instrument_id = %s FOR UPDATE", (number,)
+    )
+    known, high = one(cursor)
+    if high is not None and known < first_id:
+        return False
+    cursor.execute(
+        "UPDATE feed SET first_id = %(first)s, whole_from = %(first)s,"
+        " high_id = coalesce(high_id, %(first)s - 1)"
+        " WHERE instrument_id = %(number)s",
+        {"first": first_id, "number": number},
+    )
+    if high is None or known == first_id:
+        return high is None
+    cursor.execute(
+        "INSERT INTO gap (instrument_id, first_id, last_id) VALUES (%s, %s, %s)",
+        (number, first_id, known - 1),
+    )
+    return True
+
+
 def first_missing(cursor: Cursor, number: int, first: int, last: int) -> int | None:
     """The lowest id in first … last that is not stored; None where all are. What retention has
     dropped is not missing."""
@@ -116,6 +140,22 @@ def cut(cursor: Cursor, number: int, first: int) -> None:
         " WHERE instrument_id = %(n)s",
         {"n": number, "first": first, "cut": len(reaching)},
     )
+
+
+def times_of(
+    cursor: Cursor, number: int, gap: Gap
+) -> tuple[datetime | None, datetime | None, datetime | None]:
+    """The times of the stored trades beside a gap, before and behind, and of the newest one."""
+    cursor.execute(
+        "SELECT (SELECT ts FROM trade WHERE instrument_id = %(number)s"
+        "  AND trade_id < %(first)s ORDER BY trade_id DESC LIMIT 1),"
+        " (SELECT ts FROM trade WHERE instrument_id = %(number)s"
+        "  AND trade_id > %(last)s ORDER BY trade_id LIMIT 1),"
+        " (SELECT last_trade FROM feed WHERE instrument_id = %(number)s)",
+        {"number": number, "first": gap.first_id, "last": gap.last_id},
+    )
+    before, after, newest = one(cursor)
+    return before, after, newest
 
 
 def close_filled(cursor: Cursor, number: int, low: int, high: int) -> int:

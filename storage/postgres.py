@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,16 @@ from storage.batch import (
     record_gaps,
     unexpired,
 )
-from storage.gaps import Gap, close_filled, first_missing, lock_feed, one, settle
+from storage.gaps import (
+    Gap,
+    close_filled,
+    extend_back,
+    first_missing,
+    lock_feed,
+    one,
+    settle,
+    times_of,
+)
 from storage.partitions import SCHEMA_LOCK, make
 from storage.reading import bounded
 from storage.statements import FOLD_UPLOAD, RAISE_WATERMARKS, STAGE_UPLOAD, UPSERT_KLINES
@@ -176,6 +186,33 @@ class PostgresStore:
                 {"first": first_id, "number": number},
             )
 
+    def begin_before(self, venue: Venue, symbol: str, first_id: int) -> bool:
+        """Start the record of a symbol at `first_id`, also where it has begun with a later trade
+        just now: what lies between becomes a gap. Whether that changed anything."""
+        number = self.instrument_id(venue, symbol)
+        with self.transaction() as cursor:
+            return extend_back(cursor, number, first_id)
+
+    def records(self, venue: Venue, symbols: Sequence[str]) -> dict[str, int | None]:
+        """Symbol → highest known trade id, None before its first trade; all of them registered,
+        in one transaction however many they are."""
+        with self.transaction() as cursor:
+            execute_values(
+                cursor,
+                "INSERT INTO instrument (venue, symbol) VALUES %s ON CONFLICT DO NOTHING",
+                [(venue, symbol) for symbol in symbols],
+            )
+            cursor.execute(
+                "INSERT INTO feed (instrument_id) SELECT instrument_id FROM instrument"
+                " WHERE venue = %(venue)s AND symbol = ANY(%(symbols)s) ON CONFLICT DO NOTHING;"
+                "SELECT symbol, instrument_id, high_id FROM instrument JOIN feed"
+                " USING (instrument_id) WHERE venue = %(venue)s AND symbol = ANY(%(symbols)s)",
+                {"venue": venue, "symbols": list(symbols)},
+            )
+            found = cursor.fetchall()
+        self._instruments.update({(venue, symbol): number for symbol, number, _ in found})
+        return {symbol: high for symbol, _, high in found}
+
     # -- trades
 
     def write(
@@ -280,6 +317,14 @@ class PostgresStore:
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
             return first_missing(cursor, number, gap.first_id, gap.last_id)
+
+    def times_of(
+        self, venue: Venue, gap: Gap
+    ) -> tuple[datetime | None, datetime | None, datetime | None]:
+        """The times of the trades before and behind a gap, and of the newest; see gaps.times_of."""
+        number = self.instrument_id(venue, gap.symbol)
+        with self.transaction() as cursor:
+            return times_of(cursor, number, gap)
 
     def close_gap(self, venue: Venue, gap: Gap) -> int:
         """Mark the gap as filled if every id of it is stored; the number of gaps closed."""

@@ -127,6 +127,20 @@ CREATE TABLE IF NOT EXISTS gap (
 CREATE INDEX IF NOT EXISTS gap_open ON gap (instrument_id, first_id) WHERE state = 'open';
 CREATE INDEX IF NOT EXISTS gap_unfilled ON gap (instrument_id, first_id) WHERE state <> 'filled';
 
+-- Whether klines were asked for in place of the trades that this gap has lost (kline_wanted).
+ALTER TABLE gap ADD COLUMN IF NOT EXISTS klines_asked bool NOT NULL DEFAULT false;
+
+-- Klines still to be asked for: open times from first_ts up to, not including, until_ts. A row
+-- shrinks from its end with every page that is stored and goes when nothing is left of it, so that
+-- a restart or an outage of the exchange forgets nothing.
+CREATE TABLE IF NOT EXISTS kline_wanted (
+    instrument_id int NOT NULL REFERENCES instrument,
+    bar_s         int NOT NULL CHECK (bar_s > 0),
+    first_ts      timestamptz NOT NULL,
+    until_ts      timestamptz NOT NULL CHECK (until_ts > first_ts),
+    PRIMARY KEY (instrument_id, bar_s, first_ts)
+);
+
 -- What arrived and could not be stored as a trade, with the reason; nothing is dropped unseen.
 CREATE TABLE IF NOT EXISTS quarantine (
     quarantine_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -42,6 +42,8 @@ class Oddities:
     hidden: set[int] = field(default_factory=set)  # ids that the stream does not send
     silent: set[str] = field(default_factory=set)  # symbols that the stream does not send
     unknown: set[int] = field(default_factory=set)  # ids that REST does not tell
+    late_s: float = 0.0  # trades are sent this long after REST tells them
+    slow_s: dict[str, float] = field(default_factory=dict)  # endpoint → seconds to each answer
     weight_header: bool = False
     time_ms: int | None = None  # a clock that stands still
     price: Callable[[int], str] = lambda i: f"{60_000 + i % 997 / 100:.8f}"
@@ -107,10 +109,16 @@ class Foreign:
         kept += made
         frames = [self._frame(symbol, row) for row in made if row["id"] not in self.odd.hidden]
         if symbol not in self.odd.silent:
-            for connection, wanted in self._connections:
-                if symbol.lower() in wanted:
-                    for frame in frames:
-                        self._send(connection, frame)
+            if self.odd.late_s:
+                self._loop.call_later(self.odd.late_s, self._send_all, symbol, frames)
+            else:
+                self._send_all(symbol, frames)
+
+    def _send_all(self, symbol: str, frames: list[str]) -> None:
+        for connection, wanted in self._connections:
+            if symbol.lower() in wanted:
+                for frame in frames:
+                    self._send(connection, frame)
 
     def say(self, frame: str | bytes) -> None:
         """One frame to everybody."""
@@ -191,6 +199,7 @@ class Foreign:
         self.requests.append(f"{name}?{address.query}")
         if name in self.odd.hanging:
             await asyncio.sleep(3600)
+        await asyncio.sleep(self.odd.slow_s.get(name, 0))
         if name in self.odd.failing:
             return _answer(503, {"code": -1000, "msg": "unavailable"})
         if name in self.odd.needs_key:
@@ -210,7 +219,7 @@ class Foreign:
         if name == "time":
             return {"serverTime": self.odd.time_ms or time.time_ns() // 1_000_000}
         if name == "klines":
-            return []
+            return self._klines(asked)
         limit = min(int(asked.get("limit", 500)), self.odd.page)
         rows = [r for r in self.trades[asked["symbol"]] if r["id"] not in self.odd.unknown]
         if "fromId" in asked:
@@ -228,8 +237,35 @@ class Foreign:
         return [{"id": r["id"], "price": self._number(r["p"]), "qty": self._number(r["q"]),
                  "time": r["T"], "isBuyerMaker": r["m"]} for r in rows]  # fmt: skip
 
+    def _klines(self, asked: dict[str, str]) -> list[list[Any]]:
+        """Bars of everything printed, known to REST or not; none for a span without trades."""
+        unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+        step = int(asked["interval"][:-1]) * unit[asked["interval"][-1]] * 1000
+        start, end = int(asked.get("startTime", 0)), int(asked.get("endTime", 10**14))
+        made: dict[int, list[Row]] = {}
+        for row in self.trades[asked["symbol"]]:
+            made.setdefault(row["T"] // step * step, []).append(row)
+        told = [
+            _kline(opened, step, rows)
+            for opened, rows in sorted(made.items())
+            if start <= opened <= end
+        ]
+        limit = min(int(asked.get("limit", 500)), self.odd.page)
+        return told[:limit] if "startTime" in asked else told[-limit:]
+
     def _number(self, text: str) -> str | float:
         return float(text) if self.odd.numbers else text
+
+
+def _kline(opened: int, step: int, rows: list[Row]) -> list[Any]:
+    prices = [float(row["p"]) for row in rows]
+    sizes = [float(row["q"]) for row in rows]
+    quote = sum(p * q for p, q in zip(prices, sizes, strict=True))
+    taker = sum(q for q, row in zip(sizes, rows, strict=True) if not row["m"])
+    return [
+        opened, rows[0]["p"], str(max(prices)), str(min(prices)), rows[-1]["p"],
+        f"{sum(sizes):.8f}", opened + step - 1, f"{quote:.8f}", len(rows), f"{taker:.8f}", "0", "0",
+    ]  # fmt: skip
 
 
 def _answer(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:

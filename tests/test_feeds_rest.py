@@ -6,7 +6,7 @@ import pytest
 
 from feeds.backoff import retry_after_s
 from feeds.binance import SPOT, USDM
-from feeds.weights import Budget
+from feeds.weights import BULK, EDGE, HISTORY, PROBE, Budget, Kind
 
 
 class Clock:
@@ -39,14 +39,44 @@ def test_the_exchanges_count_wins_and_probes_may_go_a_little_further() -> None:
     assert budget.wait_s(25) == 0
     budget.told("4790")
     assert budget.wait_s(25) > 0
-    assert budget.wait_s(4, urgent=True) == 0
+    assert budget.wait_s(4, PROBE) == 0
     budget.told("5500")
-    assert 0 < budget.wait_s(4, urgent=True) <= 60
+    assert 0 < budget.wait_s(4, PROBE) <= 60
     clock.now += 61
     assert budget.wait_s(25) == 0
     budget.told("many")
     budget.told("²")
     assert budget.wait_s(25) == 0
+
+
+def spent(budget: Budget, clock: Clock, kind: Kind, weight: int = 20) -> int:
+    """What this kind gets at once when it asks as fast as it can."""
+    count = 0
+    while budget.wait_s(weight, kind) == 0:
+        budget.spend(weight, kind)
+        clock.now += 0.001
+        count += weight
+    return count
+
+
+def test_a_long_repair_leaves_room_for_everything_that_must_not_wait() -> None:
+    """Ten million trades under repair, and still: klines, the hole of just now, the probes."""
+    clock = Clock()
+    budget = Budget(6000, clock)
+    assert spent(budget, clock, BULK) == pytest.approx(3900, abs=20)
+    assert spent(budget, clock, HISTORY) == pytest.approx(600, abs=20)
+    assert spent(budget, clock, EDGE) == pytest.approx(300, abs=20)
+    assert spent(budget, clock, PROBE) == pytest.approx(600, abs=20)
+
+
+def test_history_and_probes_keep_to_a_small_share_of_their_own() -> None:
+    clock = Clock()
+    budget = Budget(6000, clock)
+    assert spent(budget, clock, HISTORY) == pytest.approx(900, abs=20)
+    assert spent(budget, clock, PROBE) == pytest.approx(2100, abs=20)
+    assert budget.wait_s(20, BULK) == 0
+    clock.now += 61
+    assert spent(budget, clock, HISTORY) == pytest.approx(900, abs=20)
 
 
 @pytest.mark.parametrize(
@@ -63,3 +93,4 @@ def test_weights_are_those_of_the_exchange() -> None:
         25, 4, 2, 1,
     ]  # fmt: skip
     assert USDM.weight("aggTrades") == 20
+    assert [USDM.weight("klines", rows) for rows in (5, 99, 100, 1000)] == [1, 1, 5, 5]

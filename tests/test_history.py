@@ -1,0 +1,225 @@
+"""Klines: in place of the time before the record, and of trades that were given up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import history
+from feeds.binance import SPOT, USDM
+from feeds.binance_rest import BinanceRest
+from history import History
+from market import Trade
+from repair import Repair
+from storage.gaps import Gap
+from storage.postgres import PostgresStore
+from storage.wanted import Stretch, want, wanted
+from tests.foreign import Foreign
+
+HOUR_MS = 3_600_000
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def printed(exchange: Foreign, symbol: str, start_ms: int, end_ms: int, step_ms: int) -> None:
+    """A trade every `step_ms`; nobody is connected yet."""
+    for at_ms in range(start_ms, end_ms, step_ms):
+        exchange._print(symbol, 1, None, at_ms)
+
+
+def run(
+    work: Callable[[], Coroutine[Any, Any, None]], done: Callable[[], object], seconds: float = 40
+) -> None:
+    """Run `work` until `done` says so."""
+
+    async def main() -> None:
+        task = asyncio.create_task(work())
+        async with asyncio.timeout(seconds):
+            while not await asyncio.to_thread(done):
+                assert not task.done(), task.exception()
+                await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.wait({task})
+
+    asyncio.run(main())
+
+
+def fetch(
+    store: PostgresStore, exchange: Foreign, done: Callable[[], object], hours: float = 0.0,
+    seconds: float = 40,
+) -> None:  # fmt: skip
+    """Klines of the exchange's symbols until `done`."""
+
+    async def work() -> None:
+        async with BinanceRest(exchange.rest_url, SPOT) as rest:
+            await History(store, rest, "binance", exchange.trades, hours).run()
+
+    run(work, done, seconds)
+
+
+def bars(store: PostgresStore, symbol: str, bar_s: int) -> list[tuple[int, int, str]]:
+    """(open time, trades, source) of a symbol's bars."""
+    with store.transaction() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM ts)::bigint, trades, source FROM v_bars"
+            " WHERE symbol = %s AND bar_s = %s ORDER BY ts",
+            (symbol, bar_s),
+        )
+        return cursor.fetchall()
+
+
+def left(store: PostgresStore) -> int:
+    with store.transaction() as cursor:
+        cursor.execute("SELECT count(*) FROM kline_wanted")
+        return int((cursor.fetchone() or (0,))[0])
+
+
+# -- the history before the start
+
+
+def test_an_exchange_slower_than_its_seconds_ends_and_serves_every_symbol(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three seconds to each answer: in that time three more 1 s bars have closed, so that running
+    after the clock never ends. Minutes of every symbol come before seconds of any."""
+    monkeypatch.setattr(history, "SECONDS_OF_HISTORY", 1500)
+    symbols = ("AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT", "EEEUSDT", "FFFUSDT")
+    with Foreign(*symbols, slow_s={"klines": 3.0}) as exchange:
+        start = now_ms() // 60_000 * 60_000 - HOUR_MS
+        for symbol in symbols:
+            printed(exchange, symbol, start, now_ms(), 7_000)
+        fetch(store, exchange, lambda: all(len(bars(store, s, 1)) > 200 for s in symbols), 1.0, 60)
+        asked = [r for r in exchange.requests if r.startswith("klines")]
+    assert len(asked) < 60
+    minutes = [k for k, r in enumerate(asked) if "interval=1m" in r]
+    seconds = [k for k, r in enumerate(asked) if "interval=1s" in r]
+    assert max(minutes[: len(symbols)]) < len(symbols) + history.SIDE_BY_SIDE
+    assert len(seconds) >= len(symbols)
+    for symbol in symbols:
+        assert len(bars(store, symbol, 60)) >= 59
+
+
+def test_what_has_come_is_stored_and_the_rest_waits_for_the_next_start(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange goes away after two pages, and the daemon ends; the next one asks for the
+    rest alone."""
+    monkeypatch.setattr(history, "REST_PAGE", 20)
+    with Foreign("AAAUSDT") as exchange:
+        start = now_ms() // 60_000 * 60_000 - 2 * HOUR_MS
+        printed(exchange, "AAAUSDT", start, now_ms(), 20_000)
+
+        def two_pages() -> bool:
+            if len(bars(store, "AAAUSDT", 60)) >= 20:
+                exchange.odd.failing = {"klines"}
+            return bool(exchange.odd.failing)
+
+        fetch(store, exchange, two_pages, 2.0)
+        before = {row[0] for row in bars(store, "AAAUSDT", 60)}
+        assert 20 <= len(before) < 115
+        newest = max(before)
+        assert newest >= now_ms() // 1000 - 180  # newest first
+        exchange.odd.failing = set()
+        fetch(store, exchange, lambda: len(bars(store, "AAAUSDT", 60)) >= 119)
+
+
+@pytest.mark.parametrize("missing", [set(), {"time"}], ids=["by its clock", "by its bars"])
+def test_a_bar_is_stored_only_once_it_has_closed(store: PostgresStore, missing: set[str]) -> None:
+    """The forming minute is told with the trades it has so far: it waits for its end."""
+    with Foreign("AAAUSDT", missing=missing) as exchange:
+        minute = now_ms() // 60_000 * 60_000
+        if "time" not in missing:
+            exchange.odd.time_ms = minute + 61_000  # the next one has begun, a second ago
+        printed(exchange, "AAAUSDT", minute - HOUR_MS, minute + 500, 20_000)
+        stretch = Stretch("AAAUSDT", 60, (minute - HOUR_MS) * 1000, (minute + 60_000) * 1000)
+        want(store, "binance", [stretch])
+        fetch(store, exchange, lambda: len(bars(store, "AAAUSDT", 60)) >= 59)
+        assert max(row[0] for row in bars(store, "AAAUSDT", 60)) < minute // 1000
+        assert left(store) == 1
+        exchange.odd.time_ms = minute + 63_000
+        exchange.odd.missing = set()
+        printed(exchange, "AAAUSDT", minute + 1000, minute + 60_000, 20_000)
+        fetch(store, exchange, lambda: left(store) == 0)
+        assert bars(store, "AAAUSDT", 60)[-1] == (minute // 1000, 4, "klines")
+
+
+# -- trades that were given up
+
+
+def stored(
+    store: PostgresStore, exchange: Foreign, symbol: str, lost: range, venue: str = "binance"
+) -> None:
+    """Everything printed but the ids `lost`, which are an open gap."""
+    store.write(
+        venue,  # type: ignore[arg-type]
+        [
+            Trade(symbol, row["id"], row["T"] * 1000, float(row["p"]), float(row["q"]),
+                  row["m"], row["T"] * 1000)
+            for row in exchange.trades[symbol] if row["id"] not in lost
+        ],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("bar_s", [60, 1])
+def test_bars_of_trades_that_were_given_up_are_the_exchanges(
+    store: PostgresStore, bar_s: int
+) -> None:
+    """Ten minutes are lost in the middle of two minutes: those at both edges are partial too."""
+    with Foreign("AAAUSDT") as exchange:
+        start = now_ms() // 60_000 * 60_000 - HOUR_MS
+        printed(exchange, "AAAUSDT", start, start + HOUR_MS // 2, 500)
+        lost = range(1061, 2261)  # 8:50 to 18:50 after the start
+        stored(store, exchange, "AAAUSDT", lost)
+        gap = Gap("AAAUSDT", lost[0], lost[-1])
+        store.settle("binance", gap, lost[0], lost[-1], "unrecoverable", "test")
+        fetch(store, exchange, lambda: left(store) == 0 and len(bars(store, "AAAUSDT", 60)) > 29)
+        found = bars(store, "AAAUSDT", bar_s)
+    assert len(found) == 1800 // bar_s
+    assert {trades for _, trades, _ in found} == {2 * bar_s}
+    klines = [ts - start // 1000 for ts, _, source in found if source == "klines"]
+    assert (klines[0], klines[-1]) == ((480, 1080) if bar_s == 60 else (530, 1129))
+
+
+def test_an_outage_of_rest_and_a_restart_in_between_lose_no_wish(store: PostgresStore) -> None:
+    with Foreign("AAAUSDT", failing={"klines", "time"}) as exchange:
+        start = now_ms() // 60_000 * 60_000 - HOUR_MS
+        printed(exchange, "AAAUSDT", start, start + 600_000, 1000)
+        stored(store, exchange, "AAAUSDT", range(100, 400))
+        store.settle("binance", Gap("AAAUSDT", 100, 399), 100, 399, "unrecoverable", "test")
+        fetch(store, exchange, lambda: left(store) == 2)
+        time.sleep(0.1)
+        assert {source for _, _, source in bars(store, "AAAUSDT", 60)} == {"ticks"}
+        exchange.odd.failing = set()
+        fetch(store, exchange, lambda: left(store) == 0)
+        assert {trades for _, trades, _ in bars(store, "AAAUSDT", 60)} == {60}
+
+
+def test_an_absence_longer_than_the_exchange_tells_trades_for(store: PostgresStore) -> None:
+    """USD-M tells aggregates of 48 h; the daemon was away for longer. What it no longer tells is
+    named, and its bars come as klines, both edges included."""
+    with Foreign("AAAUSDT", market="usdm") as exchange:
+        start = now_ms() // 60_000 * 60_000 - 5 * HOUR_MS
+        printed(exchange, "AAAUSDT", start, start + 2 * HOUR_MS, 10_000)
+        stored(store, exchange, "AAAUSDT", range(300, 700), "binance-usdm")
+        exchange.odd.unknown = set(range(1, 500))
+
+        async def work() -> None:
+            async with BinanceRest(exchange.rest_url, USDM) as rest:
+                made = History(store, rest, "binance-usdm", ["AAAUSDT"], 0.0)
+                repair = Repair(store, rest, "binance-usdm", 48.0, made.wake)
+                async with asyncio.TaskGroup() as parts:
+                    parts.create_task(made.run())
+                    parts.create_task(repair.watch("AAAUSDT"))
+
+        run(work, lambda: len(bars(store, "AAAUSDT", 60)) == 120 and left(store) == 0)
+        assert {trades for _, trades, _ in bars(store, "AAAUSDT", 60)} == {6}
+        with store.transaction() as cursor:
+            cursor.execute("SELECT first_id, last_id, state FROM v_gaps ORDER BY first_id")
+            assert cursor.fetchall() == [(300, 499, "unrecoverable"), (500, 699, "filled")]
+    assert wanted(store, "binance-usdm", ["AAAUSDT"]) == []

@@ -1,0 +1,165 @@
+"""Dead streams of quiet markets, and a start that waits for no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from feeds.binance import SPOT
+from feeds.choice import Feed
+from ingest_websocket import Daemon
+from liveness import SILENCE_S, Watched
+from market import Trade
+from settings import load_settings
+from storage.postgres import PostgresStore
+from storage.queries import read_feeds
+from tests.foreign import Foreign
+from tests.test_ingest import count, eventually
+
+PAIR = ("BTCUSDT", "ETHUSDT")
+REST = {"time", "aggTrades", "historicalTrades", "klines", "trades"}
+
+
+@contextlib.contextmanager
+def ingesting(store: PostgresStore, exchange: Foreign, **settings: str) -> Iterator[Daemon]:
+    """A daemon in a thread of this process."""
+    given = {"SYMBOLS": ",".join(exchange.trades), "HISTORY_HOURS": "0", **settings}
+    feed = Feed("binance", exchange.ws_url, exchange.rest_url, SPOT)
+    made: list[Daemon] = []
+    ready = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        made.append(Daemon(feed, store, load_settings(given)))
+        made[0].stop_from_outside = lambda: loop.call_soon_threadsafe(made[0].stop.set)  # type: ignore[attr-defined]
+        ready.set()
+        await made[0].run()
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    ready.wait()
+    try:
+        eventually(lambda: exchange.connected, "the daemon connects")
+        yield made[0]
+    finally:
+        made[0].stop_from_outside()  # type: ignore[attr-defined]
+        thread.join(60)
+
+
+def states(store: PostgresStore) -> dict[str, str]:
+    return {feed.symbol: feed.state for feed in read_feeds(store.engine, "binance")}
+
+
+def test_the_dead_stream_of_a_quiet_symbol_is_told_within_ten_seconds(
+    store: PostgresStore,
+) -> None:
+    """Quiet for 17 s, so that nothing presses; then it trades, and its stream says nothing."""
+    with Foreign(*PAIR) as exchange, ingesting(store, exchange):
+        for symbol in PAIR:
+            exchange.print_trades(symbol, 5)
+        until = time.monotonic() + 17
+        while time.monotonic() < until:
+            exchange.print_trades("BTCUSDT", 2)
+            time.sleep(0.2)
+        assert states(store) == {"BTCUSDT": "live", "ETHUSDT": "quiet"}
+        exchange.odd.silent = {"ETHUSDT"}
+        exchange.print_trades("ETHUSDT", 3)
+        began = time.monotonic()
+        while states(store)["ETHUSDT"] != "stale":
+            assert time.monotonic() - began < 12, "not told"
+            exchange.print_trades("BTCUSDT", 2)
+            time.sleep(0.1)
+        newest = "SELECT max(trade_id) FROM v_ticks WHERE symbol = 'ETHUSDT'"
+        eventually(lambda: count(store, newest) == 8, "fetched over REST")
+        asked = [r for r in exchange.requests if "symbol=BTCUSDT" in r and "klines" in r]
+        assert asked == []  # what flows is not asked for
+
+
+def test_what_is_on_its_way_is_not_missed(store: PostgresStore) -> None:
+    """REST tells each trade half a second before the stream does: nothing is dead."""
+    with Foreign(*PAIR, late_s=0.5) as exchange, ingesting(store, exchange) as daemon:
+        for _ in range(8):
+            for symbol in PAIR:
+                exchange.print_trades(symbol, 1)
+            until = time.monotonic() + 3.1
+            while time.monotonic() < until:
+                assert "stale" not in states(store).values()
+                time.sleep(0.1)
+        assert daemon.streams[0].reconnects == 0
+        assert len(exchange.handshakes) == 1
+
+
+def test_trades_of_the_time_before_the_connection_are_no_dead_stream(
+    store: PostgresStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Foreign(*PAIR) as exchange:
+        with ingesting(store, exchange):
+            for symbol in PAIR:
+                exchange.print_trades(symbol, 5)
+            eventually(lambda: count(store) == 10, "trades")
+        exchange.print_trades("ETHUSDT", 2500)
+        with ingesting(store, exchange):
+            eventually(lambda: count(store) == 2510, "what was missed meanwhile")
+            assert len(exchange.handshakes) == 2
+            eventually(lambda: states(store)["ETHUSDT"] == "quiet", "it is quiet")
+        assert "stale symbol" not in caplog.text
+        assert len(exchange.handshakes) == 2
+
+
+def test_sixty_quiet_symbols_are_looked_at_and_keep_to_the_share_of_probes(
+    store: PostgresStore,
+) -> None:
+    symbols = [f"S{k:02d}USDT" for k in range(60)]
+    with Foreign(*symbols) as exchange, ingesting(store, exchange):
+        eventually(lambda: set(states(store).values()) == {"quiet"}, "all are quiet")
+        time.sleep(8)  # each has been asked for once by id, and its bars are known
+        exchange.requests.clear()
+        time.sleep(15)
+        weight = sum(2 if "klines" in r else 4 if "aggTrades" in r else 1
+                     for r in exchange.requests)  # fmt: skip
+        asked = {symbol for symbol in symbols if any(symbol in r for r in exchange.requests)}
+    assert len(asked) == 60
+    assert weight < 6000 * 0.35 / 4 * 1.2
+
+
+@pytest.mark.parametrize("symbols", [2, 60])
+def test_the_first_trade_waits_for_no_answer_of_rest(store: PostgresStore, symbols: int) -> None:
+    """REST hangs; then it answers, and the record begins with the minute all the same."""
+    names = [f"S{k:02d}USDT" for k in range(symbols)]
+    with Foreign(*names, hanging=set(REST)) as exchange:
+        for name in names:
+            exchange._print(name, 5, None, None)
+        with ingesting(store, exchange):
+            for name in names:
+                exchange.print_trades(name, 2)
+            eventually(lambda: count(store) == 2 * symbols, "live trades", 15)
+            assert not any("historicalTrades" in r for r in exchange.requests)
+
+
+def test_a_record_begins_with_its_minute_although_trades_came_first(store: PostgresStore) -> None:
+    with Foreign(*PAIR, slow_s={"time": 2.0}) as exchange:
+        minute = time.time_ns() // 60_000_000_000 * 60_000
+        for symbol in PAIR:
+            exchange._print(symbol, 5, None, minute - 5)
+            exchange._print(symbol, 5, None, minute + 5)
+        with ingesting(store, exchange):
+            for symbol in PAIR:
+                exchange.print_trades(symbol, 2)
+            eventually(lambda: count(store) == 4, "live trades", every=0.02)
+            eventually(lambda: count(store) == 14, "the minute's first trades")
+            assert count(store, "SELECT min(trade_id) FROM v_ticks") == 6
+
+
+def test_usual_pauses_are_learned() -> None:
+    busy, slow = Watched(), Watched()
+    for k in range(200):
+        trade = Trade("BTCUSDT", k, k, 1.0, 1.0, False, k)
+        busy.heard(trade, k, k * 0.05)
+        slow.heard(trade, k, k * 20.0)
+    assert busy.patience_s() == 2.0
+    assert slow.patience_s() == SILENCE_S
