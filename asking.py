@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 PATIENCE_S = 3.0
+TROUBLED_S = 0.5  # where the last answer was an error already
 
 Answer = TypeVar("Answer")
 
@@ -36,9 +37,11 @@ class Asked(Generic[Answer]):
         """Whether there is no answer yet."""
         return not self._future.done()
 
-    def answer(self) -> Answer:
-        """The answer. Raises UnansweredError once PATIENCE_S have passed since the question."""
-        left_s = PATIENCE_S - (time.monotonic() - self._began)
+    def answer(self, patience_s: float | None = None) -> Answer:
+        """The answer. Raises UnansweredError once `patience_s` (PATIENCE_S) have passed since the
+        question."""
+        patience_s = PATIENCE_S if patience_s is None else patience_s
+        left_s = patience_s - (time.monotonic() - self._began)
         try:
             return self._future.result(max(0.0, left_s))
         except TimeoutError:

@@ -9,12 +9,22 @@ import gc
 from collections.abc import Callable
 
 import streamlit as st
-from sqlalchemy.exc import SQLAlchemyError
 
 from compiled import warm_up
 from database_utils import StoreError, open_database, open_store
 from messages import one_line
-from panels import alerts, backtest, data, market, pair, scanner, statistics, strip, system
+from panels import (
+    alerts,
+    backtest,
+    data,
+    market,
+    pair,
+    scanner,
+    statistics,
+    strip,
+    system,
+    watch,
+)
 from panels.chart import provide_script
 from panels.controls import legs_offered, sidebar
 from panels.desk import Choice, Desk, boundary, symbols_of
@@ -22,6 +32,7 @@ from panels.plain import plain
 from panels.style import CSS
 from panels.upload import upload
 from settings import Settings, SettingsError, load_settings
+from storage.errors import DATABASE_ERRORS
 from storage.postgres import PostgresStore
 from storage.queries import read_symbols
 
@@ -61,18 +72,22 @@ def get_ready() -> None:
 
 def main() -> None:
     st.set_page_config("Pairs", layout="wide", menu_items={"About": ABOUT})
-    st.html(CSS)
+    st.html(CSS + watch.CSS)
     try:
         settings = load_settings()
         provide_script()
         store = store_of(settings)
         get_ready()
         symbols = symbols_of(store)
-    except (SettingsError, StoreError, SQLAlchemyError, OSError) as error:
+        draw(store, settings, symbols)
+    except (SettingsError, StoreError, *DATABASE_ERRORS) as error:
         st.error(f"The page cannot start: {plain(one_line(error))}")
         st.button("Try again")
         try_again()
-        return
+
+
+def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]) -> None:
+    """Everything, where the database answers."""
     if not enough(symbols):
         waiting(store)
         uploads(store)

@@ -24,13 +24,13 @@ from alerts import (
     AlertState,
     Reading,
     bar_readings,
-    evaluate,
     feed_reading,
     message,
 )
 from live import KEEP_BARS, KEEP_STORED, LiveBars, Snapshot, base_bar_s
 from market import Instrument, bar_seconds
 from pair import PairSpec, PairView, pair_view
+from rejudging import Judged, Memory, judge, late_remark, marks
 from storage.alerts import Outcome, StoredRule, list_rules
 from storage.errors import DATABASE_ERRORS
 from storage.postgres import PostgresStore
@@ -79,8 +79,10 @@ class _Held:
     stored: StoredRule
     rule: AlertRule
     key: _Key
-    caught_up: bool = False
-    written: float = -math.inf
+    caught_up: bool
+    written: float
+    memory: Memory
+    judged: Judged | None = None  # and not yet stored
 
 
 class Evaluator:
@@ -113,6 +115,7 @@ class Evaluator:
                 stored, rule, (rule.y, rule.x, bar),
                 known.caught_up if known is not None and same else False,
                 known.written if known is not None and same else -math.inf,
+                known.memory if known is not None and same else Memory.of(stored.state),
             )  # fmt: skip
             if not same:
                 self._due_now(self._held[stored.rule_id])
@@ -170,6 +173,9 @@ class Evaluator:
                     value=outcome.value, problem=outcome.problem,
                 )  # fmt: skip
                 held.written = now
+                if held.judged is not None:
+                    held.memory.note(held.judged)
+                    held.judged = None
         return any(outcome.rule_id not in taken for outcome in outcomes)
 
     def _due_now(self, held: _Held) -> None:
@@ -238,14 +244,49 @@ class Evaluator:
         bases = group.live.bases if group.live else (1,)
         try:
             view = group.view(snapshot, rule.spec)
+            revisions = (snapshot.y.revision, snapshot.x.revision)
+            change = held.memory.changed(view.frame, revisions)
+            if change is not None and (before := held.memory.before(change)) is not None:
+                return self._again(held, view, revisions, change, before)
+            if change is not None:
+                log.warning("changed_too_long_ago rule=%d from=%s: not judged again",
+                            stored.rule_id, change)  # fmt: skip
             readings = bar_readings(rule, view, stored.state.last_ts)
             if not held.caught_up and readings:
                 _tell_catch_up(stored, readings, view.frame.index[0])
                 held.caught_up = True
             problem = _problem(rule, snapshot, view, min(bases))
-            return self._outcome(held, readings, problem)
+            return self._outcome(held, readings, problem, view.frame, revisions)
         except Exception as error:  # noqa: BLE001 - logged and told by _failed
             return next(iter(self._failed([held], error)), None)
+
+    def _again(
+        self, held: _Held, view: PairView, revisions: tuple[int, ...], change: datetime,
+        before: AlertState,
+    ) -> Outcome:  # fmt: skip
+        """Judge again what bars from `change` on have changed for: tell late what would have
+        fired, mark what has fired otherwise."""
+        stored, rule, memory = held.stored, held.rule, held.memory
+        readings = bar_readings(rule, view, before.last_ts)
+        held.judged = judge(rule, before, readings, view.frame, revisions)
+        told = [event for event in memory.told if event.ts >= change]
+        known = {(event.ts, event.edge) for event in told}
+        now, last = datetime.now(UTC), memory.states[-1][0]
+        made, said = [], marks(told, held.judged.events, readings)
+        for event in held.judged.events:
+            if (event.ts, event.edge) in known:
+                continue
+            title, body = message(rule, event, now)
+            if event.ts <= last:
+                said.append((event.ts, event.edge, late_remark(change)))
+                body = f"{body}\n{late_remark(change)}"
+            made.append((event, title, body))
+        log.warning("judged_again rule=%d from=%s late=%d marked=%d", stored.rule_id, change,
+                    len(made), len(said))  # fmt: skip
+        outcome = _made(stored, rule, held.judged.state,
+                        readings[-1].value if readings else stored.value, stored.problem,
+                        tuple(made))  # fmt: skip
+        return replace(outcome, marks=tuple(said))
 
     # -- rules on the feeds
 
@@ -281,15 +322,18 @@ class Evaluator:
 
     # -- outcomes
 
-    def _outcome(self, held: _Held, readings: list[Reading], problem: str | None) -> Outcome | None:
+    def _outcome(
+        self, held: _Held, readings: list[Reading], problem: str | None,
+        bars: pd.DataFrame | None = None, revisions: tuple[int, ...] = (),
+    ) -> Outcome | None:  # fmt: skip
         """The outcome of new readings; None where nothing is different."""
         stored, rule = held.stored, held.rule
         if not readings:
             return self._kept(held, problem)
-        state, events = evaluate(rule, stored.state, readings)
+        held.judged = judge(rule, stored.state, readings, bars, revisions)
         now = datetime.now(UTC)
-        told = tuple((event, *message(rule, event, now)) for event in events)
-        return _made(stored, rule, state, readings[-1].value, problem, told)
+        told = tuple((event, *message(rule, event, now)) for event in held.judged.events)
+        return _made(stored, rule, held.judged.state, readings[-1].value, problem, told)
 
     def _kept(self, held: _Held, problem: str | None) -> Outcome | None:
         stored = held.stored

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 from sqlalchemy import Engine
 
-from asking import Asked, UnansweredError
+from asking import TROUBLED_S, Asked, UnansweredError
 from market import Instrument, bar_seconds
 from resampling import resample_bars
 from storage.errors import DATABASE_ERRORS
@@ -169,10 +169,11 @@ class LiveBars:
                 # Early ones add up to none.
                 self._tried_at = max(now, self._tried_at + min_interval_s)
                 asked = self._asked = Asked(self._answer)
+            last = self._snapshot or self._empty
         try:
-            return asked.answer()
+            return asked.answer(TROUBLED_S if last.error is not None else None)
         except UnansweredError as error:
-            return replace(self._snapshot or self._empty, error=str(error))
+            return replace(last, error=last.error or str(error))
 
     def _answer(self) -> Snapshot:
         """In a thread of its own, and never in two at once."""
@@ -218,17 +219,19 @@ class LiveBars:
         return min(ends) if ends else None
 
     def _leg(self, tape: Tape, stated: Tape | None, feed: FeedStatus | None) -> Leg:
-        bars = tape.bars
+        bars, only = tape.bars, False
         if not bars.empty and bar_seconds(self.bar) != tape.base_s:
             bars = resample_bars(bars, self.bar)
-            # The oldest one may lack its beginning: the tape was cut at a stored bar.
-            bars = bars.iloc[1:] if len(bars) > 1 else bars
+            # The oldest one may lack its beginning: the tape was cut at a stored bar. Where there
+            # is no other it is shown, but not as closed.
+            only = len(bars) == 1
+            bars = bars if only else bars.iloc[1:]
         if stated is not None:
             bars = fuller(bars, stated.bars)
         if bars.empty:
             return Leg(tape.instrument, bars, None, feed, tape.revision)
         bars = bars.tail(KEEP_BARS)
-        if is_closed(bars.index[-1], bar_seconds(self.bar), feed):
+        if not only and is_closed(bars.index[-1], bar_seconds(self.bar), feed):
             return Leg(tape.instrument, bars, None, feed, tape.revision)
         return Leg(tape.instrument, bars.iloc[:-1], bars.iloc[-1], feed, tape.revision)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from asking import Asked, UnansweredError
+from asking import TROUBLED_S, Asked, UnansweredError
 from live import EARLY
 from storage.alerts import Pulse, StoredEvent, StoredRule, list_rules, pulse, recent_events
 from storage.errors import DATABASE_ERRORS
@@ -85,10 +85,11 @@ class LiveAlerts:
                 if wanted:
                     self._rules_at = max(now, self._rules_at + min_interval_s)
                 asked = self._asked = Asked(lambda: self._answer(wanted))
+            last = self._snapshot
         try:
-            return asked.answer()
+            return asked.answer(TROUBLED_S if last.error is not None else None)
         except UnansweredError as error:
-            return replace(self._snapshot, error=str(error))
+            return replace(last, error=last.error or str(error))
 
     def _answer(self, rules: bool) -> AlertsSnapshot:
         """In a thread of its own, and never in two at once."""
@@ -124,8 +125,8 @@ def _news(before: AlertsSnapshot, now: Pulse) -> bool:
     known = before.pulse
     if known is None:
         return True
-    moved = (known.newest_event, known.unacknowledged, known.acknowledged) != (
-        now.newest_event, now.unacknowledged, now.acknowledged,
+    moved = (known.newest_event, known.unacknowledged, known.acknowledged, known.marked) != (
+        now.newest_event, now.unacknowledged, now.acknowledged, now.marked,
     )  # fmt: skip
     return moved or any(
         delivery.state in ("waiting", "sending")

@@ -243,6 +243,7 @@ def events_frame(events: Sequence[StoredEvent]) -> pd.DataFrame:
                 for event in events
             ],
             "told after": [(event.fired - event.known_at).total_seconds() for event in events],
+            "remark": [event.remark or "" for event in events],
             "delivery": [
                 ", ".join(f"{d.channel} {d.state}" for d in event.deliveries) or NONE
                 for event in events

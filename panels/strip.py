@@ -15,6 +15,7 @@ import streamlit as st
 from analytics import adf_test
 from live import Leg, Snapshot
 from pair import PairView
+from panels import watch
 from panels.alerts import notices
 from panels.desk import Desk, once
 from panels.figures import Floats
@@ -58,6 +59,7 @@ def draw(desk: Desk) -> None:
             snapshot, view, side=side, adf_p=adf_p, adf_bars=adf_bars,
         )
     )  # fmt: skip
+    watch.beat(choice.refresh_s)
 
 
 def adf_of(view: PairView) -> tuple[float, int]:

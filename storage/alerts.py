@@ -83,6 +83,7 @@ class StoredEvent:
     acknowledged: datetime | None
     rule: AlertRule | None
     deliveries: tuple[Delivered, ...]
+    remark: str | None = None  # bars have changed since, or it was told late because they had
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Pulse:
     rules: int
     rules_changed: datetime | None
     watcher_age_s: float | None
+    marked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Outcome:
     value: float | None
     problem: str | None
     events: tuple[tuple[AlertEvent, str, str], ...] = ()
+    marks: tuple[tuple[datetime, str, str], ...] = ()  # time and edge of an event, and the remark
 
 
 # -- rules
@@ -280,6 +283,7 @@ def store_outcomes(
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (EVENTS_LOCK,))
         for outcome in kept:
             taken[outcome.rule_id] = _insert_events(cursor, outcome, channels)
+            _mark(cursor, outcome)
     return taken
 
 
@@ -312,6 +316,18 @@ def _insert_events(
     return made
 
 
+def _mark(cursor: Cursor, outcome: Outcome) -> None:
+    """Note at events what is to be said of them."""
+    for when, edge, remark in outcome.marks:
+        cursor.execute(
+            "UPDATE alert_event SET remark = %s"
+            " WHERE rule_id = %s AND revision = %s AND ts = %s AND edge = %s",
+            (remark, outcome.rule_id, outcome.revision, when, edge),
+        )
+    if outcome.marks:
+        _notify(cursor, "marked")
+
+
 # -- events
 
 _EVENTS = """
@@ -319,7 +335,7 @@ SELECT e.event_id, e.rule_id, e.ts, e.known_at, e.fired, e.edge, e.value, e.figu
        e.body, e.acknowledged, e.rule,
        coalesce((SELECT jsonb_agg(jsonb_build_array(d.channel, d.state, d.attempts, d.last_error)
                                   ORDER BY d.channel)
-                 FROM alert_delivery d WHERE d.event_id = e.event_id), '[]')
+                 FROM alert_delivery d WHERE d.event_id = e.event_id), '[]'), e.remark
 FROM alert_event e
 """
 
@@ -369,14 +385,15 @@ def pulse(store: PostgresStore) -> Pulse:
             " (SELECT max(acknowledged) FROM alert_event),"
             " (SELECT count(*) FROM alert_rule), (SELECT max(updated) FROM alert_rule),"
             " (SELECT extract(epoch FROM clock_timestamp() - heartbeat)::float8"
-            "  FROM alert_watcher)"
+            "  FROM alert_watcher),"
+            " (SELECT count(*) FROM alert_event WHERE remark IS NOT NULL)"
         )
         return Pulse(*one(cursor))
 
 
 def _stored_event(row: tuple[Any, ...]) -> StoredEvent:
     deliveries = tuple(Delivered(*item) for item in row[12])
-    values: list[Any] = [*row[:11], _readable(row[11])[0], deliveries]
+    values: list[Any] = [*row[:11], _readable(row[11])[0], deliveries, row[13]]
     return StoredEvent(*values)
 
 

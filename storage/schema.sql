@@ -248,6 +248,9 @@ CREATE TABLE IF NOT EXISTS alert_event (
     acknowledged timestamptz,
     UNIQUE (rule_id, revision, ts, edge)
 );
+-- Where bars that it was judged on have changed since, or it was told late because they had.
+ALTER TABLE alert_event ADD COLUMN IF NOT EXISTS remark text;
+CREATE INDEX IF NOT EXISTS alert_event_remark ON alert_event (event_id) WHERE remark IS NOT NULL;
 CREATE INDEX IF NOT EXISTS alert_event_open ON alert_event (event_id) WHERE acknowledged IS NULL;
 CREATE INDEX IF NOT EXISTS alert_event_fired ON alert_event (fired);
 

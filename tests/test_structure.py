@@ -32,6 +32,7 @@ FLOORS = (
         "pair",
         "pair_kernels",
         "alerts",
+        "rejudging",
         "trading_rules",
         "signals",
         "performance",
@@ -72,7 +73,7 @@ PURE = ("market", "analytics", "arguments", "bar_length", "baskets", "cointegrat
         "features", "hedge", "indicators", "kalman", "mackinnon", "resampling", "robust", "scan",
         "stationarity", "summary", "unitroot", "windows", "pair", "pair_kernels", "trading_rules",
         "signals", "performance", "simulation", "report", "report_html", "backtest_figures",
-        "sweep", "overfitting", "walk_forward", "look_ahead", "alerts", "bars_csv",
+        "sweep", "overfitting", "walk_forward", "look_ahead", "alerts", "rejudging", "bars_csv",
         "csv_form", "timestamps", "feeds/binance", "panels/figures", "panels/findings",
         "panels/plain", "panels/tables", "panels/theme")  # fmt: skip
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
