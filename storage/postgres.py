@@ -7,6 +7,7 @@ nothing, and bars are never recomputed from history.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 SCHEMA = Path(__file__).with_name("schema.sql")
+VIEWS = ("v_ticks", "v_bars", "v_gaps", "v_feed")
 
 
 UPLOAD_COLUMNS = ("open", "high", "low", "close", "volume")
@@ -132,11 +134,21 @@ class PostgresStore:
         finally:
             connection.close()  # back to the pool, which rolls back what was not committed
 
-    def init(self) -> None:
-        """Make or complete the schema; safe to run at any time from any process."""
+    def init(self, *, again: bool = False) -> None:
+        """Make or complete the schema; safe to run at any time from any process.
+
+        Where this very schema was made before it is left alone, unless `again`: most of its
+        statements would wait for every reader, and every later reader for them.
+        """
+        schema = SCHEMA.read_text()
+        mark = hashlib.sha256(schema.encode()).hexdigest()
         with self.transaction() as cursor:
+            if not again and _made(cursor, mark):
+                return
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-            cursor.execute(SCHEMA.read_text())
+            if again or not _made(cursor, mark):
+                cursor.execute(schema)
+                cursor.execute("COMMENT ON TABLE instrument IS %s", (mark,))
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -346,12 +358,12 @@ class PostgresStore:
         """Store closed bars that the exchange stated; the number of rows that changed."""
         if not klines:
             return 0
-        symbols = {kline.symbol for kline in klines}
-        numbers = {symbol: self.instrument_id(venue, symbol) for symbol in symbols}
-        rows = [
-            (numbers[k.symbol], k.bar_s, at(k.ts_us), k.open, k.high, k.low, k.close, k.volume,
+        numbers = {k.symbol: self.instrument_id(venue, k.symbol) for k in klines}
+        told = {(numbers[k.symbol], k.bar_s, k.ts_us): k for k in klines}  # the last word counts
+        rows = [  # in one order everywhere: two who store the same ones do not block each other
+            (number, bar_s, at(ts_us), k.open, k.high, k.low, k.close, k.volume,
              k.quote_volume, k.taker_buy_volume, k.trades)
-            for k in klines
+            for (number, bar_s, ts_us), k in sorted(told.items())
         ]  # fmt: skip
         with self.transaction() as cursor:
             changed = execute_values(cursor, UPSERT_KLINES, rows, page_size=1000, fetch=True)
@@ -361,8 +373,10 @@ class PostgresStore:
             }
             if changed:
                 cursor.execute(
-                    "UPDATE feed SET revision = revision + 1 WHERE instrument_id = ANY(%s)",
-                    (list(spans),),
+                    "SELECT FROM feed WHERE instrument_id = ANY(%(n)s) ORDER BY instrument_id"
+                    " FOR UPDATE;"
+                    "UPDATE feed SET revision = revision + 1 WHERE instrument_id = ANY(%(n)s)",
+                    {"n": list(spans)},
                 )
                 note_changes(cursor, [(n, min(ts), max(ts)) for n, ts in spans.items()])
         return len(changed)
@@ -410,6 +424,16 @@ class PostgresStore:
             execute_values(
                 cursor, "INSERT INTO quarantine (venue, symbol, reason, frame) VALUES %s", rows
             )
+
+
+def _made(cursor: Cursor, mark: str) -> bool:
+    """Whether the schema with this mark was made here, and its views are still there."""
+    cursor.execute(
+        "SELECT obj_description(to_regclass('instrument'), 'pg_class') = %s"
+        " AND NOT EXISTS (SELECT FROM unnest(%s) AS v WHERE to_regclass(v) IS NULL)",
+        (mark, list(VIEWS)),
+    )
+    return bool(one(cursor)[0])
 
 
 def storable(text: str) -> str:

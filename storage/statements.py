@@ -97,9 +97,10 @@ ON CONFLICT (instrument_id, bar_s, ts) DO UPDATE SET
     open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
     volume = excluded.volume, quote_volume = excluded.quote_volume,
     taker_buy_volume = excluded.taker_buy_volume, trades = excluded.trades
-WHERE (k.open, k.high, k.low, k.close, k.volume, k.trades)
+WHERE (k.open, k.high, k.low, k.close, k.volume, k.quote_volume, k.taker_buy_volume, k.trades)
       IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close,
-                        excluded.volume, excluded.trades)
+                        excluded.volume, excluded.quote_volume, excluded.taker_buy_volume,
+                        excluded.trades)
 RETURNING instrument_id, ts
 """
 
