@@ -304,7 +304,7 @@ def fit_kalman_noise(
     one cut short.
     Raises ValueError as `ols_hedge_ratio` and for fewer than 20 rows. Some 130 passes of the
     filter. Source: Harvey, *Forecasting, Structural Time Series Models and the Kalman Filter*
-    (1989), sections 3.4.2 (prediction errors) and 3.4.3 (concentration).
+    (1989), section 3.4: prediction errors, and the noise concentrated out.
     """
     steps = check_window("iterations", iterations, 1)
     least = check_number("tolerance", tolerance, 0.0, 1.0, open_low=False)

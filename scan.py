@@ -13,9 +13,13 @@ from arguments import Array, check_choice, check_window, series_values
 from bar_length import common_step_ns, different_lengths, noted_ns
 from cointegration import cointegrating_fit, reversion
 from mackinnon import mackinnon_p
+from small_sample import unit_root_p
 from unitroot import TRENDS, adf_statistic, least_rows
 
-__all__ = ["SCAN_COLUMNS", "benjamini_hochberg", "pair_correlations", "scan_pairs"]
+__all__ = [
+    "SCAN_COLUMNS", "adjusted_p", "benjamini_hochberg", "pair_correlations", "scan_pairs",
+    "small_sample_p",
+]  # fmt: skip
 
 SCAN_COLUMNS = (
     "y", "x", "rows", "beta", "intercept", "r_squared", "correlation", "statistic", "p_value",
@@ -51,6 +55,32 @@ def benjamini_hochberg(p_values: pd.Series[float]) -> pd.Series[float]:
     return pd.Series(adjusted, index=p_values.index, name=p_values.name)
 
 
+def small_sample_p(table: pd.DataFrame, trend: str = "c") -> pd.Series[float]:
+    """The p-values of a scan's rows as so many rows and the AIC's choice of lags leave them."""
+    values = [
+        math.nan if math.isnan(statistic) else unit_root_p(statistic, trend, 2, int(rows))
+        for statistic, rows in zip(table["statistic"], table["rows"], strict=True)
+    ]
+    return pd.Series(values, index=table.index, dtype=np.float64)
+
+
+def adjusted_p(table: pd.DataFrame, trend: str = "c") -> pd.Series[float]:
+    """p_adjusted of a scan: what a pair's better direction costs, then what so many pairs cost.
+
+    `table`: y, x, rows, statistic of all rows of a scan. Of each pair twice the smaller p-value
+    of `small_sample_p`, at most 1, for having looked both ways; then Benjamini-Hochberg over the
+    pairs. Both rows of a pair bear its figure, a row that was not tested NaN.
+    """
+    p_values = small_sample_p(table, trend)
+    pair = [frozenset(legs) for legs in zip(table["y"], table["x"], strict=True)]
+    groups = p_values.groupby(pd.Series(pair, index=table.index, dtype=object), sort=False)
+    better = (groups.min() * groups.count()).clip(upper=1.0)
+    whole = benjamini_hochberg(better)
+    known = dict(zip(better.index, whole, strict=True))
+    found = pd.Series([known[legs] for legs in pair], index=table.index, dtype=np.float64)
+    return found.where(p_values.notna())
+
+
 def scan_pairs(
     closes: pd.DataFrame,
     *,
@@ -69,7 +99,7 @@ def scan_pairs(
     `progress(done, pairs)` is called after every pair of symbols and may raise to stop the scan.
     Returns two rows per pair, either leg explained, the smallest p_value first: y, x, rows (used),
     beta, intercept, r_squared, correlation (of log returns between those rows), statistic,
-    p_value, p_adjusted (Benjamini-Hochberg over all rows with a p_value), lags, half_life (bars),
+    p_value, p_adjusted (see `adjusted_p`), lags, half_life (bars),
     reason: why the figures are NaN ("" where they are not: too few rows, a symbol that never
     changes, an exact function of the other, bars of different length). An infinity counts as NaN.
     Raises ValueError for a frame of fewer than 2 columns, a name twice, rows out of order or
@@ -97,7 +127,7 @@ def scan_pairs(
         if progress is not None:
             progress(done, len(wanted))
     table = pd.DataFrame(rows, columns=list(SCAN_COLUMNS))
-    table["p_adjusted"] = benjamini_hochberg(table["p_value"])
+    table["p_adjusted"] = adjusted_p(table, trend)
     return table.sort_values("p_value", kind="stable", ignore_index=True)
 
 

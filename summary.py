@@ -24,6 +24,7 @@ from cointegration import (
     johansen,
 )
 from indicators import log_returns, vwap
+from small_sample import hurst_lags
 from stationarity import KpssResult, VarianceRatio, kpss_test, variance_ratio_test
 from unitroot import AdfResult, adf_test
 
@@ -100,7 +101,8 @@ class PairTests:
     """What the tests say of a pair, each result or the reason why there is none.
 
     `adf`, `kpss`, `half_life` (bars), `hurst`, `ratio`: of the spread. `y_on_x`, `x_on_y`,
-    `johansen`: of the legs.
+    `johansen`: of the legs. `estimated`: the spread's hedge ratio comes from these rows, so that
+    the tests of the spread are no verdicts.
     """
 
     rows: int
@@ -112,18 +114,25 @@ class PairTests:
     half_life: float | str
     hurst: float | str
     ratio: VarianceRatio | str
+    estimated: bool = True
 
 
 def pair_tests(
-    y: pd.Series[float], x: pd.Series[float], spread: pd.Series[float], *, q: int = 10
+    y: pd.Series[float],
+    x: pd.Series[float],
+    spread: pd.Series[float],
+    *,
+    q: int = 10,
+    estimated: bool = True,
 ) -> PairTests:
     """Full-sample tests of a spread and of the two legs it is made from, each on its own.
 
     ADF, Engle-Granger: a constant, lags by the AIC; KPSS: a constant, automatic lags; Johansen:
-    a constant, one lagged difference; Hurst: lags 2 … 99; variance ratio: `q` rows, robust. A
-    test that cannot be done (too few rows, a leg that never changes) leaves its reason in place
-    of a result. `spread` is tested as given: where its hedge ratio was estimated from the same
-    rows, the ADF's critical values are too lenient, and Engle-Granger is the test to go by.
+    a constant, one lagged difference; Hurst: lags 2 … 99, at most a quarter of the rows, of which
+    101 are needed; variance ratio: `q` rows, robust. A test that cannot be done (too few rows, a
+    leg that never changes) leaves its reason in place of a result. `spread` is tested as given:
+    where its hedge ratio was `estimated` from the same rows, it returns more than it should, and
+    Engle-Granger and Johansen are the tests to go by.
     Raises ValueError for unequal indexes or a q that is no integer or below 2.
     """
     check_window("q", q, 2)
@@ -137,9 +146,15 @@ def pair_tests(
         x_on_y=_tried(lambda: engle_granger(x, y)),
         johansen=_tried(lambda: johansen(pd.DataFrame({"y": y, "x": x}))),
         half_life=_tried(lambda: half_life(spread)),
-        hurst=_tried(lambda: hurst_exponent(spread)),
+        hurst=_tried(lambda: hurst_exponent(spread, max_lag=_longest_lag(len(spread)))),
         ratio=_tried(lambda: variance_ratio_test(spread, q=q)),
+        estimated=estimated,
     )
+
+
+def _longest_lag(rows: int) -> int:
+    """Of the Hurst exponent; so many for few rows that it refuses them."""
+    return hurst_lags(rows) if rows >= 101 else 99
 
 
 def _tried(test: Callable[[], T]) -> T | str:

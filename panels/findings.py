@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from cointegration import CointegrationResult
 from market import bar_seconds
 from pair import PairView, misfit
 from panels.figures import PLAIN
@@ -30,10 +31,19 @@ from panels.theme import (
     significant,
     tint,
 )
+from small_sample import (
+    LEVEL,
+    hurst_lags,
+    hurst_limits,
+    johansen_limits,
+    ratio_limits,
+    unit_root_limit,
+    unit_root_p,
+)
 from summary import PairTests, PriceStatistics, pair_tests, price_statistics
+from unitroot import AdfResult
 
 LEAST = 101  # rows without which the Hurst exponent's lags have nothing to stand on
-LEVEL = 0.05
 DAY = 86_400
 INTERVALS = (60, 3600, DAY, 7 * DAY, 28 * DAY)
 WRITTEN = 12  # symbols up to which the heat map's figures can be read
@@ -76,21 +86,65 @@ def filter_html(deviation: float) -> str:
 
 def verdicts_html(view: PairView, symbols: tuple[str, str], bar: str, bars: int) -> str:
     """The table of the tests, or the sentence why there is none."""
-    frame, title = stretch_of(view, bars), "Tests of the spread · in-sample"
+    frame, title = stretch_of(view, bars), "Tests of the pair · in-sample"
     obstacle = obstacle_of(view, frame, symbols)
     if obstacle is not None:
         return table_html(title, (), (), ()) + note_html(obstacle)
-    tests = pair_tests(frame["close_y"], frame["close_x"], frame["spread"])
+    tests = tests_of(view, frame)
     rows = verdicts(tests, bar_seconds(bar), view.spec.window)
     heads = ("test", "value", "5 % critical", "p", "verdict", "convention")
-    passed = sum(row[4][1] == "good" for row in rows)
-    return table_html(title, heads, rows, (1, 2, 3)) + note_html(
-        f"{passed} of {len(rows)} speak for a spread that returns.",
-        f"The last {number(len(frame), 0)} bars of {bar} with a spread, that of "
-        f"{SPREADS[view.spec.hedge]}, {when(frame.index)}: they describe these bars and forecast "
-        "none. The tests of the spread take β as known; where it was estimated, go by "
-        "Engle–Granger and Johansen, which test the legs.",
+    known = (
+        "The tests of the spread are no verdicts, since β was estimated."
+        if tests.estimated
+        else "The tests of the spread take β as known before these bars."
     )
+    return (
+        table_html(title, heads, rows, (1, 2, 3))
+        + joint_html(tests)
+        + note_html(
+            f"The last {number(len(frame), 0)} bars of {bar} with a spread, that of "
+            f"{SPREADS[view.spec.hedge]}, {when(frame.index)}: they describe these bars "
+            f"and forecast none. {known} Each verdict is wrong for 5 % of unrelated walks; limits "
+            "and p are those of so many rows.",
+        )
+    )
+
+
+def tests_of(view: PairView, frame: pd.DataFrame) -> PairTests:
+    """The tests of some rows of a view."""
+    return pair_tests(
+        frame["close_y"], frame["close_x"], frame["spread"], estimated=view.spec.hedge != "fixed"
+    )
+
+
+def joint_html(tests: PairTests) -> str:
+    """What the tests of the legs say together."""
+    text, tone = joint_verdict(tests)
+    return f'<div class="pw"><p class="{tone}" data-testid="joint">{escape(text)}</p></div>'
+
+
+def joint_verdict(tests: PairTests) -> tuple[str, str]:
+    """Engle–Granger either way and Johansen as one test with an error of 5 %, in words and tone.
+
+    Each of the two may be wrong half as often, and Engle–Granger's two ways half of that again
+    (Bonferroni), so that looking at all of them costs no more than one test's error.
+    """
+    granger = (tests.y_on_x, tests.x_on_y)
+    ways = [granger_p(found, tests.rows) for found in granger if not isinstance(found, str)]
+    if not ways and isinstance(tests.johansen, str):
+        return "Not tested", "quiet"
+    found = bool(ways) and 2.0 * min(ways) < LEVEL / 2.0
+    if not isinstance(tests.johansen, str):
+        found |= bool(tests.johansen.trace[0] > johansen_limits(tests.rows)[1])
+    return _said(
+        found, "cointegrated, by Engle–Granger or Johansen at 5 % together",
+        "no cointegration found by Engle–Granger and Johansen at 5 % together", "",
+    )  # fmt: skip
+
+
+def granger_p(result: CointegrationResult, rows: int) -> float:
+    """p-value of an Engle–Granger test with a constant in so many rows."""
+    return unit_root_p(result.statistic, "c", 2, rows)
 
 
 def obstacle_of(view: PairView, frame: pd.DataFrame, symbols: tuple[str, str]) -> str | None:
@@ -118,33 +172,51 @@ Row = tuple[Cell, ...]
 def verdicts(
     tests: PairTests, bar_s: int, window: int
 ) -> list[tuple[Cell, Cell, Cell, Cell, tuple[str, str], Cell]]:
-    """A row per test: name, value, critical value, p, verdict in words and tone, convention."""
+    """A row per test: name, value, critical value, p, verdict in words and tone, convention.
+
+    Every verdict that is no lack of one is wrong for 5 % of walks (`small_sample`); where β was
+    estimated, and where a test has no such error to state, there is none.
+    """
+    rows = tests.rows
+    adf_limit, granger_limit = (unit_root_limit("c", series, rows) for series in (1, 2))
+    one, _, second = johansen_limits(rows)
+    low, high = hurst_limits(rows)
+
+    def known(made: tuple[str, str]) -> tuple[str, str]:
+        return ("no verdict: β is estimated", "quiet") if tests.estimated else made
+
+    def adf(found: AdfResult) -> tuple[Cell, ...]:
+        p_value = unit_root_p(found.statistic, "c", 1, rows)
+        said = known(_said(p_value < LEVEL, "stationary", "unit root not rejected", ""))
+        return (number(found.statistic, 2), number(adf_limit, 2), p_text(p_value), said,
+                f"constant; AIC: {_lags(found.lags)}")  # fmt: skip
+
+    def granger(found: CointegrationResult) -> tuple[Cell, ...]:
+        p_value = granger_p(found, rows)
+        said = _said(p_value < LEVEL, "cointegrated", "no cointegration found", "")
+        return (number(found.statistic, 2), number(granger_limit, 2), p_text(p_value), said,
+                f"constant; AIC: {_lags(found.lags)}")  # fmt: skip
+
     return [
-        _row("ADF, unit root", tests.adf, lambda r: (
-            number(r.statistic, 2), number(r.critical_values["5%"], 2), p_text(r.p_value),
-            _said(r.p_value < LEVEL, "stationary", "unit root not rejected", ""),
-            f"constant; AIC: {_lags(r.lags)}")),
+        _row("ADF, unit root", tests.adf, adf),
         _row("KPSS, stationarity", tests.kpss, lambda r: (
             number(r.statistic, 3), number(r.critical_values["5%"], 3),
             "≥ 0.10" if r.p_value >= 0.1 else "≤ 0.01" if r.p_value <= 0.01 else p_text(r.p_value),
-            _said(r.p_value >= LEVEL, "stationarity not rejected", "not stationary"),
-            f"constant; automatic: {_lags(r.lags)}")),
-        *(_row(f"Engle–Granger, {name}", result, lambda r: (
-            number(r.statistic, 2), number(r.critical_values["5%"], 2), p_text(r.p_value),
-            _said(r.p_value < LEVEL, "cointegrated", "no cointegration found", ""),
-            f"constant; AIC: {_lags(r.lags)}"))
-          for name, result in (("y on x", tests.y_on_x), ("x on y", tests.x_on_y))),
+            known(_kpss(r.p_value)), f"constant; automatic: {_lags(r.lags)}")),
+        _row("Engle–Granger, y on x", tests.y_on_x, granger),
+        _row("Engle–Granger, x on y", tests.x_on_y, granger),
         _row("Johansen trace, r = 0", tests.johansen, lambda r: (
-            number(r.trace[0], 2), number(r.critical_values["trace"][0, 1], 2), NONE,
-            _rank(r.rank()), "constant; 1 lagged difference")),
+            number(r.trace[0], 2), number(one, 2), NONE,
+            _rank(r.trace[0] > one, r.trace[1] > second), "constant; 1 lagged difference")),
         _row("Half-life", tests.half_life, lambda r: (
             f"{number(r, 1)} bars" if math.isfinite(r) else "∞", NONE, NONE,
-            _life(r, bar_s, window), f"z window: {window} bars")),
+            _life(r, bar_s, window), f"no test: walks have one; z window: {window} bars")),
         _row("Hurst exponent", tests.hurst, lambda r: (
-            number(r, 3), NONE, NONE, _hurst(r), "lags 2 to 99; a walk: 0.5")),
+            number(r, 3), f"{number(low, 3)} … {number(high, 3)}", NONE,
+            known(_between(r, low, high)), f"lags 2 to {hurst_lags(rows)}; 95 % of walks")),
         _row("Variance ratio", tests.ratio, lambda r: (
-            number(r.ratio, 3), NONE, p_text(r.p_value), _ratio(r.ratio, r.p_value),
-            f"{r.q} bars, robust; a walk: 1")),
+            number(r.ratio, 3), NONE, p_text(r.p_value),
+            known(_between(r.statistic, *ratio_limits(rows))), f"{r.q} bars, robust; a walk: 1")),
     ]  # fmt: skip
 
 
@@ -167,31 +239,33 @@ def _lags(count: int) -> str:
     return f"{count} lag" if count == 1 else f"{count} lags"
 
 
-def _rank(rank: int) -> tuple[str, str]:
-    if rank == 2:
+def _kpss(p_value: float) -> tuple[str, str]:
+    """No verdict of 5 %: of spreads that return slowly it rejects many more."""
+    if p_value >= LEVEL:
+        return "○ stationarity not rejected", ""
+    return "○ rejected: a walk, or slow to return", "warn"
+
+
+def _rank(some: bool, both: bool) -> tuple[str, str]:
+    if some and both:
         return "○ both legs look stationary", "warn"
-    return _said(rank == 1, "cointegrated", "no cointegration found", "")
+    return _said(some, "cointegrated", "no cointegration found", "")
 
 
 def _life(bars: float, bar_s: int, window: int) -> tuple[str, str]:
     if not math.isfinite(bars):
         return _said(False, "", "does not return")
     time = duration(bars * bar_s)
-    return _said(
-        bars <= window, f"{time}, within the z window", f"{time}, beyond the z window", "warn"
-    )
+    if bars <= window:
+        return f"○ {time}, within the z window", ""
+    return f"○ {time}, beyond the z window", "warn"
 
 
-def _hurst(exponent: float) -> tuple[str, str]:
-    if 0.45 <= exponent <= 0.55:
+def _between(value: float, low: float, high: float) -> tuple[str, str]:
+    """Of a figure that lies between these for 95 % of walks."""
+    if not (value < low or value > high):
         return _said(False, "", "like a random walk", "")
-    return _said(exponent < 0.5, "returns to its mean", "trends")
-
-
-def _ratio(ratio: float, p_value: float) -> tuple[str, str]:
-    if not p_value < LEVEL:
-        return _said(False, "", "random walk not rejected", "")
-    return _said(ratio < 1, "returns to its mean", "trends")
+    return _said(value < low, "returns to its mean", "trends")
 
 
 def p_text(p_value: float) -> str:

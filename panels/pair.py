@@ -27,7 +27,7 @@ from panels.figures import (
     thinned_rows,
     with_breaks,
 )
-from panels.findings import filter_html, obstacle_of, stretch_of, verdicts
+from panels.findings import filter_html, joint_html, obstacle_of, stretch_of, tests_of, verdicts
 from panels.plain import figure_text
 from panels.tables import note_html, table_html
 from panels.theme import (
@@ -44,14 +44,15 @@ from panels.theme import (
     decimals_of,
 )
 from signals import positions
-from summary import pair_tests
 from trading_rules import Rules
 
 HEIGHT = "max(calc(100vh - 14.2rem), 32rem)"
 NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
 CLOUD = 400  # points of the scatter
 TESTED = 600  # bars of the verdict
-BRIEF = {"ADF": "ADF", "E–G": "Engle–Granger, y on x", "Half-life": "Half-life", "Hurst": "Hurst"}
+BRIEF = {"E–G, y on x": "Engle–Granger, y", "E–G, x on y": "Engle–Granger, x",
+         "Johansen": "Johansen", "Half-life": "Half-life"}  # fmt: skip
+BRIEF_FIXED = {"ADF": "ADF", "E–G": "Engle–Granger, y", "Hurst": "Hurst", "Half-life": "Half-life"}
 
 
 def draw(desk: Desk) -> None:
@@ -123,15 +124,15 @@ def verdict_html(view: PairView, symbols: tuple[str, str], bar: str) -> str:
     obstacle = obstacle_of(view, frame, symbols)
     if obstacle is not None:
         return table_html(title, (), (), ()) + note_html(obstacle)
-    tests = pair_tests(frame["close_y"], frame["close_x"], frame["spread"])
+    tests = tests_of(view, frame)
     rows = verdicts(tests, bar_seconds(bar), view.spec.window)
     brief = [
         (short, row[1], row[4])
-        for short, start in BRIEF.items()
+        for short, start in (BRIEF if tests.estimated else BRIEF_FIXED).items()
         for row in rows
         if str(row[0]).startswith(start)
     ]
-    return table_html(title, ("test", "value", "verdict"), brief, (1,))
+    return table_html(title, ("test", "value", "verdict"), brief, (1,)) + joint_html(tests)
 
 
 def figure(

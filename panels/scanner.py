@@ -26,7 +26,7 @@ from panels.download import download_button
 from panels.plain import plain
 from panels.tables import note_html
 from panels.theme import NONE, duration, number, significant
-from scan import benjamini_hochberg, scan_pairs
+from scan import adjusted_p, scan_pairs, small_sample_p
 
 SPANS = {f"{bars:,} bars": bars for bars in (300, 600, 1200, 3600, 10_000)}
 RATES = {"Any adjusted p": math.inf, "Adjusted p ≤ 10 %": 0.1, "Adjusted p ≤ 5 %": 0.05,
@@ -168,7 +168,7 @@ def scan_universe(engine: Engine, universe: Universe, progress: Progress) -> Sca
     if not parts:
         raise ValueError("no two symbols have bars at the same time")
     whole = pd.concat(parts, ignore_index=True)
-    whole["p_adjusted"] = benjamini_hochberg(whole["p_value"])
+    whole["p_adjusted"] = adjusted_p(whole)
     whole = whole.sort_values("p_value", kind="stable", ignore_index=True)
     since, until = (min(stamps), max(stamps)) if stamps else (None, None)
     return Scan(whole, datetime.now(UTC), since, until, len(parts))
@@ -240,9 +240,14 @@ def verdict_html(scan: Scan) -> str:
         why = table["reason"].value_counts().index[0]
         head = f"No pair could be tested ({why}). Use more bars, or a shorter bar."
         return f'<p class="pw-title" data-testid="scan-verdict">{escape(head)}</p>'
-    passed, raw = (int((table[name] <= LEVEL).sum()) for name in ("p_adjusted", "p_value"))
+    within = table["p_adjusted"] <= LEVEL
+    passed, pairs = (
+        len({frozenset(legs) for legs in zip(table["y"][rows], table["x"][rows], strict=True)})
+        for rows in (within, table["p_value"].notna())
+    )
+    raw = int((small_sample_p(table) <= LEVEL).sum())
     if passed:
-        head = f"{passed:,} of {tests:,} tests pass at a false-discovery rate of 5 %."
+        head = f"{passed:,} of {_pairs(pairs)} pass at a false-discovery rate of 5 %."
     elif not raw:
         head = f"Nothing passes: none of {tests:,} tests has p ≤ 5 %."
     else:
@@ -255,8 +260,9 @@ def verdict_html(scan: Scan) -> str:
         head += f" {len(table) - tests:,} could not be made; the file says why."
     rest = (
         f"In-sample. Of {tests:,} tests of unrelated pairs some {max(1, round(tests * LEVEL)):,} "
-        "would have p ≤ 5 % by chance; the adjusted p (Benjamini–Hochberg) of a row is the share "
-        "of false finds, on average, when all rows up to it are kept."
+        "would have p ≤ 5 % by chance. The adjusted p of a pair pays for few rows, for looking "
+        "both ways and for the number of pairs (Benjamini–Hochberg): it is the share of false "
+        "finds, on average, when all pairs up to it are kept."
     )
     return f'<p class="pw-title" data-testid="scan-verdict">{escape(head)}</p>{note_html(rest)}'
 
@@ -312,7 +318,8 @@ COLUMNS = {
         help="Near 0 x explains nothing: y alone returns, which passes the test too."),
     "corr.": st.column_config.NumberColumn(help="Of the log returns"),
     "statistic": st.column_config.NumberColumn(help="Engle–Granger; lags by AIC, a constant"),
-    "adjusted p": st.column_config.NumberColumn(help="Benjamini–Hochberg over all tests made"),
+    "adjusted p": st.column_config.NumberColumn(
+        help="Of few rows, both ways paid for, Benjamini–Hochberg over all pairs"),
     "half-life": st.column_config.NumberColumn(help="Bars"),
     "as time": st.column_config.NumberColumn(help="The half-life"),
 }  # fmt: skip

@@ -13,6 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from analytics import adf_test
+from cointegration import engle_granger_both
 from live import Leg, Snapshot
 from pair import PairView
 from panels import watch
@@ -31,6 +32,7 @@ from panels.theme import (
     stretch,
     tint,
 )
+from small_sample import unit_root_p
 
 STALE_S = 10.0
 ADF_BARS = 600
@@ -63,11 +65,21 @@ def draw(desk: Desk) -> None:
 
 
 def adf_of(view: PairView) -> tuple[float, int]:
-    """p-value of the spread's last ADF_BARS bars at one fixed lag, and their number."""
-    spread = view.frame["spread"].dropna().tail(ADF_BARS)
-    if len(spread) < 30 or spread.min() == spread.max():
+    """p-value of the last ADF_BARS bars at one fixed lag, and their number: of the spread's ADF
+    where β is given; else of Engle–Granger either way, doubled, since an estimated β has already
+    made its spread look stationary."""
+    frame = view.frame[["close_y", "close_x", "spread"]].dropna().tail(ADF_BARS)
+    if len(frame) < 30 or any(frame[name].min() == frame[name].max() for name in frame):
         return float("nan"), 0
-    return adf_test(spread, lags=1).p_value, len(spread)
+    try:
+        if view.spec.hedge == "fixed":
+            found = adf_test(frame["spread"], lags=1)
+            return unit_root_p(found.statistic, "c", 1, len(frame)), len(frame)
+        both = engle_granger_both(frame["close_y"], frame["close_x"], lags=1)
+    except ValueError:  # legs that are a function of each other: there is nothing to test
+        return float("nan"), 0
+    least = min(both.y_on_x.statistic, both.x_on_y.statistic)
+    return min(1.0, 2.0 * unit_root_p(least, "c", 2, len(frame))), len(frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +192,8 @@ def cards_html(
         _card("Spread", significant(spread, 4), warming or "quote currency"),
         _card("z-score", number(z, 2), warming or word, tone, "z"),
         _card("Correlation", number(corr, 3), warming or f"{view.spec.window} returns"),
-        _card("ADF p", "< 0.001" if adf_p < 0.001 else number(adf_p, 3),
+        _card("ADF p" if view.spec.hedge == "fixed" else "E–G p",
+              "< 0.001" if adf_p < 0.001 else number(adf_p, 3),
               f"{adf_bars} bars, lag 1" if adf_bars else "warming up"),
         _card("Last closed bar", clock(point.ts) if point else NONE,
               f"{have:,} bars of {snapshot.bar}"),

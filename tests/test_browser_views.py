@@ -27,7 +27,7 @@ UNNAMED = """() => [...document.querySelectorAll('button, input, textarea, selec
 @pytest.mark.parametrize("watched", ["?view=Statistics&bar=1s"], indirect=True)
 def test_statistics_follow_the_market_and_keep_the_place(watched: Watched, tmp_path: Path) -> None:
     page = watched.page
-    page.get_by_text("speak for a spread that returns").wait_for()
+    page.get_by_text("at 5 % together").first.wait_for()
     assert page.locator("table").count() >= 3
     heat = page.locator(".pairs-chart[data-name=Correlations]")
     heat.locator(".main-svg").first.wait_for()

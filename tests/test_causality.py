@@ -52,7 +52,13 @@ from indicators import (
 from pair import PairSpec, pair_view
 from resampling import align, resample_bars, ticks_to_bars
 from robust import huber_hedge_ratio, theil_sen_hedge_ratio, tls_hedge_ratio
-from scan import benjamini_hochberg, pair_correlations, scan_pairs
+from scan import (
+    adjusted_p,
+    benjamini_hochberg,
+    pair_correlations,
+    scan_pairs,
+    small_sample_p,
+)
 from stationarity import kpss_test, variance_ratio_test
 from summary import pair_tests, price_statistics
 from tests.test_structure import FLOORS
@@ -136,6 +142,8 @@ FULL_SAMPLE: dict[str, Study] = {
     "correlation_matrix": lambda f: np.asarray(correlation_matrix(f)).ravel(),
     "pca_factors": lambda f: np.asarray(pca_factors(f).explained),
     "scan_pairs": lambda f: np.asarray(scan_pairs(f, min_rows=10)["p_value"]),
+    "small_sample_p": lambda f: np.asarray(small_sample_p(scan_pairs(f, min_rows=10))),
+    "adjusted_p": lambda f: np.asarray(adjusted_p(scan_pairs(f, min_rows=10))),
     "pair_correlations": lambda f: np.asarray(pair_correlations(f)).ravel(),
     "pair_tests": lambda f: pair_tests(f["y"], f["x"], f["y"] - f["x"]).half_life,
     "price_statistics": lambda f: price_statistics(bars(f, "y").assign(volume=1.0)).std,
@@ -160,7 +168,8 @@ MODULES = (
 WITHOUT_STUDIES = {
     "alerts", "arguments", "backtest_figures", "bar_length", "bars_csv", "compiled", "feeds",
     "look_ahead", "mackinnon", "overfitting", "pair_kernels", "performance", "report",
-    "report_html", "signals", "simulation", "storage", "sweep", "trading_rules", "walk_forward",
+    "report_html", "signals", "simulation", "small_sample", "storage", "sweep", "trading_rules",
+    "walk_forward",
 }  # fmt: skip
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 

@@ -28,7 +28,7 @@ from panels.scanner import (
     table_of,
     verdict_html,
 )
-from scan import benjamini_hochberg, scan_pairs
+from scan import adjusted_p, scan_pairs, small_sample_p
 from storage.postgres import PostgresStore
 from storage.queries import read_bars
 from tests.test_page import html
@@ -113,7 +113,7 @@ class TestWords:
         walks = np.random.default_rng(3).normal(0, 1e-3, (400, 12)).cumsum(axis=0)
         index = pd.date_range("2026-01-01", periods=400, freq="1min", tz="UTC")
         scan = scan_of(pd.DataFrame(np.exp(walks), index=index).add_prefix("S"))
-        raw = int((scan.table["p_value"] <= 0.05).sum())
+        raw = int((small_sample_p(scan.table) <= 0.05).sum())
         assert raw > 0
         made = verdict_html(scan)
         assert f"Nothing passes: {raw} of 132 tests have p ≤ 5 %" in made
@@ -125,7 +125,7 @@ class TestWords:
         passed = int((scan.table["p_adjusted"] <= 0.05).sum())
         assert passed > 0
         made = verdict_html(scan)
-        assert f"{passed} of 20 tests pass at a false-discovery rate of 5 %" in made
+        assert f"{passed // 2} of 10 pairs pass at a false-discovery rate of 5 %" in made
 
     def test_nothing_tested_says_why(self) -> None:
         made = verdict_html(scan_of(prices_of(50)))
@@ -174,7 +174,7 @@ class TestWork:
         assert found.stretches == 3
         table = found.table.set_index(["y", "x"])
         assert len(table) == 20
-        expected = benjamini_hochberg(found.table["p_value"])
+        expected = adjusted_p(found.table)
         pd.testing.assert_series_equal(
             found.table["p_adjusted"], expected, check_names=False, check_exact=False
         )

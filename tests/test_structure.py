@@ -25,6 +25,7 @@ FLOORS = (
         "resampling",
         "robust",
         "scan",
+        "small_sample",
         "stationarity",
         "summary",
         "unitroot",
@@ -71,6 +72,7 @@ FLOORS = (
 )
 PURE = ("market", "analytics", "arguments", "bar_length", "baskets", "cointegration", "compiled",
         "features", "hedge", "indicators", "kalman", "mackinnon", "resampling", "robust", "scan",
+        "small_sample",
         "stationarity", "summary", "unitroot", "windows", "pair", "pair_kernels", "trading_rules",
         "signals", "performance", "simulation", "report", "report_html", "backtest_figures",
         "sweep", "overfitting", "walk_forward", "look_ahead", "alerts", "rejudging", "bars_csv",
