@@ -157,31 +157,26 @@ def _profit(qy, price_y, entry_y, qx, price_x, entry_x, realised_x, paid):  # ty
     return qy * (price_y - entry_y) + (realised_x + qx * (price_x - entry_x)) - paid
 
 
-# The state of a curve: value, peak and floor (`_turn`); sums of returns, of their squares and of
-# the squares of those below 0; least and largest return, and how many were looked at (the others
-# are 0); largest drawdown; row of the peak (-1: above the first row) and of the peak of the largest
-# drawdown while that has not ended (_NONE: it has); first and last row of the stretch below a peak
-# that held it, and of the one that took the longest time.
+# The state of a curve: value, peak and floor (`_turn`); sums of returns less the shift, of their
+# squares and of the squares of those below 0; the shift; largest drawdown; row of the peak (-1:
+# above the first row) and of the peak of the largest drawdown while that has not ended (_NONE: it
+# has); first and last row of the stretch below a peak that held it.
 (
-    _LAST, _PEAK, _FLOOR, _TOTAL, _SQUARES, _BELOW, _LEAST, _MOST, _SEEN, _DRAWDOWN, _PEAK_ROW,
-    _DEEPEST, _FROM, _TO, _LONGEST_FROM, _LONGEST_TO, _PATH,
-) = range(17)  # fmt: skip
+    _LAST, _PEAK, _FLOOR, _TOTAL, _SQUARES, _BELOW, _SHIFT, _DRAWDOWN, _PEAK_ROW, _DEEPEST, _FROM,
+    _TO, _PATH,
+) = range(13)  # fmt: skip
 _NONE = -2.0
 
 
 @helper
-def _returned(path, stamps, t):  # type: ignore[no-untyped-def]
+def _returned(path, t):  # type: ignore[no-untyped-def]
     """A stretch below the peak ends at row t."""
-    start = max(path[_PEAK_ROW], 0.0)
-    longest = stamps[int(path[_LONGEST_TO])] - stamps[int(path[_LONGEST_FROM])]
-    if stamps[t] - stamps[int(start)] > longest:
-        path[_LONGEST_FROM], path[_LONGEST_TO] = start, t
     if path[_DEEPEST] == path[_PEAK_ROW]:
-        path[_FROM], path[_TO], path[_DEEPEST] = start, t, _NONE
+        path[_FROM], path[_TO], path[_DEEPEST] = max(path[_PEAK_ROW], 0.0), t, _NONE
 
 
 @helper
-def _turn(path, stamps, now, t):  # type: ignore[no-untyped-def]
+def _turn(path, now, t):  # type: ignore[no-untyped-def]
     """The peak after row t, which is at a peak or may be at the largest drawdown; and the value
     down to which nothing new happens, a little of it spare for rounding."""
     peak = path[_PEAK]
@@ -190,7 +185,7 @@ def _turn(path, stamps, now, t):  # type: ignore[no-untyped-def]
             path[_DRAWDOWN], path[_DEEPEST] = (peak - now) / peak, path[_PEAK_ROW]
     else:
         if t - path[_PEAK_ROW] > 1.0:
-            _returned(path, stamps, t)
+            _returned(path, t)
         peak, path[_PEAK_ROW] = now, t
     floor = peak * (1.0 - path[_DRAWDOWN] + 1e-12)
     path[_PEAK], path[_FLOOR] = peak, floor
@@ -198,66 +193,74 @@ def _turn(path, stamps, now, t):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _begun(stamps, now, capital):  # type: ignore[no-untyped-def]
+def _begun(now, capital):  # type: ignore[no-untyped-def]
     """The state of a curve at its first row."""
     path = np.zeros(_PATH)
-    path[_LEAST], path[_MOST] = np.inf, -np.inf
     path[_DEEPEST], path[_PEAK_ROW] = _NONE, -1.0 if now < capital else 0.0
     path[_LAST], path[_PEAK] = now, capital
-    _turn(path, stamps, now, 0)
+    _turn(path, now, 0)
     return path
 
 
 @helper
-def _follow(path, stamps, values, origin, start, stop):  # type: ignore[no-untyped-def]
+def _follow(path, values, origin, start, stop):  # type: ignore[no-untyped-def]
     """The rows start … stop - 1, the first value being that of row `origin`."""
-    least, most = path[_LEAST], path[_MOST]
+    shift = path[_SHIFT]
     last, peak, floor = path[_LAST], path[_PEAK], path[_FLOOR]
     total, squares, below = path[_TOTAL], path[_SQUARES], path[_BELOW]
     for h in range(np.uint64(start - origin), np.uint64(stop - origin)):
         now = values[h]
         change = (now - last) / last
         loss = min(change, 0.0)
+        below += loss * loss
+        change -= shift
         total += change
         squares += change * change
-        below += loss * loss
-        least = change if change < least else least
-        most = change if change > most else most
         last = now
         if now >= peak or now <= floor:
-            peak, floor = _turn(path, stamps, now, origin + np.int64(h))
-    path[_LEAST], path[_MOST], path[_SEEN] = least, most, path[_SEEN] + (stop - start)
+            peak, floor = _turn(path, now, origin + np.int64(h))
     path[_LAST], path[_TOTAL], path[_SQUARES], path[_BELOW] = last, total, squares, below
 
 
 @helper
-def _figures(path, stamps, rows, grain):  # type: ignore[no-untyped-def]
+def _figures(path, rows, grain):  # type: ignore[no-untyped-def]
     """The numbers of `signals.Curve`; `grain`: the rounding of a value, in units of ROUNDING."""
     if path[_LAST] < path[_PEAK]:
-        _returned(path, stamps, rows - 1)
+        _returned(path, rows - 1)
     mean = deviation = downside = np.nan
     if rows > 1:
-        mean, downside = path[_TOTAL] / (rows - 1), math.sqrt(path[_BELOW] / (rows - 1))
+        off, downside = path[_TOTAL] / (rows - 1), math.sqrt(path[_BELOW] / (rows - 1))
+        mean = path[_SHIFT] + off
     if rows > 2:
-        # Returns are small and near 0 on average, so that this difference keeps its digits.
-        deviation = math.sqrt(max(path[_SQUARES] - path[_TOTAL] * mean, 0.0) / (rows - 2))
-        least, most = path[_LEAST], path[_MOST]
-        if path[_SEEN] < rows - 1:
-            least, most = min(least, 0.0), max(most, 0.0)
-        if most - least <= ROUNDING * (grain + max(most, -least)):
+        # Less the shift, returns are small on average, so that this difference keeps its digits.
+        deviation = math.sqrt(max(path[_SQUARES] - path[_TOTAL] * off, 0.0) / (rows - 2))
+        if deviation <= ROUNDING * (grain + abs(mean)):
             deviation = 0.0
-    return (
-        path[_LAST], mean, deviation, downside, path[_DRAWDOWN], path[_FROM], path[_TO],
-        path[_LONGEST_FROM], path[_LONGEST_TO],
-    )  # fmt: skip
+    return path[_LAST], mean, deviation, downside, path[_DRAWDOWN], path[_FROM], path[_TO]
 
 
 @compiled(INTS, VECTOR, NUMBER)
-def curve(stamps, equity, capital):  # type: ignore[no-untyped-def]
+def longest(stamps, equity, capital):  # type: ignore[no-untyped-def]
+    """First and last row of the stretch below a peak that took the longest time, the first of
+    equals; 0, 0 where there is none."""
+    peak, row, first, last = capital, 0, 0, 0
+    for t in range(len(equity)):
+        back = equity[t] >= peak
+        if back or t == len(equity) - 1:
+            if (not back or t - row > 1) and stamps[t] - stamps[row] > stamps[last] - stamps[first]:
+                first, last = row, t
+            peak, row = equity[t], t
+    return first, last
+
+
+@compiled(VECTOR, NUMBER)
+def curve(equity, capital):  # type: ignore[no-untyped-def]
     """See `signals.curve`."""
-    path = _begun(stamps, equity[0] if len(equity) > 0 else capital, capital)
-    _follow(path, stamps, equity, 0, min(1, len(equity)), len(equity))
-    return _figures(path, stamps, len(equity), 1.0)
+    path = _begun(equity[0] if len(equity) > 0 else capital, capital)
+    if len(equity) > 1:  # returns that are all alike differ from the first by rounding alone
+        path[_SHIFT] = (equity[1] - equity[0]) / equity[0]
+    _follow(path, equity, 0, min(1, len(equity)), len(equity))
+    return _figures(path, len(equity), 1.0)
 
 
 @helper
@@ -329,7 +332,7 @@ def trade(  # type: ignore[no-untyped-def]
     stamps, open_y, open_x, close_y, close_x, beta, spread, zscore, funding_y, funding_x, limits,
     window, max_bars, record,
 ):  # fmt: skip
-    """Trade every bar from flat; see `signals.walk`.
+    """Trade every bar from flat, so that its first return is 0; see `signals.walk`.
 
     `stamps`: times of the bars, in any unit. `beta`: of each row, or one for all. `zscore` as
     given, or with a `window` that of `spread`, or with that empty of y - beta[0]·x; it is made as
@@ -356,7 +359,7 @@ def trade(  # type: ignore[no-untyped-def]
     base = ready = 0
     usable = True
     count = barred = side = pending = decided = t = 0
-    level, path = capital, _begun(stamps, capital, capital)
+    level, path = capital, _begun(capital, capital)
     while t < rows:
         # Flat at the close of bar t.
         first, side = t, 0
@@ -399,7 +402,7 @@ def trade(  # type: ignore[no-untyped-def]
             # Held at the close of bar t.
             if t >= edge:
                 if t == ready:
-                    _follow(path, stamps, marks, origin, since, t)
+                    _follow(path, marks, origin, since, t)
                     since, origin = t, (0 if record else t)
                     base, ready = ready, min(ready + stretch, rows)
                     usable &= _stretch(
@@ -479,12 +482,12 @@ def trade(  # type: ignore[no-untyped-def]
         sums[19] += stamps[t] - stamps[entered]
         level += pnl
         marks[t - origin] = level
-        _follow(path, stamps, marks, origin, since, t + 1)
+        _follow(path, marks, origin, since, t + 1)
         if pending == END:
             break
     return (
         sums,
-        _figures(path, stamps, rows, 1.0 + notional / capital),
+        _figures(path, rows, 1.0 + notional / capital),
         equity,
         trades[:count],
         decided,

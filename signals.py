@@ -8,6 +8,7 @@ costs and the marked equity.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -79,7 +80,8 @@ class Curve:
     """Figures of an equity curve per bar: its last value; mean and deviation (ddof 1; 0 where they
     differ by rounding alone) of its simple returns, root mean square of those below 0; largest
     drawdown as a fraction; rows of its peak and of the return to it (the last row where there is
-    none), rows of the longest time below a peak (0, 0 where there is none)."""
+    none), rows of the longest time below a peak (0, 0 where there is none, or no equity was
+    recorded)."""
 
     final: float
     mean: float
@@ -152,21 +154,22 @@ def walk(prices: Prices, rules: Rules, costs: Costs, *, record: bool = True) -> 
         prices.window, rules.max_bars or _NEVER, record,
     )  # fmt: skip
     named = dict(zip(SUMS, sums.tolist(), strict=True))
-    return Walk(named, _curve(*figures), equity, trades.T, decided, usable)
+    longest = pair_kernels.longest(prices.stamps, equity, rules.capital) if record else (0, 0)
+    return Walk(named, _curve(figures, longest), equity, trades.T, decided, usable)
 
 
 def curve(equity: Array, capital: float, stamps: Ints | None = None) -> Curve:
     """The figures of values at consecutive closes; `capital` counts as the first peak. `stamps`:
     times of these closes, ascending integers (None: equally far apart)."""
     times = np.arange(len(equity)) if stamps is None else np.ascontiguousarray(stamps)
-    return _curve(*pair_kernels.curve(times, equity, float(capital)))
+    longest = pair_kernels.longest(times, equity, float(capital))
+    return _curve(pair_kernels.curve(equity, float(capital)), longest)
 
 
-def _curve(
-    final: float, mean: float, deviation: float, downside: float, drawdown: float, *rows: float
-) -> Curve:
-    a, b, c, d = map(int, rows)
-    return Curve(final, mean, deviation, downside, drawdown, (a, b), (c, d))
+def _curve(figures: Sequence[float], longest: tuple[int, int]) -> Curve:
+    final, mean, deviation, downside, drawdown, peak, back = figures
+    deepest = int(peak), int(back)
+    return Curve(final, mean, deviation, downside, drawdown, deepest, longest)
 
 
 def _limits(rules: Rules, costs: Costs) -> Array:
