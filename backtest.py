@@ -15,7 +15,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from arguments import check_choice
 from bars_csv import read_bars_csv, read_rates_csv
 from database_utils import StoreError, open_database, open_store
 from live import bars_between, base_bar_s
+from luck import Counted, Where, judge, luck_words, trials_words
 from market import VENUES, Instrument, bar_seconds, check_symbol
 from messages import CANNOT, INTERRUPTED, failed, start_logging, watch_uncaught
 from overfitting import returns_of, sharpe_interval
@@ -38,6 +40,7 @@ from settings import Parser, load_settings
 from signals import positions
 from simulation import Result, run
 from storage.errors import DATABASE_ERRORS
+from storage.postgres import PostgresStore
 from storage.queries import read_bar_sizes, read_symbols
 from sweep import FIGURES, combinations, cost_sensitivity, grid, heat_map
 from trading_rules import PRESETS, PRESETS_TAKEN, Costs, Preset, Rules
@@ -133,13 +136,17 @@ def _answer(options: argparse.Namespace) -> str:
     lengths = _lengths(options.walk_forward)
     bars = _bars(options)
     found = _Found(run(*bars, rules, costs))
+    tried = {rules: found.result.metrics["sharpe"]}
     if options.grid:
         found.table = grid(*bars, candidates, costs, progress=_Progress())
+        tried |= dict(zip(candidates, found.table["sharpe"].tolist(), strict=True))
     if lengths is not None:
         found.walk = walk_forward(
             *bars, candidates, costs, train=lengths[0], test=lengths[1],
             objective=options.objective, progress=_Progress(),
         )  # fmt: skip
+        tried |= dict(zip(candidates, found.walk.candidates["sharpe"].tolist(), strict=True))
+    _judge(found, tried, costs, options)
     if options.report is not None:
         options.report.write_text(_html(bars, found, options), encoding="utf-8")
     return _json(found) if options.json else _text(found, options)
@@ -150,6 +157,32 @@ class _Found:
     result: Result
     table: pd.DataFrame | None = None
     walk: WalkForward | None = None
+    counted: Counted | None = None
+    walked: Counted | None = None
+
+
+def _judge(
+    found: _Found, tried: dict[Rules, float], costs: Costs, options: argparse.Namespace
+) -> None:  # fmt: skip
+    """Hold the results against luck, every set of this run counted, and those of the store."""
+    equity = found.result.equity
+    if len(equity) < 3:
+        return
+    sets = list(tried.items())
+
+    def judged(where: Where | None) -> None:
+        found.counted = judge(equity, sets, costs, where)
+        if found.walk is not None:
+            per_year = returns_per_year(pd.DatetimeIndex(equity.index))
+            found.walked = judge(found.walk.equity, sets, costs, where, per_year)
+
+    if options.y_csv is not None:
+        judged(None)
+        return
+    bar_s = bar_seconds(options.bar or "1min")
+    y, x = (Instrument(options.venue, check_symbol(name)) for name in (options.y, options.x))
+    with _opened() as store:
+        judged(Where(store, y, x, bar_s))
 
 
 class _Progress:
@@ -282,19 +315,25 @@ def _from_database(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     venue = check_choice("venue", options.venue, VENUES)
     bar = options.bar or "1min"
+    with _opened() as store:
+        y, x = (
+            _stored(store.engine, venue, check_symbol(symbol), bar, start, end)
+            for symbol in (options.y, options.x)
+        )
+    return y, x
+
+
+@contextmanager
+def _opened() -> Iterator[PostgresStore]:
     database = open_database(load_settings())
     try:
         store = open_store(database)
         try:
-            y, x = (
-                _stored(store.engine, venue, check_symbol(symbol), bar, start, end)
-                for symbol in (options.y, options.x)
-            )
+            yield store
         finally:
             store.close()
     finally:
         database.leave_as_found()
-    return y, x
 
 
 def _stored(
@@ -313,33 +352,49 @@ def _stored(
 
 def _json(found: _Found) -> str:
     whole = result_dict(found.result)
+    if found.counted is not None and (found.table is not None or found.walk is not None):
+        whole["deflated_sharpe"] = _luck(found.counted)
     if found.table is not None:
         whole["grid"] = records(found.table)
     if (walk := found.walk) is not None:
         whole["walk_forward"] = {
             "objective": walk.objective,
-            "deflated_sharpe": {k: strict(v) for k, v in asdict(walk.deflated).items()},
+            "heading": walk.heading,
+            "given": list(walk.given),
+            "deflated_sharpe": _luck(found.walked or Counted(walk.deflated, "run")),
             "metrics": {k: strict(v) for k, v in walk.metrics.items()},
             "folds": records(walk.folds),
         }
     return json.dumps(whole, allow_nan=False)
 
 
+def _luck_words(found: Counted | None) -> str:
+    return "" if found is None else f"{luck_words(found)}; {trials_words(found)}".capitalize()
+
+
+def _luck(found: Counted) -> dict[str, Any]:
+    figures = {name: strict(value) for name, value in asdict(found.deflated).items()}
+    return {**figures, "counted": found.scope, "verdict": luck_words(found)}
+
+
 def _text(found: _Found, options: argparse.Namespace) -> str:
     parts = ["In-sample, with the parameters given", metrics_text(found.result.metrics)]
     parts += filter_text(found.result)
+    if found.counted is not None:
+        parts.append(_luck_words(found.counted))
     if (table := found.table) is not None:
         best = table.sort_values(options.objective, ascending=False).head(10)
         shown = [n for n in table.columns if n in FIGURES or table[n].nunique(dropna=False) > 1]
         parts += [f"\nBest of {len(table):,} tried, in-sample", best[shown].to_string(index=False)]
     if (walk := found.walk) is not None:
-        luck = walk.deflated
+        counted = found.walked or Counted(walk.deflated, "run")
+        luck = counted.deflated
         parts += [
-            f"\nWalk-forward, out of sample, {len(walk.folds):,} pieces",
+            f"\nWalk-forward, {walk.heading}, {len(walk.folds):,} pieces",
             metrics_text(walk.metrics),
             f"Best Sharpe ratio by luck alone of {luck.trials:,} trials: {luck.benchmark:.4g}",
             f"Probability of a true Sharpe ratio above 0: {luck.against_zero:.1%}",
-            f"Above luck (deflated Sharpe ratio): {luck.probability:.1%}",
+            _luck_words(counted),
         ]
     return "\n".join(parts)
 
@@ -357,6 +412,7 @@ def _html(
     equity = result.equity
     return html_report(
         result, title=f"Backtest of {legs[0]} and {legs[1]}", heat=heat, walk=found.walk,
+        luck=_luck_words(found.counted),
         cost=cost_sensitivity(*bars, result.rules, result.costs),
         interval=sharpe_interval(
             returns_of(equity), returns_per_year(pd.DatetimeIndex(equity.index))

@@ -122,7 +122,7 @@ def folds_figure(found: WalkForward) -> go.Figure:
     """What each choice showed in training, and what it did afterwards."""
     made = go.Figure()
     times = pd.to_datetime(found.folds["test_start"], utc=True)
-    for name, label, colour in (("train", "in-sample", GREY), ("test", "out of sample", BLUE)):
+    for name, label, colour in (("train", "in training", GREY), ("test", "after it", BLUE)):
         made.add_bar(x=times, y=found.folds[name], name=label, marker_color=colour)
     made.update_layout(**_layout(f"{found.objective}: training against what followed"))
     return made

@@ -243,12 +243,14 @@ def _figures(path, rows, grain):  # type: ignore[no-untyped-def]
 def longest(stamps, equity, capital):  # type: ignore[no-untyped-def]
     """First and last row of the stretch below a peak that took the longest time, the first of
     equals; 0, 0 where there is none."""
-    peak, row, first, last = capital, 0, 0, 0
+    peak, row, first, last = capital, -1, 0, 0  # the capital stands above the first row
     for t in range(len(equity)):
         back = equity[t] >= peak
         if back or t == len(equity) - 1:
-            if (not back or t - row > 1) and stamps[t] - stamps[row] > stamps[last] - stamps[first]:
-                first, last = row, t
+            start = max(row, 0)
+            longer = stamps[t] - stamps[start] > stamps[last] - stamps[first]
+            if longer and t - row > (1 if back else 0):
+                first, last = start, t
             peak, row = equity[t], t
     return first, last
 

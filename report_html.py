@@ -43,11 +43,13 @@ def html_report(
     heat: tuple[pd.DataFrame, str] | None = None,
     cost: pd.DataFrame | None = None,
     walk: WalkForward | None = None,
+    luck: str = "",
 ) -> str:
     """A run as one self-contained HTML page, Plotly's script included (some 5 MB).
 
     `interval`: of the Sharpe ratio (`overfitting.sharpe_interval`). `heat`: of `sweep.heat_map`
-    with the name of its figure. `cost`: of `sweep.cost_sensitivity`. `walk`: a walk-forward.
+    with the name of its figure. `luck`: how far the result is more than
+    that, in words. `cost`: of `sweep.cost_sensitivity`. `walk`: a walk-forward.
     Every text is escaped; the page holds the parameters as JSON and at most 2,000 trades.
     """
     parts = [
@@ -55,6 +57,7 @@ def html_report(
         '<p class="note">Figures are in-sample unless they say otherwise: whoever chose these '
         "parameters may have seen these bars. Times are UTC; amounts in quote currency.</p>",
         _metrics(result.metrics, interval),
+        f"<p>{escape(luck)}</p>" if luck else "",
         _figure(equity_figure(result.equity, result.drawdown, "Equity, in-sample")),
         _figure(signals_figure(result)),
     ]
@@ -95,14 +98,15 @@ def _walk_forward(found: WalkForward) -> list[str]:
            for name in ("train_start", "test_start", "test_end")}
     )  # fmt: skip
     return [
-        "<h2>Walk-forward, out of sample</h2>",
-        f"<p>Of {luck.trials:,} sets of parameters the best {escape(found.objective)} of each "
+        f"<h2>Walk-forward, {escape(found.heading)}</h2>",
+        f"<p>Counting the candidates of this walk alone: of {luck.trials:,} sets of parameters "
+        f"the best {escape(found.objective)} of each "
         "training stretch traded the bars after it. Sharpe ratio "
         f"{luck.sharpe:.3g}; luck alone would show {luck.benchmark:.3g} as the best of as many "
         f"trials. Probability that the true one is above that: {luck.probability:.1%} (deflated "
         f"Sharpe ratio); above 0: {luck.against_zero:.1%}.</p>",
         _metrics(found.metrics, None),
-        _figure(equity_figure(found.equity, lost, "Equity, out of sample")),
+        _figure(equity_figure(found.equity, lost, "Equity, walk-forward")),
         _figure(folds_figure(found)),
         f'<div class="wide">{_table(table)}</div>',
     ]

@@ -48,6 +48,30 @@ class WalkForward:
     candidates: pd.DataFrame
     deflated: DeflatedSharpe
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Estimates that were brought along, one value for all pieces, instead of being chosen in
+        training: the beta of a fixed hedge, the noise of a Kalman filter. Where they were found
+        on these bars, or on later ones, no piece is out of sample."""
+        estimates = {"fixed": ("beta",), "kalman": ("delta", "observation_variance")}
+        return tuple(
+            name
+            for hedge, names in estimates.items()
+            for name in names
+            if len(found := {getattr(r, name) for r in self.rules if r.hedge == hedge}) == 1
+            and found != {None}
+        )
+
+    @property
+    def heading(self) -> str:
+        """Whether the pieces are out of sample, in words."""
+        if not self.given:
+            return "out of sample"
+        return (
+            f"in-sample as to {' and '.join(self.given)}, which every piece was given: out of "
+            "sample only if known before the first bar"
+        )
+
 
 def walk_forward(
     bars_y: pd.DataFrame,

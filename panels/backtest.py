@@ -14,8 +14,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from bars_csv import frame_csv
 from jobs import Progress
+from luck import Counted, judge, luck_words, trials_words
 from market import bar_seconds
-from overfitting import DeflatedSharpe, Interval, deflated_sharpe, returns_of, sharpe_interval
+from overfitting import Interval, returns_of, sharpe_interval
 from panels import robustness
 from panels.desk import Choice, Desk, boundary
 from panels.download import download_button
@@ -45,7 +46,7 @@ class Judged:
 
     result: Result
     interval: Interval
-    deflated: DeflatedSharpe
+    counted: Counted
 
 
 def draw(desk: Desk) -> None:
@@ -86,18 +87,14 @@ def run_page(asked: Asked, button: DeltaGenerator) -> None:
 
 def words(judged: Judged) -> str:
     """How far the Sharpe ratio is to be believed, in one sentence."""
-    found = judged.deflated
-    runs = "the only run" if found.trials == 1 else f"one of {found.trials} runs"
     return (
-        f"IN-SAMPLE, {runs} on these bars in this session: "
-        f"{number(100 * found.probability, 0)} % probable to be more than luck (deflated Sharpe "
-        "ratio). The interval is the stationary bootstrap's."
+        f"IN-SAMPLE: {luck_words(judged.counted)}; {trials_words(judged.counted)}. The interval is "
+        "the stationary bootstrap's."
     )
 
 
 def _work(asked: Asked) -> Callable[[Progress], Judged]:
     """Trade the bars, and judge the result by what was tried on these bars before."""
-    tried = st.session_state.setdefault("bt_tried", {}).setdefault(asked.sample, {})
 
     def work(progress: Progress) -> Judged:
         y, x = asked.bars(progress, 4)
@@ -105,8 +102,8 @@ def _work(asked: Asked) -> Callable[[Progress], Judged]:
         progress(3, 4)
         returns = returns_of(floats(result.equity))
         per_year = returns_per_year(pd.DatetimeIndex(result.equity.index))
-        tried[asked.rules] = result.metrics["sharpe"]
-        judged = deflated_sharpe(returns, list(tried.values()), per_year)
+        tried = [(asked.rules, result.metrics["sharpe"])]
+        judged = judge(result.equity, tried, asked.costs, asked.where)
         return Judged(result, sharpe_interval(returns, per_year, samples=1000), judged)
 
     return work
@@ -208,7 +205,9 @@ def _trades(asked: Asked, judged: Judged) -> None:
 def report_html(asked: Asked, judged: Judged) -> bytes:
     """The run as one HTML page that needs nothing else."""
     title = f"Backtest of {asked.desk.choice.name}, bars of {asked.desk.choice.bar}"
-    return html_report(judged.result, title=title, interval=judged.interval).encode()
+    return html_report(
+        judged.result, title=title, interval=judged.interval, luck=words(judged)
+    ).encode()
 
 
 def trades_csv(result: Result) -> bytes:

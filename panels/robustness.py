@@ -14,7 +14,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from jobs import Job, Progress
-from overfitting import deflated_sharpe, returns_of
+from luck import Counted, Where, judge, luck_words, trials_words
+from market import bar_seconds
 from panels.desk import Desk, boundary, follow, jobs
 from panels.download import download_button
 from panels.figures import (
@@ -45,6 +46,7 @@ from panels.theme import (
     tint,
 )
 from performance import METRICS, returns_per_year
+from resampling import align
 from simulation import run
 from sweep import combinations, cost_sensitivity, grid, heat_map
 from trading_rules import Costs, Rules
@@ -70,6 +72,12 @@ class Asked:
     def sample(self) -> tuple[Any, ...]:
         """The bars it is tested on, but for those that are still to come."""
         return (*self.desk.choice.pair, self.desk.choice.bar, self.span_s)
+
+    @property
+    def where(self) -> Where:
+        """Where what is tried on these bars is counted."""
+        choice = self.desk.choice
+        return Where(self.desk.store, *choice.pair, bar_seconds(choice.bar))
 
     @property
     def file_name(self) -> str:
@@ -125,11 +133,8 @@ def parameters_page(asked: Asked, button: DeltaGenerator) -> None:
         table = grid(y, x, candidates, asked.costs, progress=progress)
         best = candidates[int(table["sharpe"].fillna(-math.inf).argmax())]
         result = run(y, x, best, asked.costs)
-        per_year = returns_per_year(pd.DatetimeIndex(result.equity.index))
-        judged = deflated_sharpe(
-            returns_of(floats(result.equity)), floats(table["sharpe"]), per_year
-        )
-        return table, (best, judged)
+        tried = list(zip(candidates, floats(table["sharpe"]).tolist(), strict=True))
+        return table, (best, judge(result.equity, tried, asked.costs, asked.where))
 
     job = asked.job("parameters", "Parameter grid", button, work)
     if job is None:
@@ -137,10 +142,10 @@ def parameters_page(asked: Asked, button: DeltaGenerator) -> None:
         return
     table, (best, judged) = job.result
     st.html(note_html(
-        f"IN-SAMPLE. The best of {judged.trials} by Sharpe ratio enters at {best.entry_z:g} with a "
-        f"window of {best.window}: {number(judged.sharpe, 2)} a year, where luck alone would show "
-        f"{number(judged.benchmark, 2)}; {number(100 * judged.probability, 0)} % probable to be "
-        "more than luck (deflated Sharpe ratio)."
+        f"IN-SAMPLE. The best of {len(table)} by Sharpe ratio enters at {best.entry_z:g} with a "
+        f"window of {best.window}: {number(judged.deflated.sharpe, 2)} a year, where luck alone "
+        f"would show {number(judged.deflated.benchmark, 2)}: {luck_words(judged)}; "
+        f"{trials_words(judged)}."
     ))  # fmt: skip
     map_of = heat_map(table, "entry_z", "window", value)
     asked.desk.chart(lambda: heat_figure(map_of, value, asked.rules), (job.number, value),
@@ -197,37 +202,42 @@ def walk_forward_page(asked: Asked, button: DeltaGenerator) -> None:
                                   bind="query-params"))  # fmt: skip
     candidates = around(asked.rules)
 
-    def work(progress: Progress) -> WalkForward:
+    def work(progress: Progress) -> tuple[WalkForward, Counted]:
         y, x = asked.bars(progress, 4)
-        return walk_forward(y, x, candidates, asked.costs, train=train, test=test,
-                            progress=progress)  # fmt: skip
+        found = walk_forward(y, x, candidates, asked.costs, train=train, test=test,
+                             progress=progress)  # fmt: skip
+        tried = list(zip(candidates, floats(found.candidates["sharpe"]).tolist(), strict=True))
+        per_year = returns_per_year(pd.DatetimeIndex(align(y, x)[0].index))
+        return found, judge(found.equity, tried, asked.costs, asked.where, per_year)
 
     job = asked.job("walk_forward", "Walk-forward", button, work, train, test)
     if job is None:
         st.html(note_html(
             f"The best of {len(candidates)} combinations on {train:,} bars is traded on the next "
-            f"{test:,}; the pieces, all out of sample, are joined."
+            f"{test:,}, and the pieces are joined. A fixed beta or a noise that was found on these "
+            "bars has seen them all."
         ))  # fmt: skip
         return
-    found: WalkForward = job.result
-    st.html(note_html(walk_words(found)))
+    found, judged = job.result
+    st.html(note_html(walk_words(found, judged)))
     columns = st.columns([3, 1], gap="medium")
     with columns[0], boundary("Equity"):
         asked.desk.chart(lambda: walk_figure(found, str(job.number)), (job.number,),
                          name="Walk-forward", height=HEIGHT)  # fmt: skip
         st.html(folds_html(found))
     with columns[1]:
-        st.html(metrics_html(found.metrics, "Out-of-sample figures"))
+        title = "In-sample figures" if found.given else "Out-of-sample figures"
+        st.html(metrics_html(found.metrics, title))
 
 
-def walk_words(found: WalkForward) -> str:
+def walk_words(found: WalkForward, counted: Counted) -> str:
     """The result in one sentence, also where it loses."""
-    judged = found.deflated
+    judged, (first, *rest) = counted.deflated, found.heading.split(":", 1)
     return (
-        f"OUT OF SAMPLE, {len(found.folds)} pieces: {number(found.metrics['total_pnl'], 2)} quote "
-        f"currency, Sharpe ratio {number(judged.sharpe, 2)} a year; luck alone would show "
-        f"{number(judged.benchmark, 2)} with {judged.trials} candidates, so it is "
-        f"{number(100 * judged.probability, 0)} % probable to be more than luck."
+        f"{first.upper()}{''.join(f':{more}' for more in rest)}. {len(found.folds)} pieces: "
+        f"{number(found.metrics['total_pnl'], 2)} quote currency, Sharpe ratio "
+        f"{number(judged.sharpe, 2)} a year; luck alone would show {number(judged.benchmark, 2)}: "
+        f"{luck_words(counted)}; {trials_words(counted)}."
     )
 
 

@@ -284,3 +284,16 @@ CREATE TABLE IF NOT EXISTS alert_watcher (
     heartbeat timestamptz NOT NULL,
     started   timestamptz NOT NULL
 );
+
+-- Sets of rules tried on the bars of a pair, each once: what the deflated Sharpe ratio counts.
+CREATE TABLE IF NOT EXISTS trial (
+    pair      text NOT NULL,             -- both legs, in alphabetical order
+    bar_s     int NOT NULL,
+    rules     text NOT NULL,             -- rules, costs and which leg was explained, hashed
+    first_bar timestamptz NOT NULL,      -- of all bars it was ever tried on
+    last_bar  timestamptz NOT NULL,
+    sharpe    float8 NOT NULL,           -- per return; NaN: it never traded
+    tried     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (pair, bar_s, rules)
+);
+CREATE INDEX IF NOT EXISTS trial_tried ON trial (tried);

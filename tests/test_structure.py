@@ -53,6 +53,7 @@ FLOORS = (
     },
     {
         "database_utils",
+        "luck",
         "jobs",
         "live",
         "live_alerts",

@@ -147,6 +147,25 @@ class TestWalkForward:
         again = deflated_sharpe(returns_of(found.equity.to_numpy()), [1.0, 2.0], 525_600)
         assert again.against_zero == pytest.approx(found.deflated.against_zero)
 
+    def test_what_was_given_to_every_piece_is_not_out_of_sample(self) -> None:
+        """A beta or a noise that may have been found on these bars has seen every piece."""
+        y, x = legs()
+        windows = {"window": [20, 30], "entry_z": [1.0, 1.5]}
+        noise = {"hedge": "kalman", "delta": 1e-5, "observation_variance": 0.1}
+        for rules, more, given in (
+            ({}, {}, ()),
+            ({"hedge": "kalman"}, {}, ()),
+            ({"hedge": "fixed", "beta": 0.9}, {}, ("beta",)),
+            (noise, {}, ("delta", "observation_variance")),
+            ({"hedge": "fixed", "beta": 0.9}, {"beta": [0.9, 1.1]}, ()),
+            (noise, {"delta": [1e-5, 1e-4]}, ("observation_variance",)),
+        ):
+            sets = combinations(Rules(**rules), **windows, **more)  # type: ignore[arg-type]
+            found = walk_forward(y, x, sets, COSTS, train=300, test=300)
+            assert found.given == given
+            assert found.heading.startswith("in-sample as to" if given else "out of sample")
+            assert all(name in found.heading for name in given)
+
     def test_a_later_future_changes_no_earlier_piece(self) -> None:
         y, x = legs()
         whole = walk_forward(y, x, candidates(), COSTS, train=300, test=150)
