@@ -202,16 +202,16 @@ def test_a_rule_that_cannot_be_is_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("name", "button", "said"),
+    ("name", "button", "said", "trials"),
     [
-        ("Run", "start_run", "IN-SAMPLE, the only run"),
-        ("Parameters", "start_parameters", "The best of 77 by Sharpe ratio"),
-        ("Walk-forward", "start_walk_forward", "OUT OF SAMPLE"),
-        ("Costs", "start_costs", "At other costs, in-sample"),
+        ("Run", "start_run", "the only set ever tried on these bars here", 1),
+        ("Parameters", "start_parameters", "one of 77 sets tried on these bars", 77),
+        ("Walk-forward", "start_walk_forward", "OUT OF SAMPLE", 77),
+        ("Costs", "start_costs", "At other costs, in-sample", 0),
     ],
 )
 def test_backtests_run_beside_the_page(
-    page: AppTest, store: PostgresStore, name: str, button: str, said: str
+    page: AppTest, store: PostgresStore, name: str, button: str, said: str, trials: int
 ) -> None:
     fill(store)
     page.query_params.update(view="Backtest", bt_page=name, window_1s="30", fit_1s="60")
@@ -225,6 +225,9 @@ def test_backtests_run_beside_the_page(
     assert said in html(page)
     assert not page.exception
     assert not page.error
+    with store.transaction() as cursor:  # every set looked at is counted
+        cursor.execute("SELECT count(*) FROM trial")
+        assert cursor.fetchone() == (trials,)
     page.segmented_control(key="view").set_value("Pair").run()
     page.segmented_control(key="view").set_value("Backtest").run()
     assert said in html(page)  # results outlive another view
