@@ -92,9 +92,10 @@ class Database:
 
 
 def _connect(dsn: str) -> Connection:
-    # The keepalives notice within half a minute that a server has vanished without a word.
+    # The keepalives notice within half a minute that a server has vanished without a word. What is
+    # asked here takes milliseconds: compiling it would take longer.
     return psycopg2.connect(
-        dsn, connect_timeout=10, options="-c timezone=UTC",
+        dsn, connect_timeout=10, options="-c timezone=UTC -c jit=off",
         keepalives=1, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
     )  # fmt: skip
 

@@ -21,6 +21,10 @@ DAY_US = 86_400_000_000
 T0 = 1_723_161_600_000_000  # 2024-08-09 00:00:00 UTC
 NOW = datetime.fromtimestamp(T0 / 1e6, UTC)
 VENUE = "binance"
+WAITING = (
+    "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    " AND locktype = 'relation'"
+)
 
 
 def trade(trade_id: int, ts_us: int = T0, **changes: Any) -> Trade:
@@ -233,6 +237,7 @@ def test_a_reader_in_a_long_transaction_holds_up_nobody(store: PostgresStore) ->
             next_id = TRADES_PER_PARTITION + 50
             while pruning.is_alive():
                 assert writer.write(VENUE, [trade(next_id)]).stored == 1
+                assert rows(store, WAITING) == [(0,)], "who waits for a table keeps others waiting"
                 next_id += 1
             pruning.join()
             assert outcome[0]["blocked"] == ["binance BTCUSDT"]

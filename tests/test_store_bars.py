@@ -210,3 +210,14 @@ def test_of_a_kline_told_twice_in_one_answer_the_last_word_counts(store: Postgre
     assert store.write_klines("binance", [last, kline(1, 2), first, last]) == 2
     assert rows(store, "SELECT quote_volume FROM v_bars ORDER BY ts") == [(16.0,), (15.0,)]
     assert store.write_klines("binance", [first]) == 1  # corrected in a single column
+
+
+def test_whoever_does_not_ask_for_completeness_does_not_pay_for_it(store: PostgresStore) -> None:
+    begin(store)
+    query = "EXPLAIN SELECT ts, close{} FROM v_bars WHERE symbol = 'BTCUSDT' AND bar_s = 1"
+    plain, asked = (
+        "\n".join(row[0] for row in rows(store, query.format(more))) for more in ("", ", complete")
+    )
+    assert " on gap" not in plain, plain
+    assert " on feed" not in plain, plain
+    assert " on gap" in asked, asked
