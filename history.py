@@ -21,11 +21,14 @@ from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
 from market import US_PER_S, Venue
 from storage.errors import DATABASE_ERRORS
 from storage.postgres import PostgresStore
-from storage.wanted import Stretch, shrink, split, want, want_lost, wanted
+from storage.wanted import Stretch, newest_klines, shrink, split, want, want_lost, wanted
 
 log = logging.getLogger("history")
 
 SECONDS_OF_HISTORY = 3600  # of 1 s bars; of 1 min bars it is HISTORY_HOURS
+LONGER_S = (300, 900, 3600, 14_400, 86_400)  # also stated by both markets, for windows of weeks
+LONGER_BARS = 2500  # of each
+LONGER_FROM_H = 24.0  # whoever asks for less than a day of history gets none of them
 SIDE_BY_SIDE = 4
 REFUSALS = 5  # then a stretch waits for the next start
 CLOSED_S = 2.0  # so long after its end a bar is told in full: REST may trail
@@ -51,8 +54,8 @@ class _Turn:
 
 
 class History:
-    """Fetches the klines of some symbols: `hours` of them before the start, and those in place of
-    lost trades."""
+    """Fetches the klines of some symbols: `hours` of them before the start with more of longer
+    ones, and those in place of lost trades."""
 
     def __init__(
         self,
@@ -140,6 +143,23 @@ class History:
                 Stretch(symbol, bar_s, first_us, end_s * US_PER_S) for symbol in self._symbols
             ]
         await asyncio.to_thread(want, self._store, self._venue, stretches)
+        if self._hours >= LONGER_FROM_H:
+            await asyncio.to_thread(self._want_longer, now_s)
+
+    def _want_longer(self, now_s: int) -> None:
+        """Bars longer than a minute, for windows that reach further back than the minutes do. What
+        was wanted at an earlier start is stored or still wanted: only newer ones are, and as many
+        as are kept."""
+        newest = newest_klines(self._store, self._venue, self._symbols)
+        stretches = []
+        for symbol in self._symbols:
+            for bar_s in LONGER_S:
+                end_us = now_s // bar_s * bar_s * US_PER_S
+                first_us = end_us - LONGER_BARS * bar_s * US_PER_S
+                if (known := newest.get((symbol, bar_s))) is not None:
+                    first_us = max(first_us, known + bar_s * US_PER_S)
+                stretches.append(Stretch(symbol, bar_s, first_us, end_us))
+        want(self._store, self._venue, stretches)
 
     # -- asking
 
@@ -172,10 +192,12 @@ class History:
         """The stretch whose turn it is: short before long, minutes before seconds, and of those
         alike the one that has waited longest."""
         now = time.monotonic()
+        low = any(_rank(stretch) > 1 for stretch in under_way)  # of those one at a time is enough
         due = [
             stretch
             for stretch in self._left
             if stretch not in under_way
+            and not (low and _rank(stretch) > 1)
             and self._closed_us(stretch) > stretch.first_us
             and self._turn(stretch).not_before <= now
             and self._turn(stretch).refused < REFUSALS

@@ -13,7 +13,7 @@ import numpy as np
 from exchange.frames import Message
 from exchange.recording import load_recording
 from exchange.source import Wanted
-from exchange.tape import US, Bars, Trades, bars_of
+from exchange.tape import US, Bars, Trades, bars_of, fold
 
 _BATCH = 500
 
@@ -115,6 +115,9 @@ class ReplaySource:
         tape = self._tapes[symbol].up_to_id(last_id)
         low, high = (int(i) for i in np.searchsorted(tape.t, (start_us, end_us)))
         return bars_of(tape.cut(low, high))
+
+    def minutes(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
+        return fold(self.seconds(symbol, start_us, end_us, last_id), 60 * US)
 
     # -- live
 

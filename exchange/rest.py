@@ -250,7 +250,8 @@ def bars(view: View, symbol: str, step_s: int, first_open_us: int, last_open_us:
     """Bars that open in [first, last] (multiples of the step), the forming one included."""
     step = step_s * US
     source, last = view.source, view.last_id(symbol)
-    rows = fold(source.seconds(symbol, first_open_us, last_open_us + step, last), step)
+    made_from = source.seconds if step_s % 60 else source.minutes
+    rows = fold(made_from(symbol, first_open_us, last_open_us + step, last), step)
     before = min(source.id_at(symbol, first_open_us), last + 1) - 1
     previous = None
     if before >= source.first_id(symbol):
@@ -278,20 +279,21 @@ def klines(view: View, params: Mapping[str, str]) -> list[list[Any]]:
 def kline_span(view: View, params: Mapping[str, str], step_s: int) -> tuple[int, int] | None:
     """First and last open time that a klines request asks for, None where there is nothing.
 
-    Without startTime nothing older than the source's history is made up; one page never covers
-    more than that.
+    Nothing older than the source's history is told: an exchange knows nothing of the time before
+    a listing.
     """
     step = step_s * US
     now = view.source.now_us()
     start, end = start_time(params), end_time(params)
     limit = max(1, min(asked_limit(params, view.bars), view.source.history_us // step))
     last = min(now, now if end is None else end) // step * step
+    oldest = max(0, (now - view.source.history_us) // step * step)
     if start is None:
-        first = max(last - (limit - 1) * step, (now - view.source.history_us) // step * step)
+        first = max(last - (limit - 1) * step, oldest)
     else:
-        first = -(-start // step) * step
+        first = max(-(-start // step) * step, oldest)
         last = min(last, first + (limit - 1) * step)
-    return (max(first, 0), last) if first <= last else None
+    return (first, last) if first <= last else None
 
 
 def bar_rows(table: Bars) -> list[tuple[int, ...]]:

@@ -43,6 +43,10 @@ class Source(Protocol):
     def seconds(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
         """One-second bars with start ≤ open time < end, of trades up to `last_id`."""
 
+    def minutes(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
+        """One-minute bars with start ≤ open time < end (both full minutes), of trades up to
+        `last_id`: those folded, but a source may keep them."""
+
     def provides(self, stream: str) -> bool:
         """Whether `live` yields that stream itself."""
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -37,12 +38,14 @@ from exchange.tape import (
     aggregate_rows,
     aggregates_of,
     bars_of,
+    fold,
     join,
     join_bars,
 )
 from exchange.world import Group, Listing, Member, World, default_world
 
 DAY_US = DAY_S * US
+HOUR_US, MINUTE_US = 3600 * US, 60 * US
 FIRST_DAY = 18_262  # 2020-01-01: ids count from 1 on this day
 BATCH = 5000  # most trades of one symbol in one batch
 _BOOK_US = 100_000  # quotes are told ten times a second
@@ -116,6 +119,7 @@ class SyntheticSource:
         live = sum(2 * leg.listing.trades_per_s * leg.block_s for leg in legs)
         self._blocks: Cache[tuple[str, int], Trades] = Cache(cached_trades + 2 * live, len)
         self._bars: Cache[tuple[str, int], Bars] = Cache(1.2e6, len)
+        self._hours: Cache[tuple[str, int], Bars] = Cache(1.2e6, len)
         self._prefetched: dict[str, int] = {}
 
     # -- the tape as a function of time
@@ -235,6 +239,26 @@ class SyntheticSource:
             else:
                 bars = bars_of(self._block(leg, number).up_to_id(last_id))
             parts.append(bars)
+        bars = join_bars(parts)
+        low, high = (int(i) for i in np.searchsorted(bars.t, (start_us, end_us)))
+        return Bars(*(getattr(bars, name)[low:high] for name in Bars.__slots__))
+
+    def minutes(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
+        """Whole hours are folded once and kept: weeks of longer bars are asked for again and
+        again."""
+        leg = self._legs[symbol]
+        start_us = max(start_us, FIRST_DAY * DAY_US)
+
+        def hour(number: int) -> Bars:
+            first = number * HOUR_US
+            return fold(self.seconds(symbol, first, first + HOUR_US, last_id), MINUTE_US)
+
+        parts = []
+        for number in range(start_us // HOUR_US, -(-end_us // HOUR_US)):
+            if self._bars_complete(leg, (number + 1) * HOUR_US, last_id):
+                parts.append(self._hours.get((symbol, number), partial(hour, number)))
+            else:
+                parts.append(hour(number))
         bars = join_bars(parts)
         low, high = (int(i) for i in np.searchsorted(bars.t, (start_us, end_us)))
         return Bars(*(getattr(bars, name)[low:high] for name in Bars.__slots__))

@@ -30,6 +30,7 @@ from feeds.weights import BULK, EDGE, HISTORY, PROBE, Budget, Kind
 from market import Kline, Trade
 
 TIMEOUT_S = 10.0
+HISTORY_TIMEOUT_S = 60.0  # nobody waits for it, and to ask again would only double its work
 PROBE_TIMEOUT_S = 3.0  # a dead stream must be told within 10 s
 NEWEST_BARS = 5  # told at a look at a market
 INTERVALS = {
@@ -61,7 +62,7 @@ class BinanceRest:
         self.base = base
         self.protocol = protocol
         self._client = httpx.AsyncClient(
-            timeout=TIMEOUT_S, limits=httpx.Limits(max_connections=sum(SIDE_BY_SIDE.values())),
+            limits=httpx.Limits(max_connections=sum(SIDE_BY_SIDE.values())),
             trust_env=not any(host in base for host in LOOPBACK),  # no proxy for this machine
         )  # fmt: skip
         self._budget = Budget(protocol.weight_per_minute)
@@ -86,7 +87,9 @@ class BinanceRest:
             await self._turn(weight, kind)
             try:
                 async with asyncio.timeout(timeout_s):  # httpx alone counts each read anew
-                    answer = await self._client.get(self.base + path, params=parameters)
+                    answer = await self._client.get(
+                        self.base + path, params=parameters, timeout=timeout_s
+                    )
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                 raise RestError(f"{path}: {type(error).__name__} {error}".strip()) from error
         self._budget.told(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
@@ -205,7 +208,7 @@ class BinanceRest:
         found: list[Kline] = []
         while start_ms < until_ms:
             page = await self._klines(
-                symbol, bar_s, HISTORY, TIMEOUT_S, startTime=start_ms, endTime=until_ms - 1,
+                symbol, bar_s, HISTORY, HISTORY_TIMEOUT_S, startTime=start_ms, endTime=until_ms - 1,
                 limit=min(REST_PAGE, -(-(until_ms - start_ms) // (bar_s * 1000))),
             )  # fmt: skip
             page = [kline for kline in page if start_ms * 1000 <= kline.ts_us < until_ms * 1000]

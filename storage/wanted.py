@@ -31,7 +31,7 @@ class Stretch:
 
 
 def want(store: PostgresStore, venue: Venue, stretches: Iterable[Stretch]) -> None:
-    """Note the stretches as wanted; one that lies within another of the same list is that one."""
+    """Note the stretches as wanted, all in one transaction."""
     kept = [s for s in stretches if s.until_us > s.first_us]
     numbers = {s.symbol: store.instrument_id(venue, s.symbol) for s in kept}
     with store.transaction() as cursor:
@@ -40,19 +40,40 @@ def want(store: PostgresStore, venue: Venue, stretches: Iterable[Stretch]) -> No
 
 
 def _want(cursor: Cursor, number: int, bar_s: int, first: datetime, until: datetime) -> None:
-    key = {"number": number, "bar_s": bar_s, "first": first, "until": until}
+    """Want a stretch; those that overlap with it become one with it."""
     cursor.execute(
-        "DELETE FROM kline_wanted WHERE instrument_id = %(number)s AND bar_s = %(bar_s)s"
-        " AND first_ts > %(first)s AND until_ts <= %(until)s",
-        key,
+        "DELETE FROM kline_wanted WHERE instrument_id = %s AND bar_s = %s"
+        " AND first_ts < %s AND until_ts > %s RETURNING first_ts, until_ts",
+        (number, bar_s, until, first),
     )
+    found = [(first, until), *cursor.fetchall()]
     cursor.execute(
         "INSERT INTO kline_wanted (instrument_id, bar_s, first_ts, until_ts)"
-        " VALUES (%(number)s, %(bar_s)s, %(first)s, %(until)s)"
-        " ON CONFLICT (instrument_id, bar_s, first_ts)"
-        " DO UPDATE SET until_ts = greatest(kline_wanted.until_ts, excluded.until_ts)",
-        key,
+        " VALUES (%s, %s, %s, %s)",
+        (number, bar_s, min(one[0] for one in found), max(one[1] for one in found)),
     )
+
+
+def newest_klines(
+    store: PostgresStore, venue: Venue, symbols: Sequence[str]
+) -> dict[tuple[str, int], int]:
+    """(symbol, length) → open time, µs, of the newest stored kline longer than a minute; from one
+    length to the next through the index, however many there are."""
+    with store.transaction() as cursor:
+        cursor.execute(
+            "WITH RECURSIVE size AS ("
+            " SELECT i.symbol, i.instrument_id, (SELECT min(bar_s) FROM kline k"
+            "  WHERE k.instrument_id = i.instrument_id AND k.bar_s > 60) AS bar_s"
+            "  FROM instrument i WHERE i.venue = %s AND i.symbol = ANY(%s)"
+            " UNION ALL SELECT s.symbol, s.instrument_id, (SELECT min(bar_s) FROM kline k"
+            "  WHERE k.instrument_id = s.instrument_id AND k.bar_s > s.bar_s)"
+            "  FROM size s WHERE s.bar_s IS NOT NULL)"
+            " SELECT symbol, bar_s, (SELECT (extract(epoch FROM max(ts)) * 1000000)::bigint"
+            "  FROM kline k WHERE k.instrument_id = s.instrument_id AND k.bar_s = s.bar_s)"
+            " FROM size s WHERE bar_s IS NOT NULL",
+            (venue, list(symbols)),
+        )
+        return {(symbol, bar_s): newest for symbol, bar_s, newest in cursor.fetchall()}
 
 
 def wanted(store: PostgresStore, venue: Venue, symbols: Sequence[str]) -> list[Stretch]:

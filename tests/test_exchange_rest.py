@@ -239,3 +239,12 @@ def test_lag_floor_and_hidden_ids(source: SyntheticSource) -> None:
     hidden = View(source, hidden=lambda number: number == last - 3)
     rows = get(hidden, "historicalTrades", symbol="BTCUSDT", fromId=last - 4)
     assert [r["id"] for r in rows] == [last - 4, last - 2, last - 1, last]
+
+
+def test_nothing_older_than_the_history_is_told(view: View) -> None:
+    now = view.source.now_us()
+    oldest = (now - view.source.history_us) // (3600 * US) * 3600 * US // 1000
+    ended = get(view, "klines", symbol="LTCUSDT", interval="1h", startTime=0, endTime=oldest - 1)
+    assert ended == []
+    rows = get(view, "klines", symbol="LTCUSDT", interval="1d", startTime=0)
+    assert 0 < len(rows) <= view.source.history_us // (86_400 * US) + 1

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from exchange import SyntheticSource, World, default_world, load_world
+from exchange.futures import FuturesSource
 from exchange.synthetic import DAY_US
-from exchange.tape import US, Floats, Trades, bars_of, join
+from exchange.tape import US, Floats, Trades, bars_of, fold, join
 
 DAY = 20_516  # 2026-03-04
 MIDNIGHT = DAY * DAY_US
@@ -124,6 +125,22 @@ def test_bars_stop_at_the_last_printed_trade(source: SyntheticSource) -> None:
     bars = early.seconds("ETHUSDT", NOON, NOON + 300 * US, last)
     assert bars.last_id[-1] == last
     assert int(bars.count.sum()) == last - early.id_at("ETHUSDT", NOON) + 1
+
+
+@pytest.mark.parametrize("made", [SyntheticSource, FuturesSource])
+def test_minutes_equal_the_seconds_asked_twice_and_in_parts(made: type[SyntheticSource]) -> None:
+    """Whole hours are kept, the running one is made anew."""
+    now = NOON + 7 * 60 * US + 31 * US
+    spot = at(now)
+    source = FuturesSource(spot) if made is FuturesSource else spot
+    last = source.last_id("ETHUSDT")
+    start, end = NOON - 3 * 3600 * US + 60 * US, NOON + 8 * 60 * US
+    direct = fold(source.seconds("ETHUSDT", start, end, last), 60 * US)
+    for first, stop in ((start, end), (start, end), (NOON - 3600 * US, NOON), (NOON, end)):
+        found = source.minutes("ETHUSDT", first, stop, last)
+        low, high = np.searchsorted(direct.t, (first, stop))
+        for name in type(found).__slots__:
+            assert np.array_equal(getattr(found, name), getattr(direct, name)[low:high]), name
 
 
 # -- the truth found again by plain estimators

@@ -223,3 +223,43 @@ def test_an_absence_longer_than_the_exchange_tells_trades_for(store: PostgresSto
             cursor.execute("SELECT first_id, last_id, state FROM v_gaps ORDER BY first_id")
             assert cursor.fetchall() == [(300, 499, "unrecoverable"), (500, 699, "filled")]
     assert wanted(store, "binance-usdm", ["AAAUSDT"]) == []
+
+
+# -- longer bars
+
+
+def lengths(store: PostgresStore) -> dict[int, int]:
+    """Bar length → the klines stored of it."""
+    with store.transaction() as cursor:
+        cursor.execute("SELECT bar_s, count(*) FROM kline GROUP BY 1")
+        return dict(cursor.fetchall())
+
+
+def test_windows_of_weeks_have_their_bars_at_the_first_start(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of a month, days of all there is; closed ones, after minutes and seconds. The next
+    start asks only for what has closed since."""
+    monkeypatch.setattr(history, "LONGER_S", (3600, 86_400))
+    monkeypatch.setattr(history, "LONGER_BARS", 720)
+    with Foreign("AAAUSDT") as exchange:
+        now = now_ms()
+        printed(exchange, "AAAUSDT", now - 40 * 24 * HOUR_MS, now, HOUR_MS // 2)
+        fetch(store, exchange, lambda: {3600, 86_400} <= lengths(store).keys(), 24.0)
+        fetch(store, exchange, lambda: lengths(store)[3600] == 720, 24.0)
+        assert lengths(store)[86_400] in (40, 41)
+        newest = max(ts for ts, _, _ in bars(store, "AAAUSDT", 3600))
+        assert newest + 3600 <= now // 1000
+        asked = [r for r in exchange.requests if r.startswith("klines")]
+        order = [r.split("interval=")[1].split("&")[0] for r in asked]
+        assert {"1m", "1s"} <= set(order[:3])  # of the longer ones one at a time
+        exchange.requests.clear()
+        fetch(store, exchange, lambda: any("interval=1m" in r for r in exchange.requests), 24.0)
+        assert not any("interval=1d" in r or "interval=1h" in r for r in exchange.requests)
+
+
+def test_less_than_a_day_of_history_asks_for_no_longer_bars(store: PostgresStore) -> None:
+    with Foreign("AAAUSDT") as exchange:
+        printed(exchange, "AAAUSDT", now_ms() - 3 * HOUR_MS, now_ms(), 60_000)
+        fetch(store, exchange, lambda: len(bars(store, "AAAUSDT", 60)) > 50, 1.0)
+        assert lengths(store).keys() <= {1, 60}
