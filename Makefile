@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test check format bench chaos clean
+.PHONY: help install run test test-fast test-pythons check format bench chaos clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 install: $(VENV)/.installed  ## make .venv and install the application
 
@@ -26,6 +26,12 @@ run: $(VENV)/.installed  ## PostgreSQL, daemon and dashboard; Ctrl-C stops all
 test: $(VENV)/.installed-dev  ## the whole test suite
 	@exec $(BIN)/python -m pytest
 
+test-fast: $(VENV)/.installed-dev  ## before every commit: no processes, no browser
+	@exec $(BIN)/python -m pytest --fast -q
+
+test-pythons: $(VENV)/.installed-dev  ## the fast tests under the other Pythons that are installed
+	@exec $(BIN)/python tools/pythons.py
+
 check: $(VENV)/.installed-dev  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,7 +42,7 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what was installed and generated; data stay
-	rm -rf $(VENV) static .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-3.* static .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev benchmarks/requirements.txt
 	@$(PYTHON) tools/install.py benchmarks/requirements.txt

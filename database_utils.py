@@ -1,6 +1,6 @@
 """The store's face: `open_store()` for the other doors, and its shell commands.
 
-python database_utils.py url|init|health|prune|audit|stop
+python database_utils.py url|service|init|health|prune|audit|stop
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ if __name__ == "__main__":  # Ctrl-C while the modules load: an end without a tr
 
 import argparse
 import json
+import os
 import random
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
+from psycopg2.extensions import parse_dsn
 
 from feeds.backoff import backoff
 from messages import CANNOT, INTERRUPTED, NOT_NOW, failed, one_line, start_logging, watch_uncaught
@@ -156,11 +160,32 @@ def open_patiently(
             pause(min(next(waits), left))
 
 
+SERVICE = "pairs"
+
+
+def write_service(dsn: str, folder: Path) -> Path:
+    """Write `pg_service.conf` for this database, readable by its owner alone; the file. Other
+    programs find the database by it (PGSERVICEFILE), and nobody finds the password in `ps`."""
+    lines = [f"{key}={value}\n" for key, value in parse_dsn(dsn).items()]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "pg_service.conf"
+    partial = folder / f"pg_service.{os.getpid()}.partial"
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
+        written.writelines([f"[{SERVICE}]\n", *lines])
+    partial.replace(file)
+    return file
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(description="The store from the shell.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser(
         "url", help="print the DSN of the database in use (starts the embedded one)"
+    )
+    commands.add_parser(
+        "service",
+        help="write a libpq service file (0600) and print the lines that make psql and pg_dump "
+        "use it: no password on a command line",
     )
     commands.add_parser("init", help="make or complete the schema")
     commands.add_parser("health", help="state as JSON; exit 1 when unhealthy")
@@ -174,6 +199,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace, settings: Settings, database: Database) -> int:
     if arguments.command == "url":
         print(database.url, flush=True)
+        database.leave()
+        return 0
+    if arguments.command == "service":
+        file = write_service(database.url, settings.data_dir)
+        print(f"export PGSERVICEFILE={shlex.quote(str(file))} PGSERVICE={SERVICE}", flush=True)
         database.leave()
         return 0
     if arguments.command == "stop":

@@ -38,7 +38,7 @@ from closing import Closing
 from database_utils import StoreError, open_database, open_patiently
 from feeds.backoff import backoff
 from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
-from feeds.binance_stream import LIFE_S, TradeStream, shards
+from feeds.binance_stream import LIFE_S, TradeStream, WrongExchangeError, shards
 from feeds.choice import Feed, choose_feed
 from feeds.local import LocalExchangeError
 from history import History
@@ -94,19 +94,19 @@ class Daemon:
         self._write_began = 0.0
         self._reading = True
         self._rng = random.Random()  # noqa: S311 - jitter, not cryptography
-        self.rest = BinanceRest(self.feed.rest_url, self.feed.protocol)
+        self.rest = BinanceRest(self.feed.rest_url, self.feed.protocol, self.feed.simulated)
         self.history = History(
             self.store, self.rest, self.feed.venue, self.watched, self.settings.history_hours
         )
         self.repair = Repair(
             self.store, self.rest, self.feed.venue, self.settings.repaired_hours, self.history.wake
         )
-        self.parts = Supervisor(fatal=(OwnershipLostError, StoreError))
+        self.parts = Supervisor(fatal=(OwnershipLostError, StoreError, WrongExchangeError))
         self.streams = [
             TradeStream(
                 lambda: self.feed.ws_url, self.feed.protocol, symbols,
                 receive=self.inbox.put, prepare=self._prepare, up=self._up, down=self._down,
-                life_s=self.life_s,
+                life_s=self.life_s, simulated=self.feed.simulated,
             )
             for symbols in shards(tuple(self.watched))
         ]  # fmt: skip
@@ -401,6 +401,8 @@ async def serve(settings: Settings, store: PostgresStore) -> None:
                 log.debug("starting_anew", exc_info=error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), wait)
+                if isinstance(error, WrongExchangeError):
+                    feed = await choose_feed(settings)  # nobody answered when it was chosen
     finally:
         if feed.local is not None:
             await feed.local.stop()

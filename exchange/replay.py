@@ -31,6 +31,8 @@ class ReplaySource:
     After the last frame it stays silent; REST still answers, and its clock runs on.
     """
 
+    kind = "replay"
+
     def __init__(
         self,
         paths: Iterable[Path | str],

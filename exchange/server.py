@@ -23,6 +23,8 @@ from exchange.protocol import SPOT, USDM, Session, open_session
 from exchange.source import Source
 from exchange.synthetic import SyntheticSource
 
+SIMULATED = "X-Simulated"
+
 
 class Exchange:
     """A running exchange: `async with Exchange(source) as ex: ex.ws_url, ex.rest_url`.
@@ -102,6 +104,7 @@ class Exchange:
             self.host,
             self.port,
             process_request=self._request,
+            process_response=self._say_simulated,
             compression=None,
             open_timeout=None,
             ping_interval=self.limits.ping_interval_s,
@@ -167,6 +170,12 @@ class Exchange:
             body = await asyncio.to_thread(answer_control, self, path, parts.query)
             return http_response(*body)
         return http_response(404, b"", kind="text/html")
+
+    def _say_simulated(
+        self, connection: ServerConnection, request: Request, response: Response
+    ) -> None:
+        """In every answer and every handshake: none of this is a real market."""
+        response.headers[SIMULATED] = self.source.kind
 
     def _handshake(self, connection: ServerConnection, target: str) -> Response | None:
         """None to go on; a refusal otherwise."""

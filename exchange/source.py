@@ -15,10 +15,12 @@ Wanted = Callable[[], Mapping[str, int]]
 class Source(Protocol):
     """Trades of some symbols, past and live.
 
-    `patient` says that live frames wait for slow clients instead of following a clock.
+    `kind` is what the exchange says of itself: synthetic or replay. `patient` says that live
+    frames wait for slow clients instead of following a clock.
     """
 
     symbols: dict[str, Symbol]
+    kind: str
     patient: bool
     history_us: int
 

@@ -92,6 +92,7 @@ class SyntheticSource:
     """
 
     patient = False
+    kind = "synthetic"
 
     def __init__(
         self,

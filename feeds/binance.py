@@ -27,9 +27,21 @@ _US_FROM = 10**14  # larger times are µs, smaller ones ms, for every moment fro
 _TIME_RANGE_US = (1_230_000_000_000_000, 4_100_000_000_000_000)  # 2008 … 2099
 MAX_FRAME_BYTES = 32 * 2**20
 REST_PAGE = 1000
+SIMULATED = "X-Simulated"  # the header by which an exchange says that its market is none
 LOOPBACK = ("//127.", "//localhost", "//[::1]")  # never through a proxy
 _LARGEST_AGGREGATE = 100_000  # trades; one of a tenth of a second at one price holds far fewer
 _SHOWN_CHARS = 300  # of what is quoted in reasons and log lines; frames are kept to 10,000
+
+
+def wrong_nature(says: str | None, simulated: bool | None) -> str:
+    """Why nothing of this exchange may be stored under the venue chosen; empty where it may.
+    `says` is what the exchange calls itself (SIMULATED), `simulated` what the venue holds: True
+    and False demand it, None takes both."""
+    if simulated is None or simulated == bool(says):
+        return ""
+    if says:
+        return f"this exchange says that it is simulated ({says[:30]}): not stored as real trades"
+    return "this exchange does not say that it is simulated: not stored among simulated trades"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,13 @@ from feeds.backoff import retry_after_s
 from feeds.binance import (
     LOOPBACK,
     REST_PAGE,
+    SIMULATED,
     SPOT,
     Protocol,
     Unstorable,
     parse_klines,
     parse_rest_trades,
+    wrong_nature,
 )
 from feeds.weights import BULK, EDGE, HISTORY, PROBE, Budget, Kind
 from market import Kline, Trade
@@ -58,9 +60,11 @@ class InvalidSymbol(RestError):  # noqa: N818
 class BinanceRest:
     """Requests to one address. Use as `async with`; safe for many tasks at once."""
 
-    def __init__(self, base: str, protocol: Protocol = SPOT) -> None:
+    def __init__(self, base: str, protocol: Protocol = SPOT, simulated: bool | None = None) -> None:
         self.base = base
         self.protocol = protocol
+        self.says: str | None = None  # what the exchange called itself last
+        self._simulated = simulated
         self._client = httpx.AsyncClient(
             limits=httpx.Limits(max_connections=sum(SIDE_BY_SIDE.values())),
             trust_env=not any(host in base for host in LOOPBACK),  # no proxy for this machine
@@ -93,7 +97,11 @@ class BinanceRest:
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                 raise RestError(f"{path}: {type(error).__name__} {error}".strip()) from error
         self._budget.told(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
-        return self._decoded(path, answer)
+        self.says = answer.headers.get(SIMULATED)
+        body = self._decoded(path, answer)  # first: a refusal by something in between says nothing
+        if wrong := wrong_nature(self.says, self._simulated):
+            raise RestError(f"{path}: {wrong}")
+        return body
 
     async def _turn(self, weight: int, kind: Kind) -> None:
         """Wait for this request's turn: the exchange's pause, then the weight budget."""

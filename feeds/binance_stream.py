@@ -18,7 +18,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from feeds.backoff import backoff, retry_after_s
-from feeds.binance import LOOPBACK, MAX_FRAME_BYTES, Protocol, stream_url
+from feeds.binance import (
+    LOOPBACK,
+    MAX_FRAME_BYTES,
+    SIMULATED,
+    Protocol,
+    stream_url,
+    wrong_nature,
+)
+from messages import one_line
 
 log = logging.getLogger("stream")
 
@@ -33,6 +41,10 @@ GOING_AWAY = 1001
 MEANINGS = {
     403: "firewall", 418: "banned", 429: "too many requests", 451: "restricted location",
 }  # fmt: skip
+
+
+class WrongExchangeError(OSError):
+    """What answers is no exchange of the kind whose trades the venue holds."""
 
 
 class QueueFull(Exception):  # noqa: N818 - a signal, not a mistake
@@ -75,11 +87,14 @@ class TradeStream:
         up: Callable[[tuple[str, ...]], None],
         down: Callable[[tuple[str, ...], str], None],
         life_s: float = LIFE_S,
+        simulated: bool | None = None,
     ) -> None:
         self.symbols = symbols
         self.connected_at = 0.0  # monotonic; 0 while there is no connection
         self.reconnects = 0
         self.life_s = life_s
+        self._simulated = simulated
+        self._met = False  # an exchange of the right kind has been there
         self._base_url = base_url
         self._protocol = protocol
         self._receive = receive
@@ -111,9 +126,12 @@ class TradeStream:
                 socket = await self._open()
                 log.info("connected url=%s symbols=%d", self._base_url(), len(self.symbols))
             except CONNECT_ERRORS as error:
+                if isinstance(error, WrongExchangeError) and not self._met:
+                    raise  # nothing is stored yet: the venue may be chosen anew
                 why = describe(error)
                 asked_to_wait = _retry_after(error)
             else:
+                self._met = True
                 began = time.monotonic()
                 self._up(self.symbols)
                 why = await self._live(socket)
@@ -127,7 +145,7 @@ class TradeStream:
 
     async def _open(self) -> ClientConnection:
         base = self._base_url()
-        return await connect(
+        socket = await connect(
             stream_url(base, self._protocol, self.symbols),
             compression=None,
             open_timeout=10,
@@ -137,6 +155,11 @@ class TradeStream:
             max_queue=(2048, 512),
             proxy=None if any(host in base for host in LOOPBACK) else True,
         )
+        headers = socket.response.headers if socket.response is not None else {}
+        if wrong := wrong_nature(headers.get(SIMULATED), self._simulated):
+            await socket.close()
+            raise WrongExchangeError(wrong)
+        return socket
 
     async def _live(self, socket: ClientConnection) -> str:
         """Read until the last connection has ended; why it did."""
@@ -240,7 +263,7 @@ def describe(error: BaseException) -> str:
         return f"HTTP {code}" + (f" ({MEANINGS[code]})" if code in MEANINGS else "")
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _retry_after(error: BaseException) -> float:

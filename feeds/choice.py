@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from websockets.asyncio.client import connect
 
-from feeds.binance import LOOPBACK, PROTOCOLS, SPOT, Protocol, stream_url
+from feeds.binance import LOOPBACK, PROTOCOLS, SIMULATED, SPOT, Protocol, stream_url
 from feeds.binance_rest import BinanceRest, RestError
 from feeds.binance_stream import CONNECT_ERRORS, describe
 from feeds.local import LocalExchange
@@ -18,11 +18,13 @@ from settings import Settings
 log = logging.getLogger("ingest")
 
 TRY_S = 5.0  # FEED=auto decides within seconds
+ASK_S = 2.0  # FEED=binance asks only what it is; every later answer is looked at anyway
 
 
 @dataclass
 class Feed:
-    """Where the trades come from: addresses, the venue they are stored under, and the reason."""
+    """Where the trades come from: addresses, the venue they are stored under, and the reason.
+    `simulated`: what the exchange has to say of itself at every answer (feeds.binance)."""
 
     venue: Venue
     ws_url: str
@@ -30,49 +32,61 @@ class Feed:
     protocol: Protocol = SPOT
     note: str = ""
     local: LocalExchange | None = None
+    simulated: bool | None = None
 
 
 async def choose_feed(settings: Settings) -> Feed:
-    """By FEED, and for `auto` by one attempt."""
+    """By FEED, for `auto` by one attempt, and by what the exchange says it is."""
     protocol = PROTOCOLS[settings.market]
     real = Feed(
-        settings.exchange_venue, settings.binance_ws_url, settings.binance_rest_url, protocol
-    )
+        settings.exchange_venue, settings.binance_ws_url, settings.binance_rest_url, protocol,
+        simulated=False,
+    )  # fmt: skip
     # Under venue `local` both markets live side by side: perpetuals carry a suffix there.
-    simulated = replace(protocol, suffix=PERPETUAL) if settings.market == "usdm" else protocol
-    if settings.feed == "binance":
-        return real
+    under_local = replace(protocol, suffix=PERPETUAL) if settings.market == "usdm" else protocol
     if settings.feed == "local" and settings.own_addresses:
-        return replace(real, venue="local", protocol=simulated, note="FEED=local, own addresses")
+        note = "FEED=local, own addresses"
+        return replace(real, venue="local", protocol=under_local, note=note, simulated=None)
     note = "FEED=local"
-    if settings.feed == "auto":
-        why = await _unreachable(real, settings.symbols[0])
-        if why is None:
-            log.info("Binance is reachable: venue %s", real.venue)
+    if settings.feed != "local":
+        why, says = await _ask(real, settings.symbols[0], stream=settings.feed == "auto")
+        if says:
+            note = f"the exchange at {real.rest_url} says that it is simulated ({says[:30]})"
+            log.warning("%s: its data are stored under venue local", note)
+            return replace(real, venue="local", protocol=under_local, note=note, simulated=True)
+        if settings.feed == "binance" or why is None:
+            log.info("venue %s, %s", real.venue, why or "which is reachable")
             return real
         note = f"Binance cannot be reached ({why})"
     local = LocalExchange(settings.symbols)
     await local.ensure()
     log.warning("%s: using the local exchange, SIMULATED data under venue local", note)
-    return Feed("local", local.ws_url, local.rest_url, simulated, note, local)
+    return Feed("local", local.ws_url, local.rest_url, under_local, note, local)
 
 
-async def _unreachable(feed: Feed, symbol: str) -> str | None:
-    """Why this exchange cannot be used; None where REST and the stream both answer."""
+async def _ask(feed: Feed, symbol: str, *, stream: bool) -> tuple[str | None, str | None]:
+    """(why this exchange cannot be used, what it says it is); None where it can, and where it
+    says nothing. `stream`: it has to accept a connection, too."""
+    says = None
+    limit = TRY_S if stream else ASK_S
     try:
-        async with asyncio.timeout(TRY_S), BinanceRest(feed.rest_url, feed.protocol) as rest:
+        async with asyncio.timeout(limit), BinanceRest(feed.rest_url, feed.protocol) as rest:
             try:
-                await rest.get("ping")
+                await rest.get("ping", timeout_s=limit)
             except RestError as error:
                 if not error.refused:  # an answer of another kind is an answer
                     raise
+            says = rest.says
+            if not stream:
+                return None, says
             url = stream_url(feed.ws_url, feed.protocol, [symbol])
             async with connect(
                 url,
                 open_timeout=TRY_S,
                 close_timeout=0.5,
                 proxy=None if any(host in url for host in LOOPBACK) else True,
-            ):
-                return None
+            ) as socket:
+                headers = socket.response.headers if socket.response is not None else {}
+                return None, says or headers.get(SIMULATED)
     except (*CONNECT_ERRORS, RestError) as error:
-        return describe(error)
+        return describe(error), says

@@ -124,10 +124,34 @@ def shared(*parts: str) -> Path:
     return path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="no processes, no database, no browser")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Browser tests come last: they share one running system, and Playwright keeps an event loop
-    that no other test may meet."""
+    that no other test may meet. `--fast` leaves out what needs a process of its own."""
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    if config.getoption("--fast"):
+        left_out = [item for item in items if _needs_a_process(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _needs_a_process(item: pytest.Item) -> bool:
+    needs = {"server", "browser"} & set(getattr(item, "fixturenames", ()))
+    return bool(needs) or item.get_closest_marker("processes") is not None
+
+
+@pytest.fixture(autouse=True)
+def _no_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under `--fast` a test that starts a process fails: it has to be marked `processes`."""
+    if request.config.getoption("--fast"):
+
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("this test starts a process: mark it with pytest.mark.processes")
+
+        monkeypatch.setattr("subprocess.Popen.__init__", refuse)
 
 
 @pytest.fixture(scope="session")

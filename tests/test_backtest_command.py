@@ -147,6 +147,7 @@ def test_missing_and_broken_files(
     assert err.count("\n") == 1
 
 
+@pytest.mark.processes
 def test_as_a_program(files: list[str]) -> None:
     command = [sys.executable, str(ROOT / "backtest.py")]
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)

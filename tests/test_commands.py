@@ -19,6 +19,8 @@ import pytest
 from messages import CANNOT, NOT_NOW
 from settings import SettingsError, read_environment
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 WITH_SETTINGS = ["ingest_websocket", "watch_alerts", "run", "database_utils", "backtest"]
 COMMANDS = [*WITH_SETTINGS, "exchange"]

@@ -67,6 +67,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert asked == [True, False]
 
 
+@pytest.mark.processes
 def test_the_cache_is_where_it_is_asked_for(tmp_path: Path) -> None:
     """A second process finds the machine code of the first."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}

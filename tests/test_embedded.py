@@ -23,6 +23,8 @@ from storage.embedded import EmbeddedError, EmbeddedServer
 from tests.conftest import free_port, server_home
 from tests.test_store import trade
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 
 

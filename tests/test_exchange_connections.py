@@ -16,6 +16,8 @@ from exchange import Exchange, Faults, Limits, SyntheticSource, default_world
 from exchange.__main__ import chosen_faults, chosen_limits, chosen_world, main, parser
 from exchange.testing import spawned
 
+pytestmark = pytest.mark.processes
+
 WORLD = default_world().only(["BTCUSDT"]).faster(5)
 TRADES = "/ws/btcusdt@trade"
 AGGREGATES = "/market/stream?streams=btcusdt@aggTrade"

@@ -14,6 +14,8 @@ import pytest
 from exchange.__main__ import chosen_limits, chosen_world, main, parser
 from exchange.testing import spawned
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -17,6 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from exchange import Exchange, Faults, ReplaySource, SyntheticSource, default_world
 from exchange.faults import Ids
 
+pytestmark = pytest.mark.processes
+
 WORLD = default_world().only(["ETHUSDT"]).faster(10)
 NOON_AHEAD = (1_772_625_600 - int(time.time())) * 1_000_000
 TRADES = "/ws/btcusdt@trade"

@@ -16,6 +16,8 @@ from websockets.asyncio import client
 from exchange import Exchange, ReplaySource
 from exchange.rest import View, respond
 
+pytestmark = pytest.mark.processes
+
 MARKET = Path(
     os.environ.get("MARKET_DATA", Path(__file__).resolve().parents[2] / "shared/data/market")
 )

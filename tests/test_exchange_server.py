@@ -16,6 +16,8 @@ from exchange import Exchange, Limits, SyntheticSource, default_world
 from exchange.synthetic import DAY_US
 from exchange.testing import running
 
+pytestmark = pytest.mark.processes
+
 BUSY = default_world().only(["ETHUSDT"]).faster(10)
 NOON_AHEAD = (1_772_625_600 - int(time.time())) * 1_000_000
 

@@ -183,7 +183,7 @@ def test_the_real_capture_arrives_whole_and_its_bars_agree(
         rows = cursor.fetchall()
     ticks = pd.DataFrame(rows, columns=["ts", "price", "size", "buyer_is_maker"])
     ticks.index = pd.DatetimeIndex(ticks.pop("ts").astype("datetime64[us]"), tz="UTC", name="ts")
-    stored = {s: read_bars(store.engine, "binance", "ETHUSDT", s) for s in (1, 60)}
+    stored = {s: read_bars(store.engine, "local", "ETHUSDT", s) for s in (1, 60)}
     for bar_s, bar in ((1, "1s"), (60, "1min")):
         built = ticks_to_bars(ticks, bar)[list(stored[bar_s].columns)]
         pd.testing.assert_frame_equal(
@@ -246,22 +246,22 @@ def test_first_start_gives_history_and_whole_bars(
         exchange("--symbols", PAIR) as addresses,
         daemon(database_url, addresses, tmp_path / "log", HISTORY_HOURS="2"),
     ):
-        eventually(lambda: len(read_bars(store.engine, "binance", "ETHUSDT", 60)) >= 118, "history")
+        eventually(lambda: len(read_bars(store.engine, "local", "ETHUSDT", 60)) >= 118, "history")
         eventually(lambda: health(store)["healthy"], "health")
         eventually(lambda: count(store) > 200, "trades")
-    minutes = read_bars(store.engine, "binance", "BTCUSDT", 60)
+    minutes = read_bars(store.engine, "local", "BTCUSDT", 60)
     steps = minutes.index.to_series().diff().dropna().unique()
     assert list(steps) == [pd.Timedelta(minutes=1)]
     sources = count(store, "SELECT count(DISTINCT source) FROM v_bars WHERE bar_s = 60")
     assert sources == 2
-    seconds = read_bars(store.engine, "binance", "BTCUSDT", 1)
+    seconds = read_bars(store.engine, "local", "BTCUSDT", 1)
     whole = resample_bars(seconds, "1min")[list(minutes.columns)].iloc[5:-1]
     pd.testing.assert_frame_equal(
         whole, minutes.loc[whole.index], rtol=1e-9, check_dtype=False, check_index_type=False,
         check_freq=False,
     )  # fmt: skip
     assert audit(store)["ok"]
-    assert {feed.state for feed in read_feeds(store.engine, "binance")} == {"stopped"}
+    assert {feed.state for feed in read_feeds(store.engine, "local")} == {"stopped"}
 
 
 def test_without_binance_auto_falls_back_to_simulated_data_and_says_so(

@@ -29,12 +29,12 @@ def source(trades_per_s: float = 500) -> SyntheticSource:
 def assert_complete(store: PostgresStore, exchange: Running) -> None:
     """After the daemon's end: the stored ids are the tape's from the first to the newest."""
     for symbol in SYMBOLS:
-        known = store.known_ids("binance", symbol)
+        known = store.known_ids("local", symbol)
         assert known is not None
         with store.transaction() as cursor:
             cursor.execute(
                 "SELECT trade_id, price, size, (extract(epoch FROM ts) * 1000)::bigint,"
-                " buyer_is_maker FROM v_ticks WHERE venue = 'binance' AND symbol = %s"
+                " buyer_is_maker FROM v_ticks WHERE venue = 'local' AND symbol = %s"
                 " ORDER BY trade_id",
                 (symbol,),
             )

@@ -353,7 +353,7 @@ def test_a_store_pruned_before_it_knew_of_limits_learns_them(store: PostgresStor
     first = (store.known_ids(VENUE, "BTCUSDT") or (0, 0))[0]
     with store.transaction() as cursor:
         cursor.execute("DROP VIEW v_bars; ALTER TABLE feed DROP kept_from, DROP whole_from")
-    store.init()
+    store.init(again=True)
     assert store.write(VENUE, printed[:500]).expired == 500
     assert store.write(VENUE, [trade(4, symbol="ETHUSDT")]).stored == 1
     assert store.known_ids(VENUE, "BTCUSDT") == (first, 3000)

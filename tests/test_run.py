@@ -18,6 +18,8 @@ import pytest
 from tests.conftest import server_home
 from tests.running import ROOT, System, processes
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:

@@ -20,10 +20,13 @@ from messages import CANNOT, NOT_NOW
 from run import Child, watch
 from settings import load_settings
 from storage.errors import is_away
+from storage.postgres import PostgresStore
 from tests.conftest import server_home
 from tests.running import System
 from tests.test_database_faults import OwnServer, own_server
 from tests.test_ingest import eventually
+
+pytestmark = pytest.mark.processes
 
 __all__ = ["own_server"]  # a fixture
 
@@ -184,3 +187,24 @@ def test_what_a_server_says_while_it_starts_is_no_refusal() -> None:
     assert not is_away(PermissionError(13, "Permission denied"))
     assert not is_away(psycopg2.OperationalError('FATAL:  role "me" does not exist'))
     assert not is_away(psycopg2.ProgrammingError("syntax error"))
+
+
+def test_a_start_waits_for_no_reader_of_a_database_that_is_complete(
+    store: PostgresStore, database_url: str
+) -> None:
+    """Of a backup or an audit that reads for hours: neither waits, nor makes others wait."""
+    with contextlib.closing(psycopg2.connect(database_url)) as reader:
+        cursor = reader.cursor()
+        for view in ("v_ticks", "v_bars", "v_gaps", "v_feed"):
+            cursor.execute(f"SELECT count(*) FROM {view}")
+        with contextlib.closing(psycopg2.connect(database_url, options="-c lock_timeout=2s")) as c:
+            PostgresStore(lambda: c).init()
+
+
+def test_a_schema_of_another_version_is_completed(store: PostgresStore) -> None:
+    with store.transaction() as cursor:
+        cursor.execute("DROP VIEW v_gaps")
+        cursor.execute("COMMENT ON TABLE instrument IS 'of last year'")
+    store.init()
+    with store.transaction() as cursor:
+        cursor.execute("SELECT count(*) FROM v_gaps")

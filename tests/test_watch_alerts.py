@@ -21,6 +21,7 @@ import pytest
 import evaluation
 from alerts import AlertState, bar_readings, evaluate
 from evaluation import Evaluator
+from exchange.server import Exchange
 from exchange.synthetic import SyntheticSource
 from exchange.testing import running
 from exchange.world import default_world
@@ -227,10 +228,15 @@ def test_what_closed_while_nothing_ran_is_told_in_order_at_the_next_start(
 
 
 def test_trades_to_webhook_with_stops_of_daemon_and_watcher(
-    store: PostgresStore, database_url: str, tmp_path: Path, sink: Sink
+    store: PostgresStore,
+    database_url: str,
+    tmp_path: Path,
+    sink: Sink,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The whole path: what was told while it was live, and caught up after a stop of everything,
     is what the complete record says."""
+    monkeypatch.setattr(Exchange, "_say_simulated", lambda *_: None)  # the rule's venue is real
     made = rule(threshold=0.0, condition="crosses",
                 spec=PairSpec(hedge="fixed", beta=10.0, window=4))  # fmt: skip
     create_rule(store, made)
