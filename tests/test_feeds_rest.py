@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from feeds.backoff import retry_after_s
 from feeds.binance import SPOT, USDM
+from feeds.binance_rest import BinanceRest
 from feeds.weights import BULK, EDGE, HISTORY, PROBE, Budget, Kind
+from tests.foreign import Foreign
 
 
 class Clock:
@@ -94,3 +99,20 @@ def test_weights_are_those_of_the_exchange() -> None:
     ]  # fmt: skip
     assert USDM.weight("aggTrades") == 20
     assert [USDM.weight("klines", rows) for rows in (5, 99, 100, 1000)] == [1, 1, 5, 5]
+
+
+def test_what_is_over_the_budget_does_not_leave() -> None:
+    """Five pages at once where the limit has room for three: the others wait their minute."""
+
+    async def ask(url: str) -> None:
+        async with BinanceRest(url, replace(SPOT, weight_per_minute=100)) as rest:
+            pages = [asyncio.create_task(rest.trades_from("BTCUSDT", 1)) for _ in range(5)]
+            await asyncio.wait(pages, timeout=3)
+            assert sum(page.done() for page in pages) == 3
+            for page in pages:
+                page.cancel()
+            await asyncio.wait(pages)
+
+    with Foreign("BTCUSDT") as exchange:
+        asyncio.run(ask(exchange.rest_url))
+        assert len(exchange.requests) == 3
