@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 log = logging.getLogger("jobs")
 
-KEPT = 16  # finished jobs whose results are kept
+KEPT = 16  # finished jobs whose results are kept, at most
+BUDGET = 256 * 2**20  # bytes that they may hold together; the newest is kept whatever it holds
 Progress = Callable[[int, int], None]
 
 
@@ -38,6 +43,7 @@ class Job:
     error: str | None = None
     finished: bool = False
     took_s: float = 0.0
+    weight: int = 0  # bytes of the result, about
     number: int = field(default_factory=itertools.count(1).__next__)
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -58,7 +64,7 @@ class Job:
 
 
 class Jobs:
-    """Runs jobs one after the other; keeps the results of the last KEPT."""
+    """Runs jobs one after the other; keeps the results used last, KEPT of them within BUDGET."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "jobs")
@@ -77,19 +83,33 @@ class Jobs:
                 return job
             job = self._jobs[key] = Job(title)
             self._jobs.move_to_end(key)
-            self._forget_old()
-        self._pool.submit(_run, job, work)
+        self._pool.submit(self._do, job, work)
         return job
 
     def get(self, key: Hashable) -> Job | None:
         """The job of this key, None where there is none (any more)."""
         with self._lock:
-            return self._jobs.get(key)
+            job = self._jobs.get(key)
+            if job is not None:
+                self._jobs.move_to_end(key)
+            return job
+
+    def forget(self, key: Hashable) -> None:
+        """Let go of a job's result, which nobody needs any more."""
+        with self._lock:
+            self._jobs.pop(key, None)
+
+    def _do(self, job: Job, work: Callable[[Progress], Any]) -> None:
+        _run(job, work)
+        with self._lock:
+            job.finished = True
+            self._forget_old()
 
     def _forget_old(self) -> None:
         finished = [key for key, job in self._jobs.items() if job.finished]
-        for key in finished[: max(0, len(self._jobs) - KEPT)]:
-            del self._jobs[key]
+        held = sum(self._jobs[key].weight for key in finished)
+        while len(finished) > 1 and (len(finished) > KEPT or held > BUDGET):
+            held -= self._jobs.pop(finished.pop(0)).weight
 
 
 def _run(job: Job, work: Callable[[Progress], Any]) -> None:
@@ -106,4 +126,29 @@ def _run(job: Job, work: Callable[[Progress], Any]) -> None:
         log.exception("%s failed", job.title)
         job.error = f"{error}" or type(error).__name__
     job.took_s = time.monotonic() - start
-    job.finished = True
+    job.weight = weight_of(job.result)
+
+
+def weight_of(result: Any) -> int:
+    """The bytes that a result holds, about: its arrays and frames, however deep, each once."""
+    seen: set[int] = set()
+
+    def weigh(part: Any) -> int:
+        if id(part) in seen:
+            return 0
+        seen.add(id(part))
+        if isinstance(part, pd.DataFrame | pd.Series | pd.Index):
+            return int(np.sum(part.memory_usage(deep=True)))
+        if isinstance(part, np.ndarray):
+            return part.nbytes
+        if isinstance(part, str | bytes | bytearray | int | float | type(None)):
+            return sys.getsizeof(part)
+        if is_dataclass(part):
+            return sum(weigh(getattr(part, f.name)) for f in fields(part))
+        if isinstance(part, dict):
+            return sys.getsizeof(part) + sum(weigh(k) + weigh(v) for k, v in part.items())
+        if isinstance(part, list | tuple | set | frozenset):
+            return sys.getsizeof(part) + sum(map(weigh, part))
+        return sys.getsizeof(part)
+
+    return weigh(result)

@@ -105,6 +105,8 @@ def _store(
         return
     symbol, done = storing.result
     forget()
+    jobs().forget(("read", file_id))
+    jobs().forget(st.session_state.pop(state))
     st.session_state["uploads"] += 1
     st.session_state["uploaded"] = (
         f"{symbol}: {done.new:,} bars stored, {done.replaced:,} replaced, "

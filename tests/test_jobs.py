@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from jobs import KEPT, Job, Jobs, Progress
+from jobs import KEPT, Job, Jobs, Progress, weight_of
+from simulation import run
+from trading_rules import Costs, Rules
 
 
 def wait(job: Job) -> Job:
@@ -72,5 +76,44 @@ def test_old_results_are_forgotten() -> None:
     jobs = Jobs()
     for k in range(KEPT + 5):
         wait(jobs.submit(k, "work", lambda _: 1))
-    assert jobs.get(0) is None
+    assert jobs.get(4) is None
+    assert jobs.get(5) is not None
     assert jobs.get(KEPT + 4) is not None
+
+
+def test_results_are_kept_by_what_they_weigh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by their number: one run over a million bars holds more than a thousand short ones."""
+    monkeypatch.setattr("jobs.BUDGET", 3_000_000)
+    jobs = Jobs()
+    for k in range(6):
+        wait(jobs.submit(k, "work", lambda _: np.zeros(100_000)))  # 800 kB
+    assert [k for k in range(6) if jobs.get(k)] == [3, 4, 5]
+    jobs.get(3)  # used: now the newest
+    wait(jobs.submit(6, "work", lambda _: [np.zeros(100_000)]))
+    assert [k for k in range(7) if jobs.get(k)] == [3, 5, 6]
+    heavy = wait(jobs.submit(7, "work", lambda _: {"a": pd.DataFrame({"x": np.zeros(10**6)})}))
+    assert heavy.weight >= 8_000_000
+    assert [k for k in range(8) if jobs.get(k)] == [7]  # alone, and yet kept: it was asked for
+    wait(jobs.submit(8, "work", lambda _: 1))
+    assert [k for k in range(9) if jobs.get(k)] == [8]
+
+
+def test_a_backtest_is_weighed_whole() -> None:
+    index = pd.date_range("2024-01-01", periods=2000, freq="1min", tz="UTC", name="ts")
+    rng = np.random.default_rng(1)
+    legs = []
+    for _ in range(2):
+        close = 100 * np.exp(np.cumsum(rng.normal(0, 1e-3, 2000)))
+        prices = dict.fromkeys(("open", "high", "low", "close"), close)
+        legs.append(pd.DataFrame(prices, index=index).assign(volume=1.0))
+    result = run(*legs, Rules(window=20, hedge_window=50), Costs())
+    held = sum(int(np.sum(part.memory_usage(deep=True)))
+               for part in (result.equity, result.trades, result.signals))  # fmt: skip
+    assert weight_of(("judged", result)) >= held
+    assert weight_of((result, result)) < weight_of(result) + 1000  # counted once
+
+
+def test_no_two_jobs_have_one_number() -> None:
+    """An object's address is used again once it is gone; a number is not."""
+    numbers = [Job("a").number for _ in range(100)]
+    assert len(set(numbers)) == 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,33 @@ def test_a_refusal_says_why_and_names_nothing_stored(page: AppTest, store: Postg
     assert "symbol 'no name' is malformed" in page.sidebar.error[0].value
     assert "upload" not in {v for v, *_ in store.engine.connect().exec_driver_sql(
         "SELECT venue FROM v_bars")}  # fmt: skip
+
+
+def test_two_jobs_at_once_do_not_break_the_page(
+    page: AppTest, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is read while a backtest waits for its turn: two bars, two ways to stop."""
+    fill(store)
+    held = threading.Event()
+
+    def slowly(_: bytes, progress: Callable[[int, int], None]) -> None:
+        while not held.wait(0.02):
+            progress(1, 2)
+
+    monkeypatch.setattr("panels.upload.read_bars_csv", slowly)
+    page.query_params.update(view="Backtest", window_1s="30", fit_1s="60")
+    page.run()
+    put(page, "AAA.csv", minutes(5))
+    try:
+        page.button(key="start_run").click().run()
+        assert not page.exception
+        stops = [b for b in page.button if b.label == "Stop"]
+        assert len(stops) == len({b.key for b in stops}) == 2
+        button(page, next(b.key for b in stops if b in page.sidebar.button)).click().run()
+        until(page, lambda: page.sidebar.info)  # a stop is heard while it is read
+        assert page.sidebar.info[0].value.startswith("Stopped: nothing was stored")
+    finally:
+        held.set()
 
 
 def test_the_other_leg_is_one_with_bars_at_the_same_time(store: PostgresStore) -> None:
