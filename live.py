@@ -229,11 +229,18 @@ class LiveBars:
         if stated is not None:
             bars = fuller(bars, stated.bars)
         if bars.empty:
-            return Leg(tape.instrument, bars, None, feed, tape.revision)
+            return Leg(tape.instrument, _none_of(bars, self.bar), None, feed, tape.revision)
         bars = bars.tail(KEEP_BARS)
         if not only and is_closed(bars.index[-1], bar_seconds(self.bar), feed):
             return Leg(tape.instrument, bars, None, feed, tape.revision)
         return Leg(tape.instrument, bars.iloc[:-1], bars.iloc[-1], feed, tape.revision)
+
+
+def _none_of(bars: pd.DataFrame, bar: str) -> pd.DataFrame:
+    """An empty frame as one of bars of the length asked for, not of the stored one."""
+    none = bars.copy()
+    none.attrs["bar_ns"] = bar_seconds(bar) * 1_000_000_000
+    return none
 
 
 def stored_bars(
@@ -264,7 +271,7 @@ def bars_between(
     if length != base_s and instrument.venue != "upload":
         bars = fuller(bars, read_bars(engine, *instrument, length, start, end))
     if bars.empty:
-        return bars
+        return _none_of(bars, bar)
     feeds = [] if instrument.venue == "upload" else read_feeds(engine, instrument.venue)
     feed = next((f for f in feeds if f.symbol == instrument.symbol), None)
     return bars if is_closed(bars.index[-1], length, feed) else bars.iloc[:-1]

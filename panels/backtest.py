@@ -121,7 +121,8 @@ def _form(desk: Desk) -> Asked:
     """What a run is asked for: the sidebar's rules and this row's."""
     choice = desk.choice
     first = st.columns([0.95, 1, 1, 1.05, 2.15, 0.95, 0.95, 0.95])  # whole at 1280 pixels
-    span = first[0].selectbox("History", list(SPANS), index=_span(choice), key="bt_span",
+    start = _span(choice)  # in the key too: what is left out of a link is this start
+    span = first[0].selectbox("History", list(SPANS), index=start, key=f"bt_span_{start}",
                               bind="query-params")  # fmt: skip
     notional = first[1].number_input("Notional", 1.0, value=10_000.0, step=1000.0, format="%.0f",
                                      key="bt_notional", bind="query-params",

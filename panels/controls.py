@@ -12,6 +12,7 @@ from kalman import KalmanNoise, fit_kalman_noise
 from live import Snapshot
 from market import LIVE_BARS, Instrument, bar_label, bar_seconds
 from pair import PairSpec
+from panels.address import follow_address, start_with, tell_address
 from panels.desk import Choice, bars_of, follow, jobs, sizes_of
 from panels.plain import plain
 from resampling import align
@@ -45,20 +46,24 @@ def sidebar(
     """The controls; None where the legs chosen have no bar length in common."""
     with st.sidebar:
         st.subheader("Pair", anchor=False)
+        follow_address()
         venue = _venue(store, symbols)
         y, x = _legs(venue, symbols)
+        chosen = {key: str(st.session_state[key]) for key in ("venue", "y", "x")}
         bars = bars_offered(store, (y, x))
         if not bars:
+            tell_address(chosen)
             st.warning(
                 f"{plain(y.symbol)} and {plain(x.symbol)} have no bar length in common. "
                 "Choose two of equal length."
             )
             return None
+        start_with("bar", bars, bars[0])
         bar = st.segmented_control(
-            "Bar", bars, default=bars[0], required=True, key="bar", bind="query-params",
-            width="stretch",
-        )  # fmt: skip
+            "Bar", bars, default=bars[0], required=True, key="bar", width="stretch"
+        )
         bar = bar if bar in bars else bars[0]
+        tell_address({**chosen, "bar": bar})
         spec = _hedge(store, (y, x), bar)
         entry, exit_, stop = _thresholds()
         st.subheader("Live", anchor=False)
@@ -81,10 +86,11 @@ def open_pair(y: Instrument, x: Instrument, view: str | None = None) -> None:
 
 def _venue(store: PostgresStore, symbols: dict[str, list[str]]) -> str:
     venues = [venue for venue in VENUE_NAMES if len(legs_offered(venue, symbols)) >= 2]
+    start = _running(store, tuple(venues))
+    start_with("venue", venues, start)
     chosen = st.segmented_control(
-        "Venue", venues, default=_running(store, tuple(venues)), required=True,
-        format_func=lambda name: VENUE_NAMES[name], key="venue", bind="query-params",
-        width="stretch",
+        "Venue", venues, default=start, required=True, key="venue", width="stretch",
+        format_func=lambda name: VENUE_NAMES[name],
     )  # fmt: skip
     return str(chosen) if chosen in venues else venues[0]
 
@@ -128,12 +134,12 @@ def _legs(venue: str, symbols: dict[str, list[str]]) -> tuple[Instrument, Instru
     own = [name for name in names if offered[name].venue == venue]
     first = PREFERRED[0] if PREFERRED[0] in own else own[0]
     left, right = st.columns(2)
-    y = str(left.selectbox("y (explained)", names, index=names.index(first), key="y",
-                           format_func=label, bind="query-params"))  # fmt: skip
+    at = start_with("y", names, first)
+    y = str(left.selectbox("y (explained)", names, index=at, key="y", format_func=label))
     others = [name for name in names if name != y]
     second = PREFERRED[1] if PREFERRED[1] in others else others[0]
-    x = str(right.selectbox("x (explains)", others, index=others.index(second), key="x",
-                            format_func=label, bind="query-params"))  # fmt: skip
+    at = start_with("x", others, second)
+    x = str(right.selectbox("x (explains)", others, index=at, key="x", format_func=label))
     return offered[y], offered[x]
 
 

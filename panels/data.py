@@ -45,9 +45,10 @@ def downloads(desk: Desk) -> None:
     st.subheader("Download", anchor=False)
     choice = desk.choice
     row = st.container(horizontal=True, vertical_alignment="bottom")
+    start = "Everything" if choice.y.venue == "upload" else "1 day"
     span = row.segmented_control(
-        "The last", list(SPANS), required=True, key="span", bind="query-params",
-        default="Everything" if choice.y.venue == "upload" else "1 day",
+        "The last", list(SPANS), required=True, key=f"span_{start}".replace(" ", "_"),
+        bind="query-params", default=start,
     )  # fmt: skip
     parquet = row.segmented_control(
         "Format", ["CSV", "Parquet"], default="CSV", required=True, key="format",

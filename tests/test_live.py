@@ -16,7 +16,8 @@ from sqlalchemy.exc import OperationalError
 import live
 from live import LiveBars, base_bar_s, is_closed, stored_bars
 from market import Instrument
-from resampling import resample_bars
+from pair import PairSpec, pair_view
+from resampling import bar_length_ns, resample_bars
 from storage.postgres import PostgresStore
 from storage.queries import FeedStatus
 from tests.test_store import T0, nothing_after, trade
@@ -200,3 +201,18 @@ def test_a_file_beside_a_live_market_ends_where_it_ends(store: PostgresStore) ->
     assert snapshot.y.closed.index[-1] == snapshot.x.closed.index[-1]
     store.write_upload("MINE", 1, bars.iloc[:80])
     assert [len(leg.closed) for leg in live_bars.poll(0).legs] == [80, 80]
+
+
+def test_a_leg_without_bars_is_of_the_length_asked_for(store: PostgresStore) -> None:
+    """A live market beside a file that ended before it began: at days its stored minutes must
+    not stand there as another length."""
+    both(store, range(100))
+    index = pd.date_range("2001-01-01", periods=3000, freq="1min", tz="UTC", name="ts")
+    bars = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0), index=index)
+    store.write_upload("OLD", 60, bars)
+    legs = (LEGS[0], Instrument("upload", "OLD"))
+    snapshot = LiveBars(store.engine, legs, "1d", (60, 60)).poll(0)
+    assert snapshot.y.closed.empty
+    assert pair_view(snapshot.y.closed, snapshot.x.closed, PairSpec(window=5)).frame.empty
+    nothing = stored_bars(store.engine, Instrument("binance", "NONE"), "1d", 60, None)
+    assert bar_length_ns(nothing) == 86_400_000_000_000

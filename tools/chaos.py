@@ -21,6 +21,7 @@ PARTS = {
     "kills": ["tests/test_kills.py"],
     "alerts": ["tests/test_watch_alerts.py"],
     "store": ["tests/test_store_machine.py"],
+    "page": ["tests/test_page_machine.py"],
     "process": [
         "tests/test_ingest.py",
         "tests/test_database_faults.py",
