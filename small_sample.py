@@ -40,7 +40,7 @@ _SHIFT: dict[tuple[str, int], dict[int, tuple[float, float, float]]] = {
     },
 }  # fmt: skip
 _SHIFT["n", 2] = _SHIFT["ct", 2] = _SHIFT["c", 2]
-_DEEPEST = -4.0  # the least z that could be measured; beyond it the shift stays
+_DEEPEST = -4.0  # the least z that could be measured; there and at 0 the shift stays
 # Rows: 95 and 97.5 % of the trace (r = 0) of two walks without drift.
 _TRACE = {
     30: (20.123, 22.613), 40: (19.563, 21.811), 60: (19.019, 21.221), 100: (18.672, 20.761),
@@ -66,10 +66,10 @@ def unit_root_p(statistic: float, trend: str, series: int, rows: int) -> float:
     Arguments as `mackinnon_p`; `rows` of the series, 25 standing for fewer. Never below his.
     """
     p_value = mackinnon_p(statistic, trend, series)
-    if not 0.0 < p_value < 0.5:
+    if not 0.0 < p_value < 1.0:
         return p_value
     z, table = _NORMAL.inv_cdf(p_value), _SHIFT[trend, series]
-    at = max(z, _DEEPEST)
+    at = min(max(z, _DEEPEST), 0.0)
     a, b, c = _at(table, rows)
     fading = min(1.0, max(table) / rows)
     return max(p_value, _NORMAL.cdf(z + fading * (a + b * at + c * at * at)))

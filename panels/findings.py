@@ -90,7 +90,7 @@ def verdicts_html(view: PairView, symbols: tuple[str, str], bar: str, bars: int)
     obstacle = obstacle_of(view, frame, symbols)
     if obstacle is not None:
         return table_html(title, (), (), ()) + note_html(obstacle)
-    tests = tests_of(view, frame)
+    tests = findings_of(view, frame)
     rows = verdicts(tests, bar_seconds(bar), view.spec.window)
     heads = ("test", "value", "5 % critical", "p", "verdict", "convention")
     known = (
@@ -110,7 +110,7 @@ def verdicts_html(view: PairView, symbols: tuple[str, str], bar: str, bars: int)
     )
 
 
-def tests_of(view: PairView, frame: pd.DataFrame) -> PairTests:
+def findings_of(view: PairView, frame: pd.DataFrame) -> PairTests:
     """The tests of some rows of a view."""
     return pair_tests(
         frame["close_y"], frame["close_x"], frame["spread"], estimated=view.spec.hedge != "fixed"

@@ -27,7 +27,7 @@ from panels.figures import (
     thinned_rows,
     with_breaks,
 )
-from panels.findings import filter_html, joint_html, obstacle_of, stretch_of, tests_of, verdicts
+from panels.findings import filter_html, findings_of, joint_html, obstacle_of, stretch_of, verdicts
 from panels.plain import figure_text
 from panels.tables import note_html, table_html
 from panels.theme import (
@@ -124,7 +124,7 @@ def verdict_html(view: PairView, symbols: tuple[str, str], bar: str) -> str:
     obstacle = obstacle_of(view, frame, symbols)
     if obstacle is not None:
         return table_html(title, (), (), ()) + note_html(obstacle)
-    tests = tests_of(view, frame)
+    tests = findings_of(view, frame)
     rows = verdicts(tests, bar_seconds(bar), view.spec.window)
     brief = [
         (short, row[1], row[4])

@@ -15,7 +15,7 @@ import pytest
 from arguments import Array
 from mackinnon import mackinnon_p
 from pair import PairSpec, pair_view
-from panels.findings import LEVEL, joint_verdict, stretch_of, tests_of, verdicts, verdicts_html
+from panels.findings import LEVEL, findings_of, joint_verdict, stretch_of, verdicts, verdicts_html
 from panels.pair import verdict_html
 from panels.strip import adf_of
 from scan import benjamini_hochberg, scan_pairs, small_sample_p
@@ -112,7 +112,7 @@ def test_an_estimated_hedge_makes_no_verdict_of_its_spread(hedge: Any) -> None:
     y, x = (series(leg) for leg in next(walks(700, 1)))
     bars = [pd.DataFrame({"close": leg}) for leg in (y, x)]
     view = pair_view(bars[0], bars[1], PairSpec(hedge, 60, 120))
-    tests = tests_of(view, stretch_of(view, 500))
+    tests = findings_of(view, stretch_of(view, 500))
     rows = {str(row[0]): row[4] for row in verdicts(tests, 60, 60)}
     for name in (*KNOWN, "KPSS, stationarity"):
         assert rows[name] == ("no verdict: β is estimated", "quiet")
@@ -131,7 +131,7 @@ def test_the_page_as_it_stands_claims_little_of_chance() -> None:
     for y, x in walks(300, 250):
         bars = [pd.DataFrame({"close": series(leg)}) for leg in (y, x)]
         view = pair_view(bars[0], bars[1], PairSpec("rolling", 60, 120))
-        tests = tests_of(view, stretch_of(view, 600))
+        tests = findings_of(view, stretch_of(view, 600))
         praised += joint_verdict(tests)[1] == "good"
     assert praised / 250 <= allowed(250)
 
