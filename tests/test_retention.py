@@ -53,7 +53,7 @@ def repair(store: PostgresStore, printed: list[Trade], size: int, keep_days: flo
     page. Returns the trades asked for."""
     by_id = {t.trade_id: t for t in printed}
     asked = 0
-    for turn in range(len(printed)):
+    for turn in range(200):
         gaps = store.open_gaps(VENUE, "BTCUSDT")
         if not gaps:
             return asked
@@ -169,9 +169,9 @@ def test_retention_waits_for_a_batch_that_is_being_written(store: PostgresStore)
     outcome: list[dict[str, Any]] = []
     with store.transaction() as cursor:
         known = lock_feeds(cursor, VENUE, parts)
-        fresh, _ = insert(cursor, late, parts, known, beyond=True)
+        fresh, _ = insert(cursor, late, parts, known, ahead_us=0, beyond=True)
         opened, _ = record_gaps(cursor, parts, known)
-        move_cursors(cursor, parts, known, fresh, opened)
+        move_cursors(cursor, parts, known, fresh, opened, 0)
         pruning = threading.Thread(target=lambda: outcome.append(prune(store, 1, NOW)))
         pruning.start()
         done.wait(0.4)  # retention is at work, and has met the row of the feed
@@ -179,6 +179,7 @@ def test_retention_waits_for_a_batch_that_is_being_written(store: PostgresStore)
     assert outcome[0]["blocked"] == []
     first = (store.known_ids(VENUE, "BTCUSDT") or (0, 0))[0]
     assert rows(store, f"SELECT count(*) FROM v_ticks WHERE trade_id < {first}") == [(0,)]
+    assert rows(store, "SELECT count(*) FROM v_gaps WHERE state = 'unrecoverable'") == [(0,)]
     assert audit(store)["ok"]
 
 
