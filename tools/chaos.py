@@ -22,6 +22,7 @@ PARTS = {
     "alerts": ["tests/test_watch_alerts.py"],
     "store": ["tests/test_store_machine.py"],
     "page": ["tests/test_page_machine.py"],
+    "live": ["tests/test_live_machine.py"],
     "process": [
         "tests/test_ingest.py",
         "tests/test_database_faults.py",
