@@ -18,7 +18,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from jobs import Job, Jobs
-from live import LiveBars, Snapshot, base_bar_s, stored_bars
+from live import Leg, LiveBars, Snapshot, base_bar_s, stored_bars
 from market import Instrument, bar_seconds
 from messages import one_line
 from pair import PairSpec, PairView, pair_view
@@ -27,8 +27,9 @@ from panels.figures import pack
 from panels.once import Once
 from panels.plain import plain
 from settings import Settings
+from storage.errors import DATABASE_ERRORS
 from storage.postgres import PostgresStore
-from storage.queries import read_sizes, read_symbols
+from storage.queries import read_bars, read_incomplete, read_sizes, read_symbols
 from storage.uploads import read_uploads
 
 log = logging.getLogger("dashboard")
@@ -96,6 +97,33 @@ class Desk:
         """Closed bars of a span from the database, None: all; however many."""
         base = base_of(self.store, instrument, self.choice.bar)
         return stored_bars(self.store.engine, instrument, self.choice.bar, base, span_s)
+
+    def incomplete(self, leg: Leg, bars: int) -> pd.DatetimeIndex:
+        """Open times of those of the last `bars` closed bars of which a trade is known to be
+        missing. None where the database does not answer: the strip says that."""
+        shown = pd.DatetimeIndex(leg.closed.index[-bars:])
+        if leg.feed is None or shown.empty:
+            return shown[:0]
+        key = ("incomplete", self.choice.bar, bars, *leg.version,
+               leg.feed.open_gaps, leg.feed.missing)  # fmt: skip
+        try:
+            found: pd.DatetimeIndex = once(lambda: self._incomplete(leg, shown[0]), key)
+        except DATABASE_ERRORS as error:
+            log.warning('incomplete_unknown reason="%s"', one_line(error))
+            return shown[:0]
+        return found.intersection(shown)
+
+    def _incomplete(self, leg: Leg, since: pd.Timestamp) -> pd.DatetimeIndex:
+        engine, length = self.store.engine, bar_seconds(self.choice.bar)
+        base = base_of(self.store, leg.instrument, self.choice.bar)
+        start = since.to_pydatetime()
+        found = read_incomplete(engine, *leg.instrument, base, start).floor(f"{length}s").unique()
+        if base == length or found.empty:
+            return found
+        # Of a longer bar the exchange may have stated as much as is shown.
+        stated = read_bars(engine, *leg.instrument, length, start)["trades"].reindex(found)
+        shown = leg.closed["trades"].reindex(found)
+        return found[~(stated >= shown).to_numpy()]
 
     def live(self, name: str, draw: Callable[[Desk], None]) -> None:
         """Draw a board now and at every refresh, behind a boundary of its own."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from panels.theme import BACKGROUND, FONT, GRID, MUTED, TEXT
+from panels.theme import BACKGROUND, FONT, GRID, MUTED, TEXT, WARN
 
 GAP = 0.035  # between rows, as a share of the height
 POINTS = 600  # of one line; the browser, not Python, is what takes long
@@ -82,6 +82,35 @@ def show_all(made: go.Figure, time: Floats) -> None:
         made.layout.xaxis.autorangeoptions = {
             "minallowed": time[0] - room / 3, "maxallowed": time[-1] + room,
         }  # fmt: skip
+
+
+def mark_incomplete(
+    made: go.Figure, row: int, closes: pd.Series[float], times: pd.DatetimeIndex, name: str
+) -> None:
+    """Mark at the close the bars that lack trades: what is drawn of them may not be all."""
+    at = times.intersection(pd.DatetimeIndex(closes.index))
+    if len(at):
+        made.add_scatter(
+            x=milliseconds(at), y=floats(closes.reindex(at)), yaxis=axis(row), mode="markers",
+            name=f"{name}: trades missing", hovertemplate="trades of this bar are missing",
+            marker={"symbol": "diamond-open", "size": 10, "color": WARN,
+                    "line": {"width": 2, "color": WARN}},
+        )  # fmt: skip
+
+
+def incomplete_note(times: list[tuple[str, pd.DatetimeIndex]]) -> str:
+    """How many bars lack trades, and the newest of them, in one sentence; empty where none does."""
+    parts = [
+        f"{len(at):,} of {name}, the newest of {at[-1]:%Y-%m-%d %H:%M:%S} UTC"
+        for name, at in times
+        if len(at)
+    ]
+    if not parts:
+        return ""
+    return (
+        f"Bars shown that lack trades: {'; '.join(parts)}. They were lost or their repair is "
+        "under way; the Data view lists the gaps."
+    )
 
 
 def spans(bar_s: int, most: int) -> dict[str, int]:

@@ -14,9 +14,21 @@ from live import Leg
 from market import Instrument, bar_label, bar_seconds
 from panels.controls import BESIDE
 from panels.desk import Desk, symbols_of
-from panels.figures import DAY, HOUR, Floats, axis, floats, milliseconds, stacked, thinned
+from panels.figures import (
+    DAY,
+    HOUR,
+    Floats,
+    axis,
+    floats,
+    incomplete_note,
+    mark_incomplete,
+    milliseconds,
+    stacked,
+    thinned,
+)
 from panels.pair import bars_shown, span_control
 from panels.plain import figure_text, plain
+from panels.tables import note_html
 from panels.theme import BAD, CORRELATION, GOOD, LEG_X, LEG_Y, MUTED, SCORE, SPREAD, decimals_of
 from resampling import resample_bars
 
@@ -107,19 +119,25 @@ def _board(desk: Desk) -> None:
         return
     span, overlays = bars_shown(desk), _overlays(desk)
     bars = drawn_bars(snapshot.legs, span)
+    lacking = tuple(desk.incomplete(leg, bars) for leg in snapshot.legs)
+    if note := incomplete_note(
+        [(i.symbol, at) for i, at in zip(instruments, lacking, strict=True)]
+    ):
+        st.html(note_html(note))
     identity = "/".join(map(str, ("market", *instruments, desk.choice.bar, span)))
     desk.chart(
         lambda: figure(snapshot.legs, desk.choice.bar, bars=bars, overlays=overlays,
-                       uirevision=identity),
-        (*desk.key(snapshot), bars, overlays), name="Market",
+                       uirevision=identity, incomplete=lacking),
+        (*desk.key(snapshot), bars, overlays, *map(len, lacking)), name="Market",
         height=f"max(calc(100vh - 14.2rem), {len(instruments) * 16}rem)",
         patch=forming_patch(snapshot.legs, desk.choice.bar, bars),
     )  # fmt: skip
 
 
 def figure(
-    legs: tuple[Leg, ...], bar: str, *, bars: int, overlays: Overlays, uirevision: str
-) -> go.Figure:
+    legs: tuple[Leg, ...], bar: str, *, bars: int, overlays: Overlays, uirevision: str,
+    incomplete: tuple[pd.DatetimeIndex, ...] = (),
+) -> go.Figure:  # fmt: skip
     """The last `bars` bars of each leg as at most some CANDLES candles, the one that still forms
     drawn hollow, with volume below and indicators over them.
 
@@ -137,6 +155,9 @@ def figure(
     for k, (leg, (closed, _)) in enumerate(zip(legs, candles, strict=True)):
         _leg(made, leg, k, closed, length)
         _indicators(made, leg, k, bars, overlays)
+        if incomplete:
+            at = incomplete[k].floor(length).unique()
+            mark_incomplete(made, 2 * k, closed["close"], at, figure_text(leg.symbol))
     made.update_layout(bargap=0.15, showlegend=True)
     return made
 

@@ -19,6 +19,8 @@ from panels.figures import (
     Floats,
     axis,
     floats,
+    incomplete_note,
+    mark_incomplete,
     milliseconds,
     show_all,
     spans,
@@ -92,14 +94,18 @@ def _board(desk: Desk) -> None:
     raw, bars = st.session_state.get("scale") == "Price", bars_shown(desk)
     identity = "/".join(map(str, ("pair", *choice.pair, choice.bar, bars)))
     legs = (choice.y.symbol, choice.x.symbol)
+    incomplete = tuple(desk.incomplete(leg, bars) for leg in snapshot.legs)
+    if lacking := incomplete_note(list(zip(legs, incomplete, strict=True))):
+        st.html(note_html(lacking))
     left, right = st.columns([3.9, 1], gap="medium")
     with left:
         desk.chart(
             lambda: figure(
                 view, legs, choice.bar, bars=bars, entry_z=choice.entry_z, exit_z=choice.exit_z,
-                stop_z=choice.stop_z, raw=raw, uirevision=identity,
+                stop_z=choice.stop_z, raw=raw, uirevision=identity, incomplete=incomplete,
             ),
-            (*desk.key(snapshot), choice, raw, bars), name="Pair", height=HEIGHT,
+            (*desk.key(snapshot), choice, raw, bars, *map(len, incomplete)), name="Pair",
+            height=HEIGHT,
         )  # fmt: skip
     with right:
         verdict = once(
@@ -138,6 +144,7 @@ def verdict_html(view: PairView, symbols: tuple[str, str], bar: str) -> str:
 def figure(
     view: PairView, symbols: tuple[str, str], bar: str, *, bars: int, entry_z: float,
     exit_z: float, stop_z: float | None, raw: bool, uirevision: str,
+    incomplete: tuple[pd.DatetimeIndex, ...] = (),
 ) -> go.Figure:  # fmt: skip
     """The last `bars` closed bars of a pair view. Prices as percent change since the first bar
     shown, or raw on two axes. Where there are more bars than points to draw, the extremes of each
@@ -157,6 +164,9 @@ def figure(
     )
     time = milliseconds(pd.DatetimeIndex(frame.index))
     _prices(made, time, frame, symbols, raw=raw)
+    if incomplete:
+        either = incomplete[0].union(incomplete[1])
+        mark_incomplete(made, 2, frame["zscore"], either, "z")
     _line(made, time, frame["spread"], 1, "spread", SPREAD, ".6~g")
     _line(made, time, frame["zscore"], 2, "z", SCORE, ".2f")
     _thresholds(made, entry_z, exit_z, stop_z)

@@ -17,7 +17,7 @@ from pair import PairSpec, pair_view
 from panels import backtest as backtest_panel
 from panels import market as market_panel
 from panels import pair as pair_panel
-from panels.figures import POINTS, pack, spans, thinned, with_breaks
+from panels.figures import POINTS, incomplete_note, pack, spans, thinned, with_breaks
 from panels.robustness import formatted
 from panels.strip import STALE_S, cards_html, header_html, judge, signal
 from panels.theme import decimals_of, duration, number, percent, significant, tint
@@ -278,3 +278,25 @@ def test_a_holding_time_is_told_with_its_unit() -> None:
     assert formatted("turnover", 467_445.2) == "467,445 × a year"
     assert formatted("volatility", 0.82386) == "82.39 % a year"
     assert formatted("years", 0.0001153) == "0.000115"
+
+
+def test_bars_that_lack_trades_are_marked_and_named() -> None:
+    made = view()
+    legs = snapshot().legs
+    at = pd.DatetimeIndex(made.frame.index[-5:-3])
+    figure = pair_panel.figure(
+        made, ("ETHUSDT", "BTCUSDT"), "1s", bars=100, entry_z=2, exit_z=0.5, stop_z=None,
+        raw=False, uirevision="", incomplete=(at[:1], at),
+    )  # fmt: skip
+    marks = [t for t in figure.data if t.name.endswith("trades missing")]
+    assert [len(t.x) for t in marks] == [2]
+    market = market_panel.figure(
+        legs, "1s", bars=100, overlays=market_panel.Overlays(), uirevision="",
+        incomplete=(at[:0], at),
+    )  # fmt: skip
+    marks = [t for t in market.data if t.name.endswith("trades missing")]
+    assert [(t.name, len(t.x)) for t in marks] == [("BTCUSDT: trades missing", 2)]
+    note = incomplete_note([("ETHUSDT", at[:0]), ("BTCUSDT", at)])
+    assert "2 of BTCUSDT" in note
+    assert "ETHUSDT" not in note
+    assert incomplete_note([("ETHUSDT", at[:0])]) == ""
