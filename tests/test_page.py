@@ -105,10 +105,11 @@ def test_every_set_of_stored_rows_is_shown(page: AppTest, store: PostgresStore) 
     fill(store)
     store.write("local", [trade(500, time.time_ns() // 1000, symbol="ETHUSDT", price=2_500.0)])
     store.quarantine("local", [Rejected("no JSON", "{", "ETHUSDT")])
+    store.write_upload("MINE", 1, read_bars(store.engine, "local", "BTCUSDT", 1))
     page.query_params["view"] = "Data"
     page.run()
     sets = page.segmented_control(key="stored").options
-    assert len(sets) == 7
+    assert len(sets) == 8
     for name in sets:
         page.segmented_control(key="stored").set_value(name).run()
         assert not page.exception
