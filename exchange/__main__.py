@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from exchange.faults import Faults
 from exchange.limits import Limits
@@ -25,16 +27,52 @@ from exchange.source import Source
 from exchange.synthetic import SyntheticSource
 from exchange.world import World, default_world, load_world
 
+AHEAD_S = 3650 * 86_400.0  # the synthetic market is a function of time: ten years either way
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose refusals are one plain line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {plain(message)}; see --help\n")
+
+
+def plain(text: object) -> str:
+    """A text as one line of what can be printed."""
+    shown = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
+def a_number(low: float, high: float, kind: Callable[[str], float] = float) -> Callable[[str], Any]:
+    """What `type=` of an option takes: a number from low to high."""
+
+    def read(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            what = "an integer" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not usable: allowed is {what} from {low:g} to {high:g}"
+            )
+        return number
+
+    return read
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = argparse.ArgumentParser(
+    out = Parser(
         prog="python -m exchange",
         description="A local exchange that speaks Binance's spot and USD-M protocols (WebSocket "
         "and REST on one port), from a synthetic market or from recordings.",
     )
     out.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    out.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
+    out.add_argument(
+        "--port", type=a_number(0, 65_535, int), default=0,
+        help="port to listen on; 0 takes a free one",
+    )  # fmt: skip
     out.add_argument(
         "--exit-with-parent",
         action="store_true",
@@ -71,7 +109,7 @@ def _synthetic_options(out: argparse.ArgumentParser) -> None:
     )
     synthetic.add_argument(
         "--tps",
-        type=float,
+        type=a_number(1e-3, 1e7),
         metavar="N",
         help="N trades/s over all listed symbols in each market, flat; instead of --rate",
     )
@@ -83,11 +121,16 @@ def _synthetic_options(out: argparse.ArgumentParser) -> None:
     synthetic.add_argument("--at", metavar="ISO", help="start the exchange's clock at this moment")
     synthetic.add_argument(
         "--ahead",
-        type=float,
+        type=a_number(-AHEAD_S, AHEAD_S),
         metavar="SECONDS",
         help="run the exchange's clock that much ahead of the machine's, after a restart too",
     )
-    synthetic.add_argument("--history-days", type=float, default=7.0, help="how far back klines go")
+    synthetic.add_argument(
+        "--history-days",
+        type=a_number(0, 3650),
+        default=7.0,
+        help="how far back klines go",
+    )
     synthetic.add_argument(
         "--describe", action="store_true", help="print the true parameters as JSON and exit"
     )
@@ -110,7 +153,10 @@ def chosen_world(options: argparse.Namespace) -> World:
     world = default_world()
     if options.generated:
         count, _, rate = options.generated.partition(":")
-        more = load_world(int(count), float(rate or 10))
+        try:
+            more = load_world(int(count), float(rate or 10))
+        except ValueError as error:
+            raise ValueError(f"--generated {options.generated!r} is not usable: {error}") from None
         world = replace(world, groups=(*world.groups, *more.groups))
     if options.symbols:
         world = world.only([name.strip().upper() for name in options.symbols.split(",") if name])
@@ -124,16 +170,26 @@ def _clock(moment: str | None, ahead_s: float | None) -> Callable[[], int] | Non
         return None
     ahead = int((ahead_s or 0) * 1e6)
     if moment is not None:
-        start = datetime.fromisoformat(moment)
+        try:
+            start = datetime.fromisoformat(moment)
+        except ValueError:
+            raise ValueError(f"--at {moment!r} is no moment such as 2026-01-31T12:00") from None
         start = start if start.tzinfo else start.replace(tzinfo=UTC)
         ahead += int(start.timestamp() * 1e6) - time.time_ns() // 1000
+        if abs(ahead) > AHEAD_S * 1e6:
+            raise ValueError(f"--at {moment!r} is not usable: allowed is ten years from now")
     return lambda: time.time_ns() // 1000 + ahead
 
 
 def chosen_source(options: argparse.Namespace) -> Source:
     """The source that the options describe."""
     if options.replay:
-        speed = None if options.speed == "max" else float(options.speed)
+        try:
+            speed = None if options.speed == "max" else float(options.speed)
+        except ValueError:
+            raise ValueError(
+                f"--speed {options.speed!r} is not usable: allowed is a number or max"
+            ) from None
         return ReplaySource(
             options.replay,
             speed=speed,
@@ -175,7 +231,10 @@ def chosen_limits(options: argparse.Namespace, market: str = SPOT) -> Limits:
         if name not in known:
             raise ValueError(f"unknown limit {name!r}: allowed are {', '.join(known)}")
         if asked in ("", market):
-            changed[name] = known[name](value)
+            try:
+                changed[name] = known[name](value)
+            except ValueError:
+                raise ValueError(f"--limit {name}={value!r} is not usable: a number is") from None
     base = Limits() if market == SPOT else Limits().for_usdm()
     return replace(base, **changed)
 
@@ -236,14 +295,27 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.describe:
-            print(json.dumps(chosen_world(options).describe(), indent=2))
+            print(json.dumps(chosen_world(options).describe(), indent=2), flush=True)
             return 0
         asyncio.run(serve(options))
     except (OSError, ValueError) as error:
-        print(f"exchange: {error}", file=sys.stderr)
+        where = f"--host {options.host}: " if isinstance(error, socket.gaierror) else ""
+        print(f"exchange: {plain(where + str(error))}", file=sys.stderr)
+        _give_up_output()
         return 1
+    except KeyboardInterrupt:  # before the loop has taken signals over
+        return 130
     return 0
 
 
+def _give_up_output() -> None:
+    """Where stdout takes nothing, what waits for it is not tried again at the exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())
