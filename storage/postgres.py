@@ -129,7 +129,7 @@ class PostgresStore:
         except psycopg2.OperationalError:
             if connection.closed:  # the server or the line is gone: never hand it out again
                 connection.invalidate()
-                engine.dispose()
+                self.close()  # nor any other of the same server
             raise
         finally:
             connection.close()  # back to the pool, which rolls back what was not committed

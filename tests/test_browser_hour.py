@@ -24,6 +24,7 @@ from benchmarks.heap import held
 from exchange.synthetic import SyntheticSource
 from exchange.testing import running
 from exchange.world import default_world
+from live import is_closed
 from pair import PairSpec, pair_view
 from resampling import resample_bars
 from storage.postgres import PostgresStore
@@ -180,8 +181,14 @@ def stored(engine: Engine, symbol: str, bar_s: int) -> pd.DataFrame:
     return read_bars(engine, "local", symbol, bar_s)
 
 
+def closed(engine: Engine, symbol: str, bars: pd.DataFrame) -> pd.DataFrame:
+    """Without the bar that the market stopped in: nothing tells that it is over."""
+    feed = next(feed for feed in read_feeds(engine, "local") if feed.symbol == symbol)
+    return bars if is_closed(bars.index[-1], 1, feed) else bars.iloc[:-1]
+
+
 def all_stored(engine: Engine, source: SyntheticSource) -> bool:
-    """Whether the database holds what the exchange has printed, and no bar still forms."""
+    """Whether the database holds what the exchange has printed."""
     feeds = {feed.symbol: feed for feed in read_feeds(engine, "local")}
     quiet = all(f.open_gaps == 0 and (f.received_age_s or 0) > 3 for f in feeds.values())
     return quiet and all(last_id(engine, name) == source.last_id(name) for name in (Y, X))
@@ -219,12 +226,12 @@ def card(page: Page, name: str) -> tuple[float, float]:
     return float(said), 0.5 * 10.0 ** -len(said.partition(".")[2]) + 1e-9
 
 
-def check_strip(page: Page, y: pd.DataFrame, x: pd.DataFrame) -> None:
-    """Every number of the strip against `pair_view` of the database's bars."""
+def check_strip(page: Page, y: pd.DataFrame, x: pd.DataFrame, prices: dict[str, float]) -> None:
+    """Every number of the strip against `pair_view` of the database's closed bars."""
     point = pair_view(y, x, PairSpec(window=WINDOW, hedge_window=FIT)).latest()
     assert point is not None
     expected = {
-        "price-y": y["close"].iloc[-1], "price-x": x["close"].iloc[-1], "hedge-ratio-β": point.beta,
+        "price-y": prices[Y], "price-x": prices[X], "hedge-ratio-β": point.beta,
         "spread": point.spread, "z-score": point.zscore, "correlation": point.correlation,
     }  # fmt: skip
     for name, value in expected.items():
@@ -313,12 +320,13 @@ def test_an_hour_passes_through_open_pages(
         until(lambda: all_stored(engine, source), one.page, 60)
         y, x = stored(engine, Y, 1), stored(engine, X, 1)
         assert len(x) > 0.9 * HOUR_S
+        last = {Y: y["close"].iloc[-1], X: x["close"].iloc[-1]}
+        y, x = closed(engine, Y, y), closed(engine, X, x)
         newest = f"{min(y.index[-1], x.index[-1]):%H:%M:%S}"
         one.page.locator("[data-testid=last-closed-bar]", has_text=newest).wait_for()
-        last = {Y: y["close"].iloc[-1], X: x["close"].iloc[-1]}
         until(lambda: {n: c.iloc[-1] for n, c in candles(other.page).items()} == last,
               other.page, 60)  # fmt: skip
-        check_strip(one.page, y, x)
+        check_strip(one.page, y, x, last)
         check_lines(one.page, y, x)
         check_candles(other.page, engine)
         check_kept(tabs)

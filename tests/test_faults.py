@@ -556,11 +556,11 @@ class Moody(PostgresStore):
 
     fail: list[tuple[str, psycopg2.Error]]
 
-    def write(self, venue: Any, trades: Any) -> Any:
+    def write(self, venue: Any, trades: Any, *clock: Any) -> Any:
         when, error = self.fail.pop() if self.fail else ("", None)
         if error is not None and when == "before":
             raise error
-        written = super().write(venue, trades)
+        written = super().write(venue, trades, *clock)
         if error is not None:
             raise error
         return written
