@@ -166,10 +166,10 @@ MODULES = (
 )  # fmt: skip
 # Modules of the same floor that compute nothing from a series, or whose doors are elsewhere.
 WITHOUT_STUDIES = {
-    "alerts", "arguments", "backtest_figures", "bar_length", "bars_csv", "compiled", "feeds",
-    "look_ahead", "mackinnon", "overfitting", "pair_kernels", "performance", "report",
-    "report_html", "signals", "simulation", "small_sample", "storage", "sweep", "trading_rules",
-    "walk_forward",
+    "alerts", "arguments", "backtest_figures", "bar_length", "bars_csv", "compiled", "csv_form",
+    "feeds", "look_ahead", "mackinnon", "overfitting", "pair_kernels", "performance", "rejudging",
+    "report", "report_html", "signals", "simulation", "small_sample", "storage", "sweep",
+    "timestamps", "trading_rules", "walk_forward",
 }  # fmt: skip
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 
