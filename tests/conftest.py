@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-from database_utils import Database, open_database
+from database_utils import Database, open_database, open_store
 from settings import DEFAULTS, load_settings
 from storage.postgres import PostgresStore
 from tests.browsing import ARTIFACTS, Watched, chromium
@@ -101,12 +101,21 @@ def page(
         warnings.simplefilter("ignore")  # Streamlit's imports, not ours
         from streamlit.testing.v1 import AppTest
 
+    opened: list[PostgresStore] = []  # by the page, which keeps its store for as long as it runs
+
+    def kept(database: Database) -> PostgresStore:
+        opened.append(open_store(database))
+        return opened[-1]
+
+    monkeypatch.setattr("database_utils.open_store", kept)
     monkeypatch.setenv("DATABASE_URL", database_url)
     st.cache_resource.clear()
     st.cache_data.clear()
     yield AppTest.from_file(PAGE, default_timeout=60)
     st.cache_resource.clear()
     st.cache_data.clear()
+    for made in opened:
+        made.close()
 
 
 def free_port() -> int:
