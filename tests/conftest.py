@@ -61,7 +61,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     database = open_database(load_settings({"DATA_DIR": str(folder)}))
     yield database
     database.stop()
-    shutil.rmtree(server_home(folder))
+    shutil.rmtree(server_home(folder), ignore_errors=True)  # it may still be going
 
 
 def server_home(data_dir: Path) -> Path:
