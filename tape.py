@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from market import Instrument
-from storage.queries import Source, newest_bar, read_bars, read_changes
+from storage.queries import BAR_COLUMNS, Source, newest_bar, read_bars, read_changes
 
 MOST_PIECES = 8  # changes apart from each other that are read one by one; more, as one
 
 
 def no_bars() -> pd.DataFrame:
     """A frame of bars without any."""
-    empty = pd.DataFrame(columns=["open", "high", "low", "close", "volume"], dtype=float)
+    empty = pd.DataFrame(columns=list(BAR_COLUMNS), dtype=float)
     empty.index = pd.DatetimeIndex([], tz="UTC", name="ts")
     return empty
 
