@@ -115,6 +115,7 @@ def patient_count(store: PostgresStore, query: str = "SELECT count(*) FROM v_tic
             time.sleep(0.2)
 
 
+@pytest.mark.processes
 def test_postgresql_restarts_under_load_and_the_first_start_finds_it_empty(
     own_server: OwnServer, tmp_path: Path
 ) -> None:

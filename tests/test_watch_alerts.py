@@ -317,6 +317,7 @@ def test_without_rules_it_loads_no_pair_maths_and_notices_the_first_rule(
     assert list_events(store)[0].deliveries == ()
 
 
+@pytest.mark.processes
 def test_a_bad_address_is_refused_without_telling_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "watch_alerts.py"], cwd=ROOT, capture_output=True, text=True,
