@@ -64,10 +64,7 @@ def read_bars(
     quote_volume, taker_buy_volume and trades are NaN where the source does not tell them.
     `attrs` notes their length, which the labels of a quiet symbol do not tell.
     """
-    where = "venue = %(venue)s AND symbol = %(symbol)s AND bar_s = %(bar_s)s"
-    where += " AND ts >= %(start)s" if start is not None else ""
-    where += " AND ts < %(end)s" if end is not None else ""
-    query = f"SELECT ts, {_BAR_VALUES} FROM v_bars WHERE {where} ORDER BY ts"  # noqa: S608
+    query = f"SELECT ts, {_BAR_VALUES} FROM v_bars WHERE {_between(start, end)} ORDER BY ts"  # noqa: S608
     parameters = {"venue": venue, "symbol": symbol, "bar_s": bar_s, "start": start, "end": end}
     kinds = ("timestamptz", *("float8",) * len(BAR_COLUMNS))
     stamps, *values = _columns(source, query, parameters, kinds, bulk=True)
@@ -76,6 +73,13 @@ def read_bars(
     )
     bars.attrs["bar_ns"] = bar_s * 1_000_000_000  # read by resampling.resample_bars
     return bars
+
+
+def _between(start: datetime | None, end: datetime | None) -> str:
+    """Bars of one instrument and length with start ≤ ts < end, None: no bound."""
+    where = "venue = %(venue)s AND symbol = %(symbol)s AND bar_s = %(bar_s)s"
+    where += " AND ts >= %(start)s" if start is not None else ""
+    return where + (" AND ts < %(end)s" if end is not None else "")
 
 
 def read_incomplete(
@@ -88,9 +92,7 @@ def read_incomplete(
 ) -> pd.DatetimeIndex:
     """Open times of those stored bars with start ≤ ts < end of which a trade is known to be
     missing, oldest first; mostly none."""
-    where = "venue = %(venue)s AND symbol = %(symbol)s AND bar_s = %(bar_s)s AND NOT complete"
-    where += " AND ts >= %(start)s" if start is not None else ""
-    where += " AND ts < %(end)s" if end is not None else ""
+    where = f"{_between(start, end)} AND NOT complete"
     parameters = {"venue": venue, "symbol": symbol, "bar_s": bar_s, "start": start, "end": end}
     query = f"SELECT ts FROM v_bars WHERE {where} ORDER BY ts"  # noqa: S608
     return _index(_columns(engine, query, parameters, ("timestamptz",))[0])
