@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 
@@ -62,14 +61,15 @@ def desk(store: PostgresStore) -> Desk:
 def server_processes(store: PostgresStore) -> list[int]:
     """Those that serve this database, and the one that takes new connections."""
     with store.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
-        found = [int(row[0]) for row in cursor.fetchall()]
+        cursor.execute(
+            "SELECT pg_backend_pid(), pid FROM pg_stat_activity WHERE datname = current_database()"
+        )
+        mine, found = zip(*cursor.fetchall(), strict=True)
+        # Asked while this connection stands: its process is surely there.
+        parent = psutil.Process(mine[0]).ppid()
     connection.close()
-    parent = subprocess.run(
-        ["ps", "-o", "ppid=", "-p", str(found[0])], capture_output=True, text=True, check=True
-    )
-    alive = [pid for pid in found if Path(f"/proc/{pid}").exists()]
-    return [int(parent.stdout), *alive]
+    alive = [pid for pid in found if psutil.pid_exists(pid)]
+    return [parent, *alive]
 
 
 def test_terminated_again_and_again(desk: Desk) -> None:
