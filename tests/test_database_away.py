@@ -64,12 +64,11 @@ def server_processes(store: PostgresStore) -> list[int]:
         cursor.execute(
             "SELECT pg_backend_pid(), pid FROM pg_stat_activity WHERE datname = current_database()"
         )
-        mine, found = zip(*cursor.fetchall(), strict=True)
+        (mine, *_), found = zip(*cursor.fetchall(), strict=True)
         # Asked while this connection stands: its process is surely there.
-        parent = psutil.Process(mine[0]).ppid()
+        parent = psutil.Process(mine).ppid()
     connection.close()
-    alive = [pid for pid in found if psutil.pid_exists(pid)]
-    return [parent, *alive]
+    return [parent, *(pid for pid in found if pid != mine and psutil.pid_exists(pid))]
 
 
 def test_terminated_again_and_again(desk: Desk) -> None:
@@ -145,9 +144,9 @@ def test_nobody_waits_long_for_a_server_that_hangs(
     monkeypatch.setattr(asking, "PATIENCE_S", 1.0)
     pids = server_processes(desk.store)
     good = desk.bars.poll(0)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
     try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         desk.errors()
         asked = desk.bars._asked
         assert "has not answered for" in (desk.bars.poll(0).error or "")
