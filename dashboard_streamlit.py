@@ -9,10 +9,11 @@ import gc
 from collections.abc import Callable
 
 import streamlit as st
+from streamlit import runtime
 
 from compiled import warm_up
 from database_utils import StoreError, open_database, open_store
-from messages import one_line
+from messages import one_line, start_logging, take_over
 from panels import (
     alerts,
     backtest,
@@ -52,6 +53,15 @@ VIEWS: dict[str, Callable[[Desk], None]] = {
 ABOUT = "Pairs: statistical arbitrage in crypto pairs, live. All times are UTC."
 
 
+@st.cache_resource(show_spinner=False)
+def start_log(level: str) -> None:
+    """The log as the other programs write it, however the page was started; what drives the page
+    without a server (a test, a script) has a log of its own."""
+    if runtime.exists():
+        start_logging(level)
+        take_over("streamlit")
+
+
 @st.cache_resource(show_spinner="Connecting to the database")
 def store_of(settings: Settings) -> PostgresStore:
     return open_store(open_database(settings))
@@ -75,6 +85,7 @@ def main() -> None:
     st.html(CSS + watch.CSS)
     try:
         settings = load_settings()
+        start_log(settings.log_level)
         provide_script()
         store = store_of(settings)
         get_ready()

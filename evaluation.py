@@ -29,6 +29,7 @@ from alerts import (
 )
 from live import KEEP_BARS, KEEP_STORED, LiveBars, Snapshot, base_bar_s
 from market import Instrument, bar_seconds
+from messages import one_line
 from pair import PairSpec, PairView, pair_view
 from rejudging import Judged, Memory, judge, late_remark, marks
 from storage.alerts import Outcome, StoredRule, list_rules
@@ -212,7 +213,7 @@ class Evaluator:
         try:
             bases = tuple(self._base(leg, bar) for leg in (y, x))
         except ValueError as error:
-            return _Group(None, str(error))
+            return _Group(None, one_line(error))
         return _Group(LiveBars(self._store.engine, (y, x), bar, bases, clock=self._clock), None)
 
     def _base(self, leg: Instrument, bar: str) -> int:
@@ -469,4 +470,4 @@ def _database_now(feeds: Mapping[Instrument, FeedStatus]) -> datetime:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return one_line(error)[:300]

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from messages import one_line
+
 log = logging.getLogger("jobs")
 
 KEPT = 16  # finished jobs whose results are kept, at most
@@ -121,10 +123,10 @@ def _run(job: Job, work: Callable[[Progress], Any]) -> None:
         job.error = "cancelled"
     except ValueError as error:  # what was given is refused: no fault of the program
         log.warning("%s failed: %s", job.title, error)
-        job.error = f"{error}"
+        job.error = one_line(error)
     except Exception as error:
         log.exception("%s failed", job.title)
-        job.error = f"{error}" or type(error).__name__
+        job.error = one_line(error)
     job.took_s = time.monotonic() - start
     job.weight = weight_of(job.result)
 

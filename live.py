@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 
 from asking import TROUBLED_S, Asked, UnansweredError
 from market import Instrument, bar_seconds
+from messages import first_line, one_line
 from resampling import resample_bars
 from storage.errors import DATABASE_ERRORS
 from storage.queries import (
@@ -173,15 +174,14 @@ class LiveBars:
         try:
             return asked.answer(TROUBLED_S if last.error is not None else None)
         except UnansweredError as error:
-            return replace(last, error=last.error or str(error))
+            return replace(last, error=last.error or one_line(error))
 
     def _answer(self) -> Snapshot:
         """In a thread of its own, and never in two at once."""
         try:
             self._snapshot = self._read()
         except DATABASE_ERRORS as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            self._snapshot = replace(self._snapshot or self._empty, error=lines[0])
+            self._snapshot = replace(self._snapshot or self._empty, error=first_line(error))
         return self._snapshot
 
     def _read(self) -> Snapshot:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from asking import TROUBLED_S, Asked, UnansweredError
 from live import EARLY
+from messages import first_line, one_line
 from storage.alerts import Pulse, StoredEvent, StoredRule, list_rules, pulse, recent_events
 from storage.errors import DATABASE_ERRORS
 from storage.outbox import ChannelState, channel_states
@@ -89,15 +90,14 @@ class LiveAlerts:
         try:
             return asked.answer(TROUBLED_S if last.error is not None else None)
         except UnansweredError as error:
-            return replace(last, error=last.error or str(error))
+            return replace(last, error=last.error or one_line(error))
 
     def _answer(self, rules: bool) -> AlertsSnapshot:
         """In a thread of its own, and never in two at once."""
         try:
             self._snapshot = self._read(rules)
         except DATABASE_ERRORS as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            self._snapshot = replace(self._snapshot, error=lines[0])
+            self._snapshot = replace(self._snapshot, error=first_line(error))
         return self._snapshot
 
     def forget(self) -> None:

@@ -22,6 +22,7 @@ from feeds.binance_rest import PROBE_TIMEOUT_S, SIDE_BY_SIDE, BinanceRest, RestE
 from feeds.binance_stream import TradeStream
 from feeds.weights import PROBE
 from market import Trade
+from messages import one_line
 from repair import Repair
 from storage.errors import DATABASE_ERRORS
 
@@ -182,7 +183,9 @@ class Liveness:
                     latest = await self._rest.latest_id(symbol)
                 self._heard_at = time.monotonic()
             except (RestError, TimeoutError) as error:
-                self._mute_at, self._mute_why = time.monotonic(), str(error) or "no answer in time"
+                self._mute_at = time.monotonic()
+                late = isinstance(error, TimeoutError)
+                self._mute_why = "no answer in time" if late else one_line(error)
                 if stream.last_data == heard:
                     await self._blind(connection, symbol, self._mute_why)
                 return

@@ -22,6 +22,7 @@ CANNOT = 2  # exit code: never as configured, somebody has to change something
 NOT_NOW = 3  # exit code: something that is needed is away; worth another try
 INTERRUPTED = 130  # exit code: Ctrl-C, as shells say it
 HIDDEN = "***"
+LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SHORTEST_SECRET = 4  # a shorter one would blot out ordinary words; its forms are cut all the same
 
 _secrets: set[str] = set()
@@ -76,6 +77,11 @@ def one_line(error: BaseException | str) -> str:
     return printable(without_secrets(text)) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first: libpq writes its hints on lines of their own."""
+    return one_line(str(error).strip().partition("\n")[0] or type(error).__name__)
+
+
 class Lines(logging.Formatter):
     """One event a line. What comes with it (`%s`) can neither end the line nor its quotes; a
     traceback follows, indented, so that no line of it looks like an event."""
@@ -110,12 +116,20 @@ def indented(
 def start_logging(level: str) -> None:
     """The log of a program: stderr, one event a line. What nobody caught goes there too."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(Lines(LINE))
     logging.basicConfig(level=level, handlers=[handler])
     logging.captureWarnings(True)
     for name in ("httpx", "httpcore", "websockets"):  # their addresses may hold passwords
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     watch_uncaught()
+
+
+def take_over(package: str) -> None:
+    """Let the handlers that a package has given its own loggers write as ours do."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.split(".")[0] == package and isinstance(logger, logging.Logger):
+            for handler in logger.handlers:
+                handler.setFormatter(Lines(LINE))
 
 
 def watch_uncaught() -> None:

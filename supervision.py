@@ -16,6 +16,7 @@ from typing import Any
 
 import metrics
 from feeds.backoff import backoff
+from messages import one_line
 
 log = logging.getLogger("ingest")
 
@@ -95,7 +96,8 @@ def told(error: BaseException) -> str:
     """An error, and those of a group, with their kinds, in one line."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(told(one) for one in error.exceptions)
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    kind, text = type(error).__name__, one_line(error)
+    return kind if text == kind else f"{kind}: {text}"
 
 
 def _waits() -> Iterator[float]:

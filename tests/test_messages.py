@@ -9,7 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 import messages
-from messages import Lines, keep_secret, one_line, printable, without_secrets
+from messages import (
+    Lines,
+    first_line,
+    keep_secret,
+    one_line,
+    printable,
+    take_over,
+    without_secrets,
+)
 from settings import SettingsError, load_settings
 
 HOSTILE = {
@@ -105,6 +113,29 @@ def test_a_known_secret_is_cut_wherever_it_stands_and_however_it_is_written() ->
         assert without_secrets(f"could not translate {form} to address") == (
             "could not translate *** to address"
         )
+
+
+def test_the_log_of_a_package_with_handlers_of_its_own_is_taken_over() -> None:
+    """Streamlit gives each of its loggers a handler that would write a line break as it is."""
+    logger, stream = logging.getLogger("foreign_package.part"), io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        take_over("foreign_package")
+        logger.error("body: %s", "x\n2026-01-01 INFO forged: all is well")
+    finally:
+        logger.removeHandler(handler)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 1
+    assert "x\\n2026-01-01" in lines[0]
+
+
+def test_what_an_error_says_first_is_shown_of_a_lost_server() -> None:
+    libpq = "connection to server failed: refused\n\tIs the server running?\n"
+    assert first_line(OSError(libpq)) == "connection to server failed: refused"
+    assert first_line(OSError("\n")) == "OSError"
+    assert first_line(OSError("password=hunter22 \x1b[2J\nhint")) == "password=*** \\x1b[2J"
 
 
 def test_ordinary_text_stays_as_it_is() -> None:

