@@ -11,6 +11,7 @@ if __name__ == "__main__":  # Ctrl-C while the modules load: an end without a tr
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -161,12 +162,19 @@ def open_patiently(
 
 
 SERVICE = "pairs"
+# What of a connection by a service says where the database is and who asks.
+KEPT = ("host", "hostaddr", "port", "dbname", "user", "password", "passfile", "options",
+        "sslmode", "sslrootcert", "sslcert", "sslkey", "target_session_attrs")  # fmt: skip
 
 
 def write_service(dsn: str, folder: Path) -> Path:
     """Write `pg_service.conf` for this database, readable by its owner alone; the file. Other
     programs find the database by it (PGSERVICEFILE), and nobody finds the password in `ps`."""
-    lines = [f"{key}={value}\n" for key, value in parse_dsn(dsn).items()]
+    parts = _resolved(dsn)
+    for key, value in parts.items():
+        if value != value.rstrip() or len(value.splitlines()) > 1:
+            raise StoreError(f"a service file cannot hold the {key}: it ends in a space or a line")
+    lines = [f"{key}={value}\n" for key, value in parts.items()]
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "pg_service.conf"
     partial = folder / f"pg_service.{os.getpid()}.partial"
@@ -174,6 +182,17 @@ def write_service(dsn: str, folder: Path) -> Path:
         written.writelines([f"[{SERVICE}]\n", *lines])
     partial.replace(file)
     return file
+
+
+def _resolved(dsn: str) -> dict[str, str]:
+    """The parameters of a connection string. A service file may name no further service, so one
+    that the string names is looked up, by connecting: only libpq knows all of its places."""
+    parts: dict[str, str] = parse_dsn(dsn)
+    if "service" not in parts:
+        return parts
+    with contextlib.closing(_connect(dsn)) as connection:
+        used = {**connection.info.dsn_parameters, "password": connection.info.password or ""}
+    return {key: value for key, value in used.items() if value and key in KEPT}
 
 
 def _parser() -> argparse.ArgumentParser:

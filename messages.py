@@ -45,8 +45,8 @@ _UNPRINTABLE = re.compile(
 def keep_secret(text: str | None) -> None:
     """Never show `text`, nor its percent-encoded or decoded form, from now on."""
     for form in (text, quote(text, safe=""), unquote(text)) if text else ():
-        if len(form) >= SHORTEST_SECRET:
-            _secrets.add(form)
+        shown = " ".join(form.split())  # as `one_line` has it
+        _secrets.update(known for known in (form, shown) if len(known) >= SHORTEST_SECRET)
 
 
 def without_secrets(text: str) -> str:

@@ -126,46 +126,63 @@ def _url(key: str, value: str, schemes: tuple[str, ...]) -> str:
 
 
 DATABASE_FORM = (
-    "postgresql://host:port/database with user:password@ before the host, where @ : / # % and "
-    "spaces of a name or password are written %40 %3A %2F %23 %25 %20"
+    "postgresql://host:port/database with user:password@ before the host, where @ / % of a name or "
+    "password are written %40 %2F %25, or host=… port=… dbname=… user=… password=… as libpq takes "
+    "it, a value with spaces between single quotes"
 )
+_WHERE = ("host", "hostaddr", "dbname", "service")  # one of them says which database is meant
+_WHERE_BY_ENVIRONMENT = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE")
+_SECRETS = ("password", "sslpassword")
 
 
 def _database_url(value: str) -> str:
-    """A connection URI as libpq reads it. It holds a password: a refusal names the part that is
-    wrong and never the value, nor what libpq says of it."""
-    wrong = _wrong_in(value)
+    """A connection string as libpq reads it. It holds a password: a refusal names the part that
+    is wrong and never the value, nor what libpq says of it."""
+    try:
+        parts = parse_dsn(value)
+        wrong = _wrong_in(value, parts)
+    except psycopg2.Error:
+        parts, wrong = {}, _unreadable_in(value)
     if wrong:
         raise SettingsError(f"DATABASE_URL is not usable: {wrong}; allowed is {DATABASE_FORM}")
-    keep_secret(parse_dsn(value).get("password"))
+    keep_secret(value)
+    for secret in (*(parts.get(name) for name in _SECRETS), os.environ.get("PGPASSWORD")):
+        keep_secret(secret)
     return value
 
 
-def _wrong_in(url: str) -> str:
-    """What keeps a connection URI from being read; empty where nothing does."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in ("postgresql", "postgres"):
+def _is_uri(value: str) -> bool:
+    return value.startswith(("postgresql://", "postgres://"))
+
+
+def _unreadable_in(value: str) -> str:
+    """Why libpq cannot read it."""
+    if not _is_uri(value):
+        pairs = re.match(r"\w+\s*=", value)
         return (
-            "it is a list of key=value" if re.match(r"\w+\s*=", url) else
+            "it is no list of key=value that libpq can read, or names an unknown key" if pairs else
             "it does not begin with postgresql://"
         )  # fmt: skip
-    authority, _, path = rest.partition("/")
-    who, _, where = authority.rpartition("@")
-    if re.search(r"[\s\x00-\x1f\x7f]", url):
-        return "it holds a space or a control character"
-    if "@" in who or "@" in path.partition("?")[0]:
-        return "it holds an @ or / inside the name or password"
-    if re.search(r"%(?![0-9A-Fa-f]{2})", url):
+    if re.search(r"%(?![0-9A-Fa-f]{2})", value):
         return "it holds a % that begins no escape"
-    for host in where.partition("?")[0].split(","):
-        port = host.rpartition("]")[2].partition(":")[2]
-        if port and not (port.isdecimal() and 1 <= int(port) <= 65_535):
-            return "its port is no number from 1 to 65535"
-    try:
-        parts = parse_dsn(url)
-    except psycopg2.Error:
-        return "it is no connection URI, or names an unknown parameter"
-    if not set(parts) & {"host", "hostaddr", "dbname", "service"}:
+    return "it is no connection URI, or names an unknown parameter"
+
+
+def _wrong_in(value: str, parts: Mapping[str, str]) -> str:
+    """What libpq reads without complaint and can only be meant otherwise: a raw @ or / within the
+    password makes a part of it the host or the port, which libpq then tells everybody."""
+    ports = parts.get("port", "").split(",")
+    rest = value.partition("://")[2]
+    beyond = rest.partition("@")[2] if "@" in rest.partition("/")[0] else rest
+    misread = any("@" in host[1:] for host in parts.get("host", "").split(","))
+    if misread or (_is_uri(value) and "@" in beyond.partition("?")[0]):
+        return "it holds an @ or / inside the name or password"
+    if any(port and not (port.isdecimal() and 1 <= int(port) <= 65_535) for port in ports):
+        return "its port is no number from 1 to 65535"
+    hosts = (parts.get("hostaddr") or parts.get("host", "")).split(",")
+    if len(ports) > 1 and len(ports) != len(hosts):
+        return "it names several ports, but not one for each host"
+    if not set(parts) & set(_WHERE) and not set(os.environ) & set(_WHERE_BY_ENVIRONMENT):
         return "it names neither host nor database"
     return ""
 

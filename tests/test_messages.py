@@ -148,14 +148,21 @@ BAD_URLS = {
     "postgresql://me:hunter@22@host/db": "an @ or /",
     "postgresql://me:hunter/22@host/db": "an @ or /",
     "postgresql://me:hunter%22hunter%@host/db": "a %",
-    "postgresql://me:hunter 22@host/db": "a space",
+    "postgresql://me:hunter?x@22@host/db": "an @ or /",
+    "postgresql://me:12/2?host=3hunter@host/db": "an @ or /",
+    "postgresql://me:1/hunter@one:1,two:2/db": "an @ or /",
+    "postgresql://me:hunter22@one:1,two:2,three:x/db": "port",
+    "host=one,two,three port=1,2 password=hunter22": "one for each host",
     "postgresql://me:hunter22@host:high/db": "port",
     "postgresql://me:hunter22@host:99999/db": "port",
     "postgresql://me:hunter22": "port",
     "postgresql://me:hunter22@host/db?mode=1": "unknown parameter",
     "postgresql+psycopg2://me:hunter22@host/db": "does not begin with postgresql://",
     "me:hunter22@host/db": "does not begin with postgresql://",
-    "host=db user=me password=hunter22": "a list of key=value",
+    "host=db user=me password=hunter22 hunter": "no list of key=value that libpq can read",
+    "host=db user=me pass=hunter22": "names an unknown key",
+    "host=db user=me password='hunter22": "no list of key=value that libpq can read",
+    "user=me password=hunter22": "neither host nor database",
     "mysql://me:hunter22@host/db": "does not begin with postgresql://",
 }
 
@@ -181,10 +188,33 @@ def test_a_database_url_is_refused_without_its_value(url: str) -> None:
         "postgresql://me:hunter22@[::1]:5433/db?sslmode=require",
         "postgresql://one:5432,two:5433/db",
         "postgresql:///db?host=/run/postgresql&password=hunter22",
+        "postgresql://%2Frun%2Fpostgresql:5433/db",
+        "postgresql://me:hunter 22@[::1]:5432,[fe80::1%25eth0]:5433/db?target_session_attrs=any",
+        "postgresql://me:hunter[2]2=&é✓@host?dbname=db",
+        "postgresql://?service=desk",
+        "service=desk password=hunter22",
+        "host=one,two port=5432,5433 user=me password='hun\\'ter @/:22' dbname=db",
+        "postgresql://me:hunter22@host/db?options=-c%20search_path%3Ddesk",
     ],
 )
 def test_what_libpq_takes_is_taken(url: str) -> None:
     assert load_settings({"DATABASE_URL": url}).database_url == url
+
+
+def test_no_form_of_an_accepted_password_is_shown() -> None:
+    url = "postgresql://me:hun%2fter 2\t2@host/db"
+    load_settings({"DATABASE_URL": url})
+    for text in (url, "hun/ter 2\t2", "hun/ter 2 2", "hun%2Fter%202%092"):
+        assert "ter" not in one_line(f"could not translate {text} to address").replace("late", "")
+
+
+def test_where_the_environment_names_the_database_an_address_may_leave_it_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGHOST", "/run/postgresql")
+    monkeypatch.setenv("PGPASSWORD", "hunter22")
+    assert load_settings({"DATABASE_URL": "postgresql://"}).database_url == "postgresql://"
+    assert without_secrets("hunter22") == "***"
 
 
 def test_addresses_of_the_exchange_are_refused_without_what_stands_before_their_host() -> None:
