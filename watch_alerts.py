@@ -82,7 +82,7 @@ class Channel:
                 return None
             reason = "; ".join(said.lines) or "the service did not take it and gives no reason"
         except Exception as error:  # noqa: BLE001 - a plugin's; its traceback holds the address
-            reason = f"{type(error).__name__}: {one_line(error)}"
+            reason = one_line(f"{type(error).__name__}: {error}")
         finally:
             apprise_log.removeHandler(said)
         return redacted(reason, self.url)[:500]
