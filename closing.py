@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
+from clock import steady_us
 from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
-from inbox import steady_us
 from liveness import Watched
 from market import US_PER_S, Venue
 from storage.errors import DATABASE_ERRORS

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from clock import ExchangeClock, impossible_time, steady_us
 from feeds.binance import Control, Protocol, parse
 from feeds.binance_stream import QueueFull
 from liveness import LEAP, Watched
@@ -23,30 +24,27 @@ log = logging.getLogger("inbox")
 QUEUE_FRAMES = 200_000  # two minutes of the busiest market
 QUEUE_BYTES = 128 * 2**20
 LOGGED_FRAMES = 5  # of a batch, one by one; the rest as a number
-_STARTED_US = time.time_ns() // 1000 - time.monotonic_ns() // 1000
-
-
-def steady_us() -> int:
-    """The clock that receipts are stamped by: this machine's at the start, counted on from there
-    whoever sets it. The store turns it into the database's."""
-    return _STARTED_US + time.monotonic_ns() // 1000
 
 
 @dataclass
 class Batch:
-    """Some frames as what they mean. `doubtful` trades leap, or fall, further than ids do."""
+    """Some frames as what they mean. `doubtful` trades leap, or fall, further than ids do, or are
+    of a time that ours does not allow; beside each the time of the trade before it by id."""
 
     trades: list[Trade] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    doubtful: list[Trade] = field(default_factory=list)
+    doubtful: list[tuple[Trade, int | None]] = field(default_factory=list)
 
 
 class Inbox:
     """The frames of all connections of one daemon, in the order of their arrival."""
 
-    def __init__(self, protocol: Protocol, watched: Mapping[str, Watched]) -> None:
+    def __init__(
+        self, protocol: Protocol, watched: Mapping[str, Watched], clock: ExchangeClock
+    ) -> None:
         self._protocol = protocol
         self._watched = watched
+        self._clock = clock
         self._frames: deque[tuple[int, bytes]] = deque()
         self.bytes = 0
         self.received = 0  # frames put in so far
@@ -91,25 +89,46 @@ class Inbox:
         stream = self._watched.get(trade.symbol)
         if stream is None:
             batch.rejected.append(Rejected("not subscribed to", str(trade), trade.symbol))
-        elif stream.high_id >= 0 and abs(trade.trade_id - stream.high_id) > LEAP:
-            batch.doubtful.append(trade)
+            return
+        self._clock.heard(trade.ts_us - trade.received_us)
+        leaps = stream.high_id >= 0 and abs(trade.trade_id - stream.high_id) > LEAP
+        before = stream.last_us if stream.last_us and trade.trade_id > stream.high_id else None
+        if leaps or self._impossible(trade, before):
+            batch.doubtful.append((trade, before))
         else:
             batch.trades.append(trade)
             stream.heard(trade, number, now)
 
+    def _impossible(self, trade: Trade, before: int | None) -> str:
+        """Why the trade cannot be of its time; empty where it can."""
+        return impossible_time(trade.ts_us, self._clock.reached_us(trade.received_us), before)
+
+    def leaping(self, batch: Batch) -> set[str]:
+        """The symbols of whose newest id the exchange is to be asked."""
+        return {
+            trade.symbol
+            for trade, _ in batch.doubtful
+            if abs(trade.trade_id - self._watched[trade.symbol].high_id) > LEAP
+        }
+
     def judge(self, batch: Batch, newest: Mapping[str, int | None]) -> None:
         """Put the doubtful trades where they belong. `newest`: symbol → the newest id that REST
-        tells, None where it does not answer; then they are believed."""
+        tells, None where it does not answer; then ids are believed. Times are not: what is kept
+        aside is asked for by id later."""
         now = time.monotonic()
-        for trade in batch.doubtful:
+        for trade, before in batch.doubtful:
             stream, known = self._watched[trade.symbol], newest.get(trade.symbol)
+            if why := self._impossible(trade, before):
+                batch.rejected.append(Rejected(why, str(trade), trade.symbol, trade.trade_id))
+                tell(batch.rejected[-1:])
+                continue
             low, high = trade.trade_id < stream.high_id - LEAP, stream.high_id
             if known is not None and (
                 trade.trade_id > known + LEAP or (low and known >= high - LEAP)
             ):
                 where = "below" if low else "beyond"
                 reason = f"its id is far {where} {known}, the newest that the exchange tells"
-                batch.rejected.append(Rejected(reason, str(trade), trade.symbol))
+                batch.rejected.append(Rejected(reason, str(trade), trade.symbol, trade.trade_id))
                 tell(batch.rejected[-1:])
                 continue
             if low:

@@ -27,6 +27,7 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ import psycopg2
 
 import metrics
 from beginning import begin_records
+from clock import steady_us
 from closing import Closing
 from database_utils import StoreError, open_database, open_patiently
 from feeds.backoff import backoff
@@ -42,7 +44,7 @@ from feeds.binance_stream import LIFE_S, TradeStream, WrongExchangeError, shards
 from feeds.choice import Feed, choose_feed
 from feeds.local import LocalExchangeError
 from history import History
-from inbox import Batch, Inbox, steady_us
+from inbox import Batch, Inbox
 from liveness import NEVER, Liveness, Watched
 from market import Rejected, Trade
 from messages import exit_code, failed, noted, one_line, start_logging, watch_uncaught
@@ -89,12 +91,12 @@ class Daemon:
     def __post_init__(self) -> None:
         suffix = self.feed.protocol.suffix
         self.watched = {symbol + suffix: Watched() for symbol in self.settings.symbols}
-        self.inbox = Inbox(self.feed.protocol, self.watched)
         self._writing = 0  # frames taken from the queue and not yet committed
         self._write_began = 0.0
         self._reading = True
         self._rng = random.Random()  # noqa: S311 - jitter, not cryptography
         self.rest = BinanceRest(self.feed.rest_url, self.feed.protocol, self.feed.simulated)
+        self.inbox = Inbox(self.feed.protocol, self.watched, self.rest.clock)
         self.history = History(
             self.store, self.rest, self.feed.venue, self.watched, self.settings.history_hours
         )
@@ -116,7 +118,7 @@ class Daemon:
     async def run(self) -> None:
         """Own the symbols, ingest until `stop`, then write what is queued."""
         async with self.rest:
-            ownership = Ownership(self.store.connect, self.feed.venue)
+            ownership = Ownership(self.store.connect, self.feed.venue, steady_us)
             try:
                 if await self._own(ownership):
                     await self._ingest(ownership, await self._known())
@@ -252,9 +254,16 @@ class Daemon:
             metrics.QUEUE_BYTES.labels(self.feed.venue).set(self.inbox.bytes)
 
     async def _judge(self, batch: Batch) -> None:
-        """Ask REST about ids that leap: after a long absence they are right, else nonsense."""
+        """Ask REST about ids that leap: after a long absence they are right, else nonsense. And
+        for its time, where it is not what ours lets one expect."""
+        if self.rest.clock.due:
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    await self.rest.time_ms()
+            except (RestError, TimeoutError) as error:
+                log.debug('time_unknown reason="%s"', error)
         newest: dict[str, int | None] = {}
-        for symbol in {trade.symbol for trade in batch.doubtful}:
+        for symbol in self.inbox.leaping(batch):
             try:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
                     newest[symbol] = await self.rest.latest_id(symbol)
@@ -355,7 +364,7 @@ class Daemon:
         while days is not None:
             wait = PRUNE_EVERY_S
             try:
-                gone = await asyncio.to_thread(prune, self.store, days)
+                gone = await asyncio.to_thread(prune, self.store, days, await self._prune_now())
                 log.info("pruned partitions=%d trades=%d", gone["partitions"], gone["trades"])
                 if gone["blocked"]:
                     wait = PRUNE_AGAIN_S
@@ -364,6 +373,18 @@ class Daemon:
             except DATABASE_ERRORS as error:
                 log.error('prune_failed error="%s"', one_line(error))
             await asyncio.sleep(wait)
+
+    async def _prune_now(self) -> datetime:
+        """The time that trades are old by: this machine's, and not beyond the exchange's. A clock
+        set years ahead must not drop what there is."""
+        clock = self.rest.clock
+        while not clock.known:
+            with contextlib.suppress(RestError):
+                await self.rest.time_ms()
+                break
+            log.warning('prune_waits reason="the exchange has not told its time"')
+            await asyncio.sleep(PRUNE_AGAIN_S)
+        return datetime.fromtimestamp(min(time.time(), clock.now_us() / 1e6), UTC)
 
 
 # -- the door

@@ -76,6 +76,7 @@ class Rejected:
     reason: str
     frame: str
     symbol: str | None = None
+    trade_id: int | None = None  # where it could be read
 
 
 def check_symbol(text: str) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import metrics
+from clock import steady_us
 from feeds.backoff import backoff
 from feeds.binance import REST_PAGE, Unstorable
 from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
@@ -238,7 +239,7 @@ class Repair:
         rows = list(page)
         trades = [row for row in rows if isinstance(row, Trade)]
         if trades:
-            written = await asyncio.to_thread(self._store.write, self._venue, trades)
+            written = await asyncio.to_thread(self._store.write, self._venue, trades, steady_us)
             metrics.note_stored(self._venue, written)
         if rows and isinstance(rows[0], Unstorable):
             log.warning('quarantined symbol=%s reason="%s"', symbol, rows[0].rejected.reason)
@@ -281,7 +282,7 @@ class Repair:
             trades = [trade for trade in _trades(page) if trade.trade_id > after]
             if not trades:
                 return after
-            written = await asyncio.to_thread(self._store.write, self._venue, trades)
+            written = await asyncio.to_thread(self._store.write, self._venue, trades, steady_us)
             metrics.note_stored(self._venue, written)
             if written.gaps:
                 self.wake(symbol)

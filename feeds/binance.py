@@ -152,7 +152,8 @@ def parse(
             1 if protocol.id_field == "t" else _count(message.first, message.last),
         )
     except ValueError as error:
-        return Rejected(str(error), _shown(frame), message.s + protocol.suffix)
+        number = message.t if protocol.id_field == "t" else message.a
+        return Rejected(str(error), _shown(frame), message.s + protocol.suffix, _readable(number))
 
 
 def _parse_other(
@@ -212,7 +213,10 @@ def _odd_trade(
             1 if protocol.id_field == "t" else _count(data.get("f"), data.get("l")),
         )
     except ValueError as error:
-        return Rejected(str(error), _shown(frame), symbol if isinstance(symbol, str) else None)
+        if not isinstance(symbol, str):
+            return Rejected(str(error), _shown(frame))
+        number = _readable(data.get(protocol.id_field))
+        return Rejected(str(error), _shown(frame), symbol + protocol.suffix, number)
 
 
 def exact(value: object, what: str) -> float:
@@ -232,6 +236,11 @@ def _trade_id(value: int) -> int:
     if not 0 <= value < _ID_LIMIT:
         raise ValueError(f"trade id {value} is outside 0 … 2^63-1")
     return value
+
+
+def _readable(value: object) -> int | None:
+    """What is a trade id, if it is one."""
+    return value if type(value) is int and 0 <= value < _ID_LIMIT else None
 
 
 def _count(first: object, last: object) -> int:
@@ -285,7 +294,7 @@ def parse_rest_trades(
                 )
             )  # fmt: skip
         except ValueError as error:
-            found.append(Unstorable(trade_id, Rejected(str(error), _brief(row), symbol)))
+            found.append(Unstorable(trade_id, Rejected(str(error), _brief(row), symbol, trade_id)))
     return sorted(found, key=lambda row: row.trade_id)
 
 

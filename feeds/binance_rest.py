@@ -8,6 +8,7 @@ rather than be refused.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from decimal import Decimal
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from clock import ExchangeClock, impossible_time, steady_us
 from feeds.backoff import retry_after_s
 from feeds.binance import (
     LOOPBACK,
@@ -29,7 +31,7 @@ from feeds.binance import (
     wrong_nature,
 )
 from feeds.weights import BULK, EDGE, HISTORY, PROBE, Budget, Kind
-from market import Kline, Trade
+from market import Kline, Rejected, Trade
 
 TIMEOUT_S = 10.0
 HISTORY_TIMEOUT_S = 60.0  # nobody waits for it, and to ask again would only double its work
@@ -64,6 +66,7 @@ class BinanceRest:
         self.base = base
         self.protocol = protocol
         self.says: str | None = None  # what the exchange called itself last
+        self.clock = ExchangeClock()
         self._simulated = simulated
         self._client = httpx.AsyncClient(
             limits=httpx.Limits(max_connections=sum(SIDE_BY_SIDE.values())),
@@ -147,9 +150,11 @@ class BinanceRest:
         """The exchange's clock, ms since 1970."""
         body = await self.get("time")
         try:
-            return int(body["serverTime"])
+            told_ms = int(body["serverTime"])
         except (KeyError, TypeError, ValueError) as error:
             raise RestError(f"the server time is malformed: {error}") from error
+        self.clock.told(told_ms * 1000)
+        return told_ms
 
     async def trades_from(
         self, symbol: str, from_id: int, limit: int = REST_PAGE, kind: Kind = EDGE
@@ -168,22 +173,41 @@ class BinanceRest:
             if not self._otherwise(error):
                 raise
             rows = await self.get("trades", kind=kind, symbol=symbol, limit=REST_PAGE)
-            newest = self._checked(symbol, rows)
+            newest = await self._checked(symbol, rows)
             if newest and newest[0].trade_id > from_id:
                 raise  # older than what `trades` tells: only the refused endpoint knows
             return [trade for trade in newest if trade.trade_id >= from_id][:limit]
-        return self._checked(symbol, rows)
+        return await self._checked(symbol, rows)
 
     def _otherwise(self, error: RestError) -> bool:
         """Whether another endpoint may tell what this one refuses. `trades` knows spot's ids."""
         known = not isinstance(error, InvalidSymbol)
         return error.refused and known and self.protocol.id_field == "t"
 
-    def _checked(self, symbol: str, rows: Any) -> list[Trade | Unstorable]:
+    async def _checked(self, symbol: str, rows: Any) -> list[Trade | Unstorable]:
+        """The rows as trades. A time that this machine's clock does not allow is held against the
+        exchange's."""
         try:
-            return parse_rest_trades(symbol, rows, time.time_ns() // 1000, self.protocol)
+            told = parse_rest_trades(symbol, rows, steady_us(), self.protocol)
         except (ValueError, KeyError, TypeError) as error:
             raise RestError(f"trades of {symbol} are malformed: {error}") from error
+        if any(map(self._too_late, told)) and self.clock.due:
+            with contextlib.suppress(RestError):  # then its trades tell its clock
+                await self.time_ms()
+        return [self._timely(row) for row in told]
+
+    def _too_late(self, row: Trade | Unstorable) -> str:
+        """Why a trade cannot have been printed yet; empty where it can."""
+        if isinstance(row, Unstorable):
+            return ""
+        return impossible_time(row.ts_us, self.clock.reached_us(row.received_us), None)
+
+    def _timely(self, row: Trade | Unstorable) -> Trade | Unstorable:
+        why = self._too_late(row)
+        if not why or isinstance(row, Unstorable):
+            return row
+        rejected = Rejected(why, str(row), row.symbol, row.trade_id)
+        return Unstorable(row.trade_id, rejected)
 
     async def latest_id(self, symbol: str) -> int | None:
         """The id of the newest trade the exchange tells; None where there is none."""
@@ -193,7 +217,7 @@ class BinanceRest:
         except RestError as error:
             if not self._otherwise(error):
                 raise
-            newest = self._checked(symbol, await ask("trades"))
+            newest = await self._checked(symbol, await ask("trades"))
             return newest[-1].trade_id if newest else None
         return self._id_in(symbol, rows, "l")
 

@@ -227,9 +227,9 @@ def move_cursors(
             changes.append((part.number, first, at(new.newest_us)))
         rows.append(
             (part.number, part.low, part.high, *_newest(part, new, ahead_us), int(behind), stored,
-             part.offered - stored)
+             part.offered - stored, ahead_us)
         )  # fmt: skip
-    template = "(%s, %s, %s, %s::timestamptz, %s::bigint, %s::timestamptz, %s, %s, %s)"
+    template = "(%s, %s, %s, %s::timestamptz, %s::bigint, %s::timestamptz, %s, %s, %s, %s)"
     execute_values(cursor, MOVE_CURSORS, rows, template, page_size=1024)
     note_changes(cursor, changes)
 

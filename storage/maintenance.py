@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from storage.gaps import TRADES_PER_PARTITION
-from storage.queries import read_feeds
+from storage.queries import FeedStatus, read_feeds
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from storage.postgres import PostgresStore
 
 ALIVE = {"live", "quiet"}
+FUTURE_S = 30.0  # a clock of the database that is so far behind the exchange's is still usual
 
 
 DIED = """
 SELECT i.venue, i.symbol, extract(epoch FROM now() - f.heartbeat)::float8
 FROM feed f JOIN instrument i USING (instrument_id)
-WHERE f.state <> 'stopped' AND f.heartbeat < now() - interval '8 seconds'
+WHERE f.state <> 'stopped'
+  AND NOT f.heartbeat BETWEEN now() - interval '8 seconds' AND now() + interval '8 seconds'
   AND f.heartbeat > now() - interval '1 day'
 ORDER BY 1, 2
 """
@@ -63,8 +65,17 @@ def health(store: PostgresStore) -> dict[str, Any]:
         for row in feeds[venue]
         if row.open_gaps
     ]  # fmt: skip
+    ahead_of_us = [
+        (venue, f"{venue} {row.symbol}: its {what} lies {ahead:.0f} s in the future: a trade "
+         "with a wrong time is stored, or the clock of the database's machine is wrong")
+        for venue in running
+        for row in feeds[venue]
+        for what, ahead in _future(row)
+    ]  # fmt: skip
+    problems += [text for venue, text in ahead_of_us if venue != "local"]
     problems += [hole for ingested, hole in holes if ingested]
     notes = [f"{hole}; no daemon ingests this symbol" for ingested, hole in holes if not ingested]
+    notes += [text for venue, text in ahead_of_us if venue == "local"]  # its clock may be any
     notes += [
         f"{venue} {symbol}: its daemon ended {age:.0f} s ago without a goodbye; others run"
         for venue, symbol, age in died
@@ -103,6 +114,15 @@ def health(store: PostgresStore) -> dict[str, Any]:
             for venue, rows in feeds.items()
         },
     }
+
+
+def _future(row: FeedStatus) -> list[tuple[str, float]]:
+    """What of a feed lies ahead of the database's clock, and by how many seconds."""
+    ages = {"newest trade": row.trade_age_s, "last receipt": row.received_age_s}
+    if row.watermark is not None and row.last_trade is not None and row.trade_age_s is not None:
+        beyond = (row.watermark - row.last_trade).total_seconds()
+        ages["watermark"] = row.trade_age_s - beyond
+    return [(what, -age) for what, age in ages.items() if age is not None and age < -FUTURE_S]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,13 @@ from storage.gaps import (
 )
 from storage.partitions import SCHEMA_LOCK, make
 from storage.reading import bounded
-from storage.statements import FOLD_UPLOAD, RAISE_WATERMARKS, STAGE_UPLOAD, UPSERT_KLINES
+from storage.statements import (
+    FOLD_UPLOAD,
+    QUARANTINE,
+    RAISE_WATERMARKS,
+    STAGE_UPLOAD,
+    UPSERT_KLINES,
+)
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -413,17 +419,15 @@ class PostgresStore:
         return Uploaded(int(new), int(changed), len(bars) - int(new) - int(changed))
 
     def quarantine(self, venue: Venue, rejected: Sequence[Rejected]) -> None:
-        """Keep what arrived and is no storable trade; characters that PostgreSQL refuses are
-        shown."""
+        """Keep what arrived and is no storable trade, each id once; characters that PostgreSQL
+        refuses are shown."""
         rows = [
             (venue, None if r.symbol is None else storable(r.symbol)[:100],
-             storable(r.reason)[:1000], storable(r.frame)[:10_000])
+             storable(r.reason)[:1000], storable(r.frame)[:10_000], r.trade_id)
             for r in rejected
         ]  # fmt: skip
         with self.transaction() as cursor:
-            execute_values(
-                cursor, "INSERT INTO quarantine (venue, symbol, reason, frame) VALUES %s", rows
-            )
+            execute_values(cursor, QUARANTINE, rows)
 
 
 def _made(cursor: Cursor, mark: str) -> bool:

@@ -113,6 +113,10 @@ END $$;
 -- `gap`. From data alone: a later trade, or the exchange's word that there is none. Never falls.
 ALTER TABLE feed ADD COLUMN IF NOT EXISTS watermark timestamptz;
 
+-- By how much the database's clock was ahead of the daemon's when `last_received` was noted. Where
+-- that changes, one of them was set, and the heartbeat sets `last_received` right.
+ALTER TABLE feed ADD COLUMN IF NOT EXISTS clock_ahead_us bigint;
+
 CREATE TABLE IF NOT EXISTS gap (
     gap_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     instrument_id int NOT NULL REFERENCES instrument,
@@ -150,6 +154,11 @@ CREATE TABLE IF NOT EXISTS quarantine (
     reason        text NOT NULL,
     frame         text NOT NULL
 );
+
+-- The trade's id where it could be read: told again, by REST perhaps, it is kept once.
+ALTER TABLE quarantine ADD COLUMN IF NOT EXISTS trade_id bigint;
+CREATE UNIQUE INDEX IF NOT EXISTS quarantine_trade ON quarantine (venue, symbol, trade_id)
+    WHERE trade_id IS NOT NULL;
 
 CREATE OR REPLACE VIEW v_ticks AS
 SELECT i.venue, i.symbol, t.trade_id, t.ts, t.price, t.size, t.buyer_is_maker, t.received
@@ -203,7 +212,8 @@ SELECT i.venue, i.symbol,
                  WHERE g.instrument_id = f.instrument_id AND g.state = 'open'), f.high_id)
            AS last_trade_id,
        f.last_trade, f.last_received,
-       CASE WHEN f.state <> 'stopped' AND f.heartbeat < now() - interval '8 seconds'
+       CASE WHEN f.state <> 'stopped' AND NOT f.heartbeat BETWEEN now() - interval '8 seconds'
+                                                              AND now() + interval '8 seconds'
             THEN 'stopped' ELSE f.state END AS state
 FROM feed f JOIN instrument i USING (instrument_id);
 

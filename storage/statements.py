@@ -90,6 +90,12 @@ STORED_NEAR = """
     ) AS t WHERE i.instrument_id = %s AND i.trade_id BETWEEN %s AND %s
 """
 
+# The same id again, by another connection or by REST, tells nothing new.
+QUARANTINE = """
+INSERT INTO quarantine (venue, symbol, reason, frame, trade_id) VALUES %s
+ON CONFLICT (venue, symbol, trade_id) WHERE trade_id IS NOT NULL DO NOTHING
+"""
+
 UPSERT_KLINES = """
 INSERT INTO kline AS k (instrument_id, bar_s, ts, open, high, low, close, volume, quote_volume,
                         taker_buy_volume, trades) VALUES %s
@@ -148,10 +154,12 @@ UPDATE feed SET
     watermark = greatest(feed.watermark, feed.last_trade, v.last_trade),
     last_received = CASE WHEN feed.last_trade IS NULL OR (v.last_trade, v.last_id)
         > (feed.last_trade, feed.high_id) THEN v.last_received ELSE feed.last_received END,
+    clock_ahead_us = CASE WHEN feed.last_trade IS NULL OR (v.last_trade, v.last_id)
+        > (feed.last_trade, feed.high_id) THEN v.ahead_us ELSE feed.clock_ahead_us END,
     revision = feed.revision + v.behind, stored = feed.stored + v.stored,
     duplicates = feed.duplicates + v.duplicates
 FROM (VALUES %s) AS v (instrument_id, first_id, high_id, last_trade, last_id, last_received, behind,
-                       stored, duplicates)
+                       stored, duplicates, ahead_us)
 WHERE feed.instrument_id = v.instrument_id
 """
 

@@ -46,6 +46,9 @@ class Oddities:
     slow_s: dict[str, float] = field(default_factory=dict)  # endpoint → seconds to each answer
     weight_header: bool = False
     time_ms: int | None = None  # a clock that stands still
+    ahead_ms: int = 0  # of its clock and its trades' times, before this machine's
+    sent: dict[int, Row] = field(default_factory=dict)  # id → what the stream tells otherwise
+    told: dict[int, Row] = field(default_factory=dict)  # id → what REST tells otherwise
     price: Callable[[int], str] = lambda i: f"{60_000 + i % 997 / 100:.8f}"
 
 
@@ -101,18 +104,24 @@ class Foreign:
     def _print(self, symbol: str, count: int, first: int | None, at_ms: int | None) -> None:
         kept = self.trades[symbol]
         start = first if first is not None else (kept[-1]["id"] + 1 if kept else 1)
-        now = at_ms if at_ms is not None else time.time_ns() // 1_000_000
+        now = at_ms if at_ms is not None else self._now_ms()
         made = [
             {"id": i, "p": self.odd.price(i), "q": f"0.{i % 89 + 1:08d}", "T": now, "m": i % 3 == 0}
             for i in range(start, start + count)
         ]
         kept += made
-        frames = [self._frame(symbol, row) for row in made if row["id"] not in self.odd.hidden]
+        frames = [
+            self._frame(symbol, {**row, **self.odd.sent.get(row["id"], {})})
+            for row in made if row["id"] not in self.odd.hidden
+        ]  # fmt: skip
         if symbol not in self.odd.silent:
             if self.odd.late_s:
                 self._loop.call_later(self.odd.late_s, self._send_all, symbol, frames)
             else:
                 self._send_all(symbol, frames)
+
+    def _now_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + self.odd.ahead_ms
 
     def _send_all(self, symbol: str, frames: list[str]) -> None:
         for connection, wanted in self._connections:
@@ -217,7 +226,7 @@ class Foreign:
         if name == "ping":
             return {}
         if name == "time":
-            return {"serverTime": self.odd.time_ms or time.time_ns() // 1_000_000}
+            return {"serverTime": self.odd.time_ms or self._now_ms()}
         if name == "klines":
             return self._klines(asked)
         limit = min(int(asked.get("limit", 500)), self.odd.page)
@@ -228,6 +237,7 @@ class Foreign:
             rows = [r for r in rows if r["T"] >= int(asked["startTime"])][:limit]
         else:
             rows = rows[-limit:]
+        rows = [{**r, **self.odd.told.get(r["id"], {})} for r in rows]
         if name == "aggTrades":
             return [
                 {"a": r["id"] if self._usdm else r["id"] // 2, "p": r["p"], "q": r["q"],

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    {"market", "messages", "settings", "metrics"},
+    {"market", "messages", "settings", "metrics", "clock"},
     {
         "analytics",
         "arguments",
