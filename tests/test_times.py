@@ -217,6 +217,13 @@ def test_health_tells_what_lies_in_the_future(store: PostgresStore, column: str)
 def test_a_clock_that_is_a_little_behind_is_healthy(store: PostgresStore) -> None:
     set_feed(store, "last_trade = now() + interval '11 s'")
     assert health(store)["healthy"]
+    assert health(store)["notes"] == []
+
+
+def test_a_clock_that_is_an_hour_behind_is_told_but_no_fault(store: PostgresStore) -> None:
+    set_feed(store, "last_trade = now() + interval '1 hour'")
+    assert health(store)["healthy"]
+    assert any("future" in note for note in health(store)["notes"])
 
 
 @pytest.mark.parametrize("answers", [True, False])
