@@ -19,6 +19,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,16 @@ import psycopg2
 from psycopg2.extensions import parse_dsn
 
 from feeds.backoff import backoff
-from messages import CANNOT, INTERRUPTED, NOT_NOW, failed, one_line, start_logging, watch_uncaught
+from messages import (
+    CANNOT,
+    INTERRUPTED,
+    NOT_NOW,
+    failed,
+    noted,
+    one_line,
+    start_logging,
+    watch_uncaught,
+)  # fmt: skip
 from settings import Parser, Settings, SettingsError, load_settings
 from storage.audit import audit
 from storage.embedded import EmbeddedServer
@@ -34,12 +44,14 @@ from storage.errors import DATABASE_ERRORS, is_away
 from storage.maintenance import health
 from storage.postgres import PostgresStore
 from storage.retention import prune
+from storage.schema import SchemaBusyError, SchemaError, stored
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
 
 FIRST_WAIT_S = 30.0
+TELL_AGAIN_S = 60.0
 
 
 class StoreError(RuntimeError):
@@ -52,6 +64,10 @@ class StoreAwayError(StoreError):
     """The database cannot be reached now. It may be another time, with nobody changing anything."""
 
     exit_code = NOT_NOW
+
+
+class StoreBusyError(StoreAwayError):
+    """The schema has to change, and its tables are in use: for as long as a backup takes."""
 
 
 class Database:
@@ -118,11 +134,20 @@ def open_database(settings: Settings) -> Database:
         raise _store_error(error, one_line(error)) from error
 
 
-def open_store(database: Database) -> PostgresStore:
-    """The store on this database, its schema made or completed. Raises StoreError."""
+def open_store(database: Database, *, as_it_is: bool = False) -> PostgresStore:
+    """The store on this database, its schema made or brought to this program's version; where
+    `as_it_is` only held to be no later one. Raises StoreError."""
     store = PostgresStore(database.connect)
     try:
-        store.init()
+        if as_it_is:
+            with store.reading() as cursor:
+                stored(cursor)
+        else:
+            store.init()
+    except (SchemaError, SchemaBusyError) as error:
+        store.close()
+        busy = isinstance(error, SchemaBusyError)
+        raise (StoreBusyError if busy else StoreError)(str(error)) from error
     except DATABASE_ERRORS as error:
         store.close()
         raise _store_error(
@@ -144,13 +169,23 @@ def open_patiently(
     seconds: float = FIRST_WAIT_S,
 ) -> PostgresStore:
     """`open_store` at a program's start, where the server may be starting too: a database that is
-    away is waited for, told once. StoreAwayError after `seconds`. `pause` may raise to end it."""
+    away is waited for, told once. StoreAwayError after `seconds`. `pause` may raise to end it.
+
+    A schema that has to change while somebody reads its tables is waited for without end, told
+    again every `TELL_AGAIN_S`: a backup may take hours, and nothing else can be done meanwhile.
+    """
     waits = backoff(random.Random(), 0.5, 3.0)  # noqa: S311 - jitter, not cryptography
     deadline = time.monotonic() + seconds
     told = False
+    told_busy = -TELL_AGAIN_S
     while True:
         try:
             return open_store(database)
+        except StoreBusyError as error:
+            if time.monotonic() - told_busy >= TELL_AGAIN_S:
+                tell(f"{error}: waiting until they are not")
+                told_busy = time.monotonic()
+            pause(next(waits))
         except StoreAwayError as error:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -206,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write a libpq service file (0600) and print the lines that make psql and pg_dump "
         "use it: no password on a command line",
     )
-    commands.add_parser("init", help="make or complete the schema")
+    commands.add_parser("init", help="make the schema, or bring it to this version")
     commands.add_parser("health", help="state as JSON; exit 1 when unhealthy")
     pruning = commands.add_parser("prune", help="drop trades older than TICK_RETENTION_DAYS")
     pruning.add_argument("--days", type=float, help="keep this many days instead of the setting")
@@ -228,13 +263,14 @@ def _run(arguments: argparse.Namespace, settings: Settings, database: Database) 
     if arguments.command == "stop":
         database.stop()
         return 0
-    store = open_store(database)
+    if arguments.command == "init":
+        # Only for whom a backup holds up: what cannot be reached now is told at once.
+        open_patiently(database, partial(noted, "database_utils"), seconds=0).close()
+        print("schema is complete", flush=True)
+        database.leave()
+        return 0
+    store = open_store(database, as_it_is=arguments.command in ("health", "audit"))
     try:
-        if arguments.command == "init":
-            store.init(again=True)
-            print("schema is complete", flush=True)
-            database.leave()
-            return 0
         if arguments.command == "prune":
             days = arguments.days if arguments.days is not None else settings.tick_retention_days
             if days is None or not days > 0:
@@ -261,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings()
         database = open_database(settings)
         return _run(arguments, settings, database)
-    except (SettingsError, StoreError, *DATABASE_ERRORS) as error:
+    except (SettingsError, StoreError, SchemaError, *DATABASE_ERRORS) as error:
         failed("database_utils", error)
         return CANNOT
     except KeyboardInterrupt:

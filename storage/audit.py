@@ -6,11 +6,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from market import PERPETUAL
+from storage.schema import FIRST, SchemaError, stored
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
     from storage.postgres import PostgresStore
+
+LOCK_S = 10  # a change of the tables by hand is waited for so long
 
 AUDIT = """
 SELECT i.venue, i.symbol, f.instrument_id, f.first_id, f.high_id, f.last_trade,
@@ -37,7 +40,7 @@ WITH rebuilt AS (
            min(price) AS low, (array_agg(price ORDER BY trade_id DESC))[1] AS close,
            sum(size) AS volume, sum(price * size) AS quote_volume,
            coalesce(sum(size) FILTER (WHERE NOT buyer_is_maker), 0) AS taker_buy_volume,
-           sum(trades) AS trades, min(trade_id) AS first_id
+           {counted} AS trades, min(trade_id) AS first_id
     FROM trade WHERE instrument_id = %(number)s GROUP BY 1
 ), stored AS (
     SELECT * FROM bar WHERE instrument_id = %(number)s AND bar_s = %(bar_s)s
@@ -58,7 +61,7 @@ DOUBTFUL_BARS = """
 WITH rebuilt AS (
     SELECT date_bin(make_interval(secs => %(bar_s)s), ts, 'epoch') AS ts, max(price) AS high,
            min(price) AS low, (array_agg(price ORDER BY trade_id DESC))[1] AS close,
-           sum(size) AS volume, sum(trades) AS trades, max(trade_id) AS last_id
+           sum(size) AS volume, {counted} AS trades, max(trade_id) AS last_id
     FROM trade WHERE instrument_id = %(number)s
       AND ts < (SELECT max(ts) + make_interval(secs => %(bar_s)s) FROM bar
                 WHERE instrument_id = %(number)s AND bar_s = %(bar_s)s
@@ -84,20 +87,29 @@ def audit(store: PostgresStore) -> dict[str, Any]:
     report: dict[str, Any] = {}
     with store.transaction() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_S}s'")
+        version = stored(cursor)
+        if version is None:
+            raise SchemaError("the database holds no schema: there is nothing to audit")
         cursor.execute(AUDIT)
+        counted = "count(*)" if version == FIRST else "sum(trades)"
         for venue, symbol, *figures in cursor.fetchall():
-            report.setdefault(venue, {})[symbol] = _audited(cursor, venue, symbol, *figures)
+            report.setdefault(venue, {})[symbol] = _audited(
+                cursor, venue, symbol, *figures, counted=counted
+            )
     ok = all(row["ok"] for rows in report.values() for row in rows.values())
     return {"ok": ok, "venues": report}
 
 
 def _audited(
     cursor: Cursor, venue: str, symbol: str, number: int, first: int | None, high: int | None,
-    last: Any, n: int, low: int, top: int, newest: Any, named: Decimal, inside: int,
+    last: Any, n: int, low: int, top: int, newest: Any, named: Decimal, inside: int, *,
+    counted: str,
 ) -> dict[str, Any]:  # fmt: skip
     span = 0 if high is None or first is None else high - first + 1
     unnamed = span - n - int(named) + int(inside)
-    asked = {"number": number, "first_id": first or 0, "single": _single(venue, symbol)}
+    asked = {"number": number, "first_id": first or 0, "single": _single(venue, symbol),
+             "counted": counted}  # fmt: skip
     different = _count(cursor, DIFFERENT_BARS, asked) if n else 0
     doubtful = _count(cursor, DOUBTFUL_BARS, asked)
     checks = {
@@ -129,6 +141,6 @@ def _count(cursor: Cursor, query: str, asked: dict[str, Any]) -> int:
     """The bars of both lengths that the query finds."""
     found = 0
     for bar_s in (1, 60):
-        cursor.execute(query, {**asked, "bar_s": bar_s})
+        cursor.execute(query.format(**asked), {**asked, "bar_s": bar_s})
         found += (cursor.fetchone() or (0,))[0]
     return found

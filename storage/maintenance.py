@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.gaps import TRADES_PER_PARTITION
 from storage.queries import FeedStatus, read_feeds
+from storage.schema import stored, versions
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -37,8 +38,14 @@ def health(store: PostgresStore) -> dict[str, Any]:
     too, unless another venue's is (yesterday's simulated feed is no reason to worry). A daemon of
     a real venue that ended in the past day without a goodbye is told in any case. What concerns
     symbols that nobody ingests any more, beside others that somebody does, stands under `notes`.
+    Nothing is written. A schema that is missing or of an older version is a problem, too: then the
+    rest is told as far as the stable views tell it.
     """
-    with store.transaction() as cursor:
+    with store.reading() as cursor:
+        cursor.execute("SET TRANSACTION READ ONLY")
+        version = stored(cursor)
+        if version != versions()[-1]:
+            return _of_an_older_schema(cursor, version)
         cursor.execute("SELECT version(), pg_database_size(current_database())")
         version, size = cursor.fetchone() or ("", 0)
         cursor.execute("SELECT DISTINCT venue FROM instrument JOIN feed USING (instrument_id)")
@@ -125,6 +132,38 @@ def _future(row: FeedStatus) -> list[tuple[str, float]]:
         beyond = (row.watermark - row.last_trade).total_seconds()
         ages["watermark"] = row.trade_age_s - beyond
     return [(what, -age) for what, age in ages.items() if age is not None and age < -FUTURE_S]
+
+
+def _of_an_older_schema(cursor: Cursor, version: str | None) -> dict[str, Any]:
+    """What can be told before the schema is of this program's version; `version` None: none is
+    there."""
+    start = "start `python ingest_websocket.py` or run `python database_utils.py init`"
+    problem = f"the schema is of version {version}, this program's is {versions()[-1]}: {start}"
+    cursor.execute("SELECT version(), pg_database_size(current_database())")
+    server, size = cursor.fetchone() or ("", 0)
+    report: dict[str, Any] = {
+        "healthy": False,
+        "problems": [problem if version else f"the database holds no schema: {start}"],
+        "notes": [],
+        "server": server.split(" on ")[0],
+        "size_bytes": size,
+        "quarantined": 0,
+        "gaps": {},
+        "feeds": {},
+    }
+    if version is None:
+        return report
+    cursor.execute("SELECT count(*) FROM quarantine")
+    (report["quarantined"],) = cursor.fetchone() or (0,)
+    cursor.execute(
+        "SELECT state, count(*), sum(last_id - first_id + 1)::bigint FROM v_gaps GROUP BY state"
+    )
+    report["gaps"] = {row[0]: {"gaps": row[1], "trades": row[2]} for row in cursor.fetchall()}
+    cursor.execute("SELECT venue, symbol, state, last_trade FROM v_feed ORDER BY 1, 2")
+    for venue, symbol, state, newest in cursor.fetchall():
+        told = {"state": state, "last_trade": newest.isoformat() if newest else None}
+        report["feeds"].setdefault(venue, {})[symbol] = told
+    return report
 
 
 @dataclass(frozen=True, slots=True)

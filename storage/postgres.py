@@ -7,14 +7,12 @@ nothing, and bars are never recomputed from history.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -46,8 +44,9 @@ from storage.gaps import (
     settle,
     times_of,
 )
-from storage.partitions import SCHEMA_LOCK, make
+from storage.partitions import make
 from storage.reading import bounded
+from storage.schema import bring_up, is_complete
 from storage.statements import (
     FOLD_UPLOAD,
     QUARANTINE,
@@ -59,10 +58,6 @@ from storage.statements import (
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
-
-SCHEMA = Path(__file__).with_name("schema.sql")
-VIEWS = ("v_ticks", "v_bars", "v_gaps", "v_feed")
-
 
 UPLOAD_COLUMNS = ("open", "high", "low", "close", "volume")
 UPLOAD_ROWS = 50_000  # sent to PostgreSQL at once
@@ -140,21 +135,16 @@ class PostgresStore:
         finally:
             connection.close()  # back to the pool, which rolls back what was not committed
 
-    def init(self, *, again: bool = False) -> None:
-        """Make or complete the schema; safe to run at any time from any process.
+    def init(self) -> None:
+        """Make the schema or bring it to this program's version; from any process at any time.
 
-        Where this very schema was made before it is left alone, unless `again`: most of its
-        statements would wait for every reader, and every later reader for them.
+        Where it is of that version nothing is changed, and nobody waited for. SchemaError where it
+        is of a later one, SchemaBusyError where it has to change and its tables are in use.
         """
-        schema = SCHEMA.read_text()
-        mark = hashlib.sha256(schema.encode()).hexdigest()
         with self.transaction() as cursor:
-            if not again and _made(cursor, mark):
+            if is_complete(cursor):
                 return
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-            if again or not _made(cursor, mark):
-                cursor.execute(schema)
-                cursor.execute("COMMENT ON TABLE instrument IS %s", (mark,))
+        bring_up(self._writers)
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -428,16 +418,6 @@ class PostgresStore:
         ]  # fmt: skip
         with self.transaction() as cursor:
             execute_values(cursor, QUARANTINE, rows)
-
-
-def _made(cursor: Cursor, mark: str) -> bool:
-    """Whether the schema with this mark was made here, and its views are still there."""
-    cursor.execute(
-        "SELECT obj_description(to_regclass('instrument'), 'pg_class') = %s"
-        " AND NOT EXISTS (SELECT FROM unnest(%s) AS v WHERE to_regclass(v) IS NULL)",
-        (mark, list(VIEWS)),
-    )
-    return bool(one(cursor)[0])
 
 
 def storable(text: str) -> str:

@@ -346,23 +346,6 @@ def test_audit_holds_a_bar_against_what_is_left_of_its_trades(store: PostgresSto
     assert audit(store)["venues"][VENUE]["BTCUSDT"]["bars_doubtful"] == 1
 
 
-def test_a_store_pruned_before_it_knew_of_limits_learns_them(store: PostgresStore) -> None:
-    printed = tape(1000, 3000)
-    store.write(VENUE, printed)
-    store.write(VENUE, [trade(5, symbol="ETHUSDT")])
-    prune(store, 1, NOW)
-    first = (store.known_ids(VENUE, "BTCUSDT") or (0, 0))[0]
-    with store.transaction() as cursor:
-        cursor.execute("DROP VIEW v_bars; ALTER TABLE feed DROP kept_from, DROP whole_from")
-    store.init(again=True)
-    assert store.write(VENUE, printed[:500]).expired == 500
-    assert store.write(VENUE, [trade(4, symbol="ETHUSDT")]).stored == 1
-    assert store.known_ids(VENUE, "BTCUSDT") == (first, 3000)
-    assert rows(store, "SELECT count(*) FROM v_bars WHERE symbol = 'BTCUSDT' AND NOT complete") == [
-        (0,)
-    ]
-
-
 def test_late_trades_in_an_older_partition_go_before_the_newer_ones(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -297,7 +297,6 @@ def test_the_readers_find_symbols_and_the_newest_bar(store: PostgresStore) -> No
 def test_init_may_run_again_and_beside_itself(store: PostgresStore) -> None:
     store.write("binance", [trade(1)])
     store.init()
-    store.init(again=True)
     assert len(rows(store, "SELECT * FROM v_ticks")) == 1
 
 
@@ -323,14 +322,6 @@ def test_a_start_beside_a_reader_waits_for_nobody(store: PostgresStore) -> None:
     finally:
         reader.close()
         starting.close()
-
-
-def test_a_schema_of_another_version_or_in_pieces_is_completed(store: PostgresStore) -> None:
-    for damage in ("COMMENT ON TABLE instrument IS 'older'", "SELECT 1"):
-        with store.transaction() as cursor:
-            cursor.execute(f"{damage}; DROP VIEW v_gaps")
-        store.init()
-        assert rows(store, "SELECT * FROM v_gaps") == []
 
 
 def test_one_duplicate_in_a_batch_of_five_thousand(store: PostgresStore) -> None:

@@ -194,17 +194,6 @@ def test_bars_of_aggregates_count_trades_as_klines_do(store: PostgresStore) -> N
     assert audit(store)["ok"]
 
 
-def test_a_store_made_before_trades_were_counted_goes_on(store: PostgresStore) -> None:
-    begin(store)
-    with store.transaction() as cursor:
-        cursor.execute("ALTER TABLE trade DROP trades")
-    store.init(again=True)
-    store.write("binance", [trade(21, 11, trades=4), trade(22, 12)])
-    store.write("binance", [trade(21, 11), trade(23, 13, trades=2)])
-    assert rows(store, "SELECT trades FROM v_bars WHERE bar_s = 60") == [(11 + 4 + 1 + 2,)]
-    assert audit(store)["ok"]
-
-
 def test_of_a_kline_told_twice_in_one_answer_the_last_word_counts(store: PostgresStore) -> None:
     first, last = kline(0, 3), replace(kline(0, 3), quote_volume=16.0)
     assert store.write_klines("binance", [last, kline(1, 2), first, last]) == 2

@@ -199,12 +199,3 @@ def test_a_start_waits_for_no_reader_of_a_database_that_is_complete(
             cursor.execute(f"SELECT count(*) FROM {view}")
         with contextlib.closing(psycopg2.connect(database_url, options="-c lock_timeout=2s")) as c:
             PostgresStore(lambda: c).init()
-
-
-def test_a_schema_of_another_version_is_completed(store: PostgresStore) -> None:
-    with store.transaction() as cursor:
-        cursor.execute("DROP VIEW v_gaps")
-        cursor.execute("COMMENT ON TABLE instrument IS 'of last year'")
-    store.init()
-    with store.transaction() as cursor:
-        cursor.execute("SELECT count(*) FROM v_gaps")

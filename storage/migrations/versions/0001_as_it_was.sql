@@ -15,19 +15,6 @@ CREATE TABLE IF NOT EXISTS instrument (
     UNIQUE (venue, symbol)
 );
 
--- Grows when stored bars of a file change; those of a feed have theirs in `feed`.
-ALTER TABLE instrument ADD COLUMN IF NOT EXISTS revision bigint NOT NULL DEFAULT 0;
-
--- Which bars the last revisions have changed: whoever holds older ones reads these again. A
--- revision without a row here, or before the oldest kept, may have changed any.
-CREATE TABLE IF NOT EXISTS bar_change (
-    instrument_id int NOT NULL,
-    revision      bigint NOT NULL,
-    first_ts      timestamptz NOT NULL,  -- times of trades or bars, both included
-    last_ts       timestamptz NOT NULL,
-    PRIMARY KEY (instrument_id, revision)
-);
-
 -- No foreign key on the big tables: its trigger would run once per row, and ids only come from
 -- `instrument`, which nothing deletes from.
 CREATE TABLE IF NOT EXISTS trade (
@@ -38,15 +25,8 @@ CREATE TABLE IF NOT EXISTS trade (
     size           float8 NOT NULL CHECK (size > 0 AND size < 'infinity'),
     buyer_is_maker bool NOT NULL,
     received       timestamptz NOT NULL,
-    trades         int NOT NULL DEFAULT 1,  -- that the id stands for: an aggregate's may be several
     PRIMARY KEY (instrument_id, trade_id)
 ) PARTITION BY LIST (instrument_id);
-DO $$ BEGIN  -- a store made before this column; only looked at, for ALTER waits for every reader
-    IF NOT EXISTS (SELECT FROM pg_attribute
-                   WHERE attrelid = 'trade'::regclass AND attname = 'trades') THEN
-        ALTER TABLE trade ADD COLUMN trades int NOT NULL DEFAULT 1;
-    END IF;
-END $$;
 
 CREATE TABLE IF NOT EXISTS bar (
     instrument_id    int NOT NULL,
@@ -80,10 +60,7 @@ CREATE TABLE IF NOT EXISTS kline (
     PRIMARY KEY (instrument_id, bar_s, ts)
 );
 
--- Known ids are first_id … high_id; what is missing between them stands in `gap`. Retention moves
--- first_id up and kept_from with it: ids below kept_from were folded into the bars once, or given
--- up, and are refused for good. Bars whose first trade is at whole_from or later lack nothing at
--- the beginning of the record.
+-- Known ids are first_id … high_id; what is missing between them stands in `gap`.
 CREATE TABLE IF NOT EXISTS feed (
     instrument_id int PRIMARY KEY REFERENCES instrument,
     first_id      bigint,
@@ -96,26 +73,8 @@ CREATE TABLE IF NOT EXISTS feed (
     heartbeat     timestamptz,                -- the daemon's last sign of life
     revision      bigint NOT NULL DEFAULT 0,  -- grows when bars behind the newest one change
     stored        bigint NOT NULL DEFAULT 0,
-    duplicates    bigint NOT NULL DEFAULT 0,
-    kept_from     bigint,                     -- null: retention has dropped nothing yet
-    whole_from    bigint                      -- null: no record yet
+    duplicates    bigint NOT NULL DEFAULT 0
 );
-DO $$ BEGIN  -- a store made before these columns: what was pruned shows in bars older than trades
-    IF NOT EXISTS (SELECT FROM pg_attribute
-                   WHERE attrelid = 'feed'::regclass AND attname = 'kept_from') THEN
-        ALTER TABLE feed ADD COLUMN kept_from bigint, ADD COLUMN whole_from bigint;
-        UPDATE feed f SET whole_from = 0, kept_from = CASE WHEN EXISTS (
-            SELECT FROM bar b WHERE b.instrument_id = f.instrument_id AND b.first_id < f.first_id)
-            THEN f.first_id END WHERE high_id IS NOT NULL;
-    END IF;
-END $$;
--- Every trade that the exchange printed before this moment of its own clock is stored, or named in
--- `gap`. From data alone: a later trade, or the exchange's word that there is none. Never falls.
-ALTER TABLE feed ADD COLUMN IF NOT EXISTS watermark timestamptz;
-
--- By how much the database's clock was ahead of the daemon's when `last_received` was noted. Where
--- that changes, one of them was set, and the heartbeat sets `last_received` right.
-ALTER TABLE feed ADD COLUMN IF NOT EXISTS clock_ahead_us bigint;
 
 CREATE TABLE IF NOT EXISTS gap (
     gap_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -131,20 +90,6 @@ CREATE TABLE IF NOT EXISTS gap (
 CREATE INDEX IF NOT EXISTS gap_open ON gap (instrument_id, first_id) WHERE state = 'open';
 CREATE INDEX IF NOT EXISTS gap_unfilled ON gap (instrument_id, first_id) WHERE state <> 'filled';
 
--- Whether klines were asked for in place of the trades that this gap has lost (kline_wanted).
-ALTER TABLE gap ADD COLUMN IF NOT EXISTS klines_asked bool NOT NULL DEFAULT false;
-
--- Klines still to be asked for: open times from first_ts up to, not including, until_ts. A row
--- shrinks from its end with every page that is stored and goes when nothing is left of it, so that
--- a restart or an outage of the exchange forgets nothing.
-CREATE TABLE IF NOT EXISTS kline_wanted (
-    instrument_id int NOT NULL REFERENCES instrument,
-    bar_s         int NOT NULL CHECK (bar_s > 0),
-    first_ts      timestamptz NOT NULL,
-    until_ts      timestamptz NOT NULL CHECK (until_ts > first_ts),
-    PRIMARY KEY (instrument_id, bar_s, first_ts)
-);
-
 -- What arrived and could not be stored as a trade, with the reason; nothing is dropped unseen.
 CREATE TABLE IF NOT EXISTS quarantine (
     quarantine_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -155,38 +100,14 @@ CREATE TABLE IF NOT EXISTS quarantine (
     frame         text NOT NULL
 );
 
--- The trade's id where it could be read: told again, by REST perhaps, it is kept once.
-ALTER TABLE quarantine ADD COLUMN IF NOT EXISTS trade_id bigint;
-CREATE UNIQUE INDEX IF NOT EXISTS quarantine_trade ON quarantine (venue, symbol, trade_id)
-    WHERE trade_id IS NOT NULL;
-
 CREATE OR REPLACE VIEW v_ticks AS
 SELECT i.venue, i.symbol, t.trade_id, t.ts, t.price, t.size, t.buyer_is_maker, t.received
 FROM trade t JOIN instrument i USING (instrument_id);
 
--- The ids known to be missing, with those beside them that never were trades: what is lost may
--- belong to the bar on either side.
-CREATE OR REPLACE VIEW missing AS
-SELECT g.instrument_id, range_agg(run.ids) AS ids
-FROM (SELECT instrument_id, range_agg(int8range(first_id, last_id, '[]')) AS named,
-             range_agg(int8range(first_id, last_id, '[]')) FILTER (WHERE state <> 'void') AS lost
-      FROM gap WHERE state <> 'filled' GROUP BY instrument_id) AS g
-CROSS JOIN LATERAL unnest(g.named) AS run (ids)
-WHERE run.ids && g.lost
-GROUP BY g.instrument_id;
-
--- complete: no trade of the bar is known to be missing. One that a kline agrees with lacks none,
--- whatever is missing beside it. Both joins fall away where the column is not asked for.
 CREATE OR REPLACE VIEW v_bars AS
 SELECT i.venue, i.symbol, b.bar_s, b.ts, b.open, b.high, b.low, b.close, b.volume,
-       b.quote_volume, b.taker_buy_volume, b.trades, 'ticks'::text AS source,
-       (b.first_id >= coalesce(f.whole_from, 0) AND NOT coalesce(
-            m.ids && int8range(b.first_id - 1, least(b.last_id, 9223372036854775805) + 2), false))
-       OR EXISTS (SELECT FROM kline k WHERE k.instrument_id = b.instrument_id
-                  AND k.bar_s = b.bar_s AND k.ts = b.ts AND k.trades = b.trades) AS complete
+       b.quote_volume, b.taker_buy_volume, b.trades, 'ticks'::text AS source
 FROM bar b JOIN instrument i USING (instrument_id)
-LEFT JOIN feed f ON f.instrument_id = b.instrument_id
-LEFT JOIN missing m ON m.instrument_id = b.instrument_id
 WHERE NOT EXISTS (
     SELECT FROM kline k
     WHERE k.instrument_id = b.instrument_id AND k.bar_s = b.bar_s AND k.ts = b.ts
@@ -194,7 +115,7 @@ WHERE NOT EXISTS (
 UNION ALL
 SELECT i.venue, i.symbol, k.bar_s, k.ts, k.open, k.high, k.low, k.close, k.volume,
        k.quote_volume, k.taker_buy_volume, k.trades,
-       CASE i.venue WHEN 'upload' THEN 'upload' ELSE 'klines' END, true
+       CASE i.venue WHEN 'upload' THEN 'upload' ELSE 'klines' END
 FROM kline k JOIN instrument i USING (instrument_id)
 WHERE NOT EXISTS (
     SELECT FROM bar b
@@ -212,8 +133,7 @@ SELECT i.venue, i.symbol,
                  WHERE g.instrument_id = f.instrument_id AND g.state = 'open'), f.high_id)
            AS last_trade_id,
        f.last_trade, f.last_received,
-       CASE WHEN f.state <> 'stopped' AND NOT f.heartbeat BETWEEN now() - interval '8 seconds'
-                                                              AND now() + interval '8 seconds'
+       CASE WHEN f.state <> 'stopped' AND f.heartbeat < now() - interval '8 seconds'
             THEN 'stopped' ELSE f.state END AS state
 FROM feed f JOIN instrument i USING (instrument_id);
 
@@ -258,9 +178,6 @@ CREATE TABLE IF NOT EXISTS alert_event (
     acknowledged timestamptz,
     UNIQUE (rule_id, revision, ts, edge)
 );
--- Where bars that it was judged on have changed since, or it was told late because they had.
-ALTER TABLE alert_event ADD COLUMN IF NOT EXISTS remark text;
-CREATE INDEX IF NOT EXISTS alert_event_remark ON alert_event (event_id) WHERE remark IS NOT NULL;
 CREATE INDEX IF NOT EXISTS alert_event_open ON alert_event (event_id) WHERE acknowledged IS NULL;
 CREATE INDEX IF NOT EXISTS alert_event_fired ON alert_event (fired);
 
@@ -294,16 +211,3 @@ CREATE TABLE IF NOT EXISTS alert_watcher (
     heartbeat timestamptz NOT NULL,
     started   timestamptz NOT NULL
 );
-
--- Sets of rules tried on the bars of a pair, each once: what the deflated Sharpe ratio counts.
-CREATE TABLE IF NOT EXISTS trial (
-    pair      text NOT NULL,             -- both legs, in alphabetical order
-    bar_s     int NOT NULL,
-    rules     text NOT NULL,             -- rules, costs and which leg was explained, hashed
-    first_bar timestamptz NOT NULL,      -- of all bars it was ever tried on
-    last_bar  timestamptz NOT NULL,
-    sharpe    float8 NOT NULL,           -- per return; NaN: it never traded
-    tried     timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (pair, bar_s, rules)
-);
-CREATE INDEX IF NOT EXISTS trial_tried ON trial (tried);
