@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from typing import Any
 
 import psycopg2
 import pytest
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from database_utils import StoreError, open_database, open_patiently, open_store
 from market import Trade
@@ -23,7 +20,7 @@ from storage import schema
 from storage.audit import audit
 from storage.maintenance import health
 from storage.postgres import PostgresStore
-from storage.schema import MIGRATIONS, VIEWS_FILE, SchemaBusyError, SchemaError, versions
+from storage.schema import MIGRATIONS, SchemaBusyError, SchemaError, versions
 from tests.test_ingest import ROOT
 
 FIRST_SQL = (MIGRATIONS / "versions" / "0001_as_it_was.sql").read_text()
@@ -312,25 +309,3 @@ def test_a_schema_of_its_own_is_found_by_the_search_path(database_url: str) -> N
         " WHERE relname IN ('feed', 'alembic_version')"
     )
     assert rows(database_url, found) == [(2, 1)]
-
-
-def test_the_first_version_is_what_it_was() -> None:
-    """Databases of it are out there. What is new is a new version."""
-    assert hashlib.sha256(FIRST_SQL.encode()).hexdigest() == (
-        "1a9c7e5e04cd0bfded80508be6c5b1c53f34b1d222475c3884876d35168b9507"
-    )
-
-
-def test_one_version_follows_the_other_and_views_change_with_a_version_only() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    script = ScriptDirectory.from_config(config)
-    found = [revision.revision for revision in script.walk_revisions()]
-    assert found == versions()[::-1]
-    hashes = [
-        revision.module.views
-        for revision in script.walk_revisions()
-        if hasattr(revision.module, "views")
-    ]
-    now = hashlib.sha256(VIEWS_FILE.read_bytes()).hexdigest()
-    assert hashes[0] == now, f"views.sql has changed: add a version with views = {now!r}"

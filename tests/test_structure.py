@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from storage.schema import MIGRATIONS, VIEWS_FILE, versions
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
@@ -193,3 +198,25 @@ def test_an_error_shown_by_hand_is_found() -> None:
     assert shown_by_hand(by_hand.format("text = f'no: {e}'")) != []
     assert shown_by_hand(by_hand.format("text = one_line(e)")) == []
     assert shown_by_hand(by_hand.format("raise ValueError(f'no: {e}')")) == []
+
+
+def test_the_first_version_is_what_it_was() -> None:
+    """Databases of it are out there. What is new is a new version."""
+    assert hashlib.sha256(
+        (MIGRATIONS / "versions" / "0001_as_it_was.sql").read_bytes()
+    ).hexdigest() == ("1a9c7e5e04cd0bfded80508be6c5b1c53f34b1d222475c3884876d35168b9507")
+
+
+def test_one_version_follows_the_other_and_views_change_with_a_version_only() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    script = ScriptDirectory.from_config(config)
+    found = [revision.revision for revision in script.walk_revisions()]
+    assert found == versions()[::-1]
+    hashes = [
+        revision.module.views
+        for revision in script.walk_revisions()
+        if hasattr(revision.module, "views")
+    ]
+    now = hashlib.sha256(VIEWS_FILE.read_bytes()).hexdigest()
+    assert hashes[0] == now, f"views.sql has changed: add a version with views = {now!r}"
