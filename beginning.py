@@ -83,7 +83,7 @@ async def _first_id(rest: BinanceRest, symbol: str, since_ms: int) -> int | None
             raise
         except RestError as error:
             wait = max(next(waits), error.retry_after_s)
-            if error.refused or time.monotonic() + wait > until:
+            if error.final or time.monotonic() + wait > until:
                 log.warning("%s begins with its first trade received: %s", symbol, error)
                 return None
             await asyncio.sleep(wait)

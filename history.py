@@ -30,11 +30,11 @@ LONGER_S = (300, 900, 3600, 14_400, 86_400)  # also stated by both markets, for 
 LONGER_BARS = 2500  # of each
 LONGER_FROM_H = 24.0  # whoever asks for less than a day of history gets none of them
 SIDE_BY_SIDE = 4
-REFUSALS = 5  # then a stretch waits for the next start
+REFUSALS = 5  # by the exchange itself: then it is asked more rarely
 CLOSED_S = 2.0  # so long after its end a bar is told in full: REST may trail
 LOOK_EVERY_S = 5.0  # at the clock and the list, while something is wanted
 IDLE_S = 30.0
-REFUSED_S = 600.0  # until an exchange that offers neither clock nor klines is asked again
+REFUSED_S = 600.0  # until an exchange that refuses clock or klines is asked again
 LONG_PAGES = 12  # what has more left comes after everything shorter
 
 
@@ -92,8 +92,8 @@ class History:
                 waits = _waits()
             except (RestError, *DATABASE_ERRORS) as error:
                 wait = max(next(waits), getattr(error, "retry_after_s", 0.0))
-                if isinstance(error, RestError) and error.refused:
-                    wait = REFUSED_S
+                if isinstance(error, RestError) and error.final:
+                    wait = max(wait, REFUSED_S)
                 log.warning('history_waits seconds=%.1f reason="%s"', wait, error)
                 await asyncio.sleep(wait)
             else:
@@ -200,7 +200,6 @@ class History:
             and not (low and _rank(stretch) > 1)
             and self._closed_us(stretch) > stretch.first_us
             and self._turn(stretch).not_before <= now
-            and self._turn(stretch).refused < REFUSALS
         ]
         if not due:
             return None
@@ -245,18 +244,15 @@ class History:
     def _note_failure(self, stretch: Stretch, error: Exception) -> None:
         turn = self._turn(stretch)
         wait = max(next(turn.waits), getattr(error, "retry_after_s", 0.0))
+        if isinstance(error, RestError) and error.final:
+            turn.refused += 1
+            if turn.refused >= REFUSALS:
+                wait = max(wait, REFUSED_S)
         turn.not_before = time.monotonic() + wait
-        if isinstance(error, RestError) and error.refused:
-            turn.refused = REFUSALS if isinstance(error, InvalidSymbol) else turn.refused + 1
         log.warning(
             'klines_wait symbol=%s bar_s=%d seconds=%.1f reason="%s"',
             stretch.symbol, stretch.bar_s, wait, error,
         )  # fmt: skip
-        if turn.refused >= REFUSALS:
-            log.error(
-                "klines_refused symbol=%s bar_s=%d: asked for again at the next start",
-                stretch.symbol, stretch.bar_s,
-            )  # fmt: skip
 
 
 def _rank(stretch: Stretch) -> int:

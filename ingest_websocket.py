@@ -34,6 +34,7 @@ from typing import Any
 import psycopg2
 
 import metrics
+from asking_again import AskingAgain
 from beginning import begin_records
 from clock import steady_us
 from closing import Closing
@@ -103,6 +104,10 @@ class Daemon:
         self.repair = Repair(
             self.store, self.rest, self.feed.venue, self.settings.repaired_hours, self.history.wake
         )
+        self.asking_again = AskingAgain(
+            self.store, self.rest, self.feed.venue, list(self.watched),
+            self.settings.repaired_hours, self.repair.wake,
+        )  # fmt: skip
         self.parts = Supervisor(fatal=(OwnershipLostError, StoreError, WrongExchangeError))
         self.streams = [
             TradeStream(
@@ -155,6 +160,7 @@ class Daemon:
         for symbol in self.watched:
             watch = partial(self.repair.watch, symbol)
             yield run(f"repair {symbol}", watch, symbols=(symbol,), vital=True)
+        yield run("asking again", self.asking_again.run)
         yield run("begin", lambda: self._begin(new), symbols=new)
         yield run("history", self.history.run)
         if self.settings.tick_retention_days is not None:

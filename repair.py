@@ -22,25 +22,63 @@ import metrics
 from clock import steady_us
 from feeds.backoff import backoff
 from feeds.binance import REST_PAGE, Unstorable
-from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
+from feeds.binance_rest import BinanceRest, RestError
 from feeds.weights import BULK, EDGE, Kind
 from market import Trade, Venue
 from storage.errors import DATABASE_ERRORS
-from storage.gaps import Gap
+from storage.gaps import AT_A_START, NEVER, Again, Gap
 from storage.postgres import PostgresStore
 
 log = logging.getLogger("repair")
 GRACE_S = 0.3  # late frames mostly close a hole by themselves
-PATIENCE = 40  # empty answers in a row, some 3 minutes, before a gap is given up
-REFUSALS = 8  # refusals in a row (HTTP 400, 401, 404 …), some 15 s
 NEAR = REST_PAGE * 9 // 10  # ids: small holes no further apart are asked for together
 BOUND_EVERY_S = 900.0  # how far back REPAIR_HOURS reaches is asked again in a long repair
 TURNED = timedelta(seconds=10)  # a later id is not that much older
 Rows = list[Trade | Unstorable]
 
 
-def _waits() -> Iterator[float]:
-    return backoff(random.Random(), 0.25, 10.0)  # noqa: S311 - jitter, not cryptography
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What an exchange has to say, and for how long, before its trades are given up; and when they
+    are asked for again all the same."""
+
+    answers: int = 6  # final refusals in a row …
+    seconds: float = 180.0  # … over so long, with no sign that REST is ill
+    gone_answers: int = 3  # that its trades begin later than asked for, each with the same id …
+    gone_s: float = 20.0
+    again_s: float = 86_400.0
+    first_s: float = 0.25  # waits between two questions
+    longest_s: float = 30.0
+
+    @property
+    def refusal(self) -> Again:
+        """When trades that the exchange refuses are asked for again."""
+        return Again(self.again_s, refused=True)
+
+    def waits(self) -> Iterator[float]:
+        return backoff(random.Random(), self.first_s, self.longest_s)  # noqa: S311 - jitter
+
+
+PATIENCE = Patience()
+
+
+@dataclass
+class _Verdict:
+    """The same word again and again. Times are monotonic seconds."""
+
+    word: object = None
+    since: float = 0.0
+    count: int = 0
+
+    def heard(self, word: object, not_before: float = float("-inf")) -> None:
+        """Count it; begin anew with another word, or where something spoke against it at
+        `not_before`."""
+        if word != self.word or self.since <= not_before:
+            self.word, self.since, self.count = word, time.monotonic(), 0
+        self.count += 1
+
+    def stands(self, answers: int, seconds: float) -> bool:
+        return self.count >= answers and time.monotonic() - self.since >= seconds
 
 
 @dataclass
@@ -48,17 +86,20 @@ class _Effort:
     """How far the repair of one gap has come. Times are monotonic seconds."""
 
     missing: int | None
-    empty: int = 0
-    refused: int = 0
+    patience: Patience
+    verdict: _Verdict = field(default_factory=_Verdict)
     not_before: float = 0.0
     bounded_at: float = float("-inf")
-    waits: Iterator[float] = field(default_factory=_waits)
+    waits: Iterator[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waits = self.patience.waits()
 
     def wait(self) -> None:
         self.not_before = time.monotonic() + next(self.waits)
 
     def progress(self) -> None:
-        self.empty, self.waits = 0, _waits()
+        self.verdict, self.waits = _Verdict(), self.patience.waits()
 
 
 class Repair:
@@ -72,12 +113,14 @@ class Repair:
         venue: Venue,
         hours: float,
         lost: Callable[[], None] = lambda: None,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._store = store
         self._rest = rest
         self._venue = venue
         self._hours = hours
         self._lost = lost
+        self._patience = patience
         self._wanted: dict[str, asyncio.Event] = {}
         self._efforts: dict[str, dict[Gap, _Effort]] = {}
 
@@ -92,7 +135,7 @@ class Repair:
         """Repair every gap of `symbol`, those of earlier runs first; runs until cancelled."""
         event = self._event(symbol)
         event.set()
-        waits = _waits()
+        waits = self._patience.waits()
         while True:
             await event.wait()
             await asyncio.sleep(GRACE_S)
@@ -101,7 +144,7 @@ class Repair:
                 while gaps := await asyncio.to_thread(self._store.open_gaps, self._venue, symbol):
                     metrics.GAPS_OPEN.labels(self._venue, symbol).set(len(gaps))
                     await self._step(symbol, gaps)
-                    waits = _waits()
+                    waits = self._patience.waits()
                 metrics.GAPS_OPEN.labels(self._venue, symbol).set(0)
             except (RestError, *DATABASE_ERRORS) as error:
                 wait = max(next(waits), getattr(error, "retry_after_s", 0.0))
@@ -126,7 +169,7 @@ class Repair:
         effort = efforts.get(gap)
         if effort is None:
             log.info("gap_open symbol=%s first_id=%d last_id=%d", *_key(gap))
-            effort = efforts[gap] = _Effort(await self._first_missing(gap))
+            effort = efforts[gap] = _Effort(await self._first_missing(gap), self._patience)
         if effort.missing is None:
             await self._close(gap)
         elif not await self._beyond(gap, effort):
@@ -152,7 +195,7 @@ class Repair:
         before, after, newest = await asyncio.to_thread(self._store.times_of, self._venue, rest)
         if before is not None and after is not None and before > after + TURNED:
             why = f"ids began anew: the trade before is of {before}, the one behind of {after}"
-            await self._lose(gap, rest.first_id, gap.last_id, "unrecoverable", why)
+            await self._lose(gap, (rest.first_id, gap.last_id), "unrecoverable", why)
             return True
         if newest is None:
             return False
@@ -161,7 +204,7 @@ class Repair:
             return False
         why = f"older than REPAIR_HOURS={self._hours:g}: klines stand in"
         if after is not None and after < bound:
-            await self._lose(gap, rest.first_id, gap.last_id, "unrecoverable", why)
+            await self._lose(gap, (rest.first_id, gap.last_id), "unrecoverable", why, AT_A_START)
             return True
         try:
             first = await self._rest.first_id_since(gap.symbol, int(bound.timestamp() * 1000))
@@ -175,7 +218,7 @@ class Repair:
         if last < gap.last_id:  # the trade behind what is lost tells how long that was
             page = await self._rest.trades_from(gap.symbol, first, kind=_kind(gap))
             await self._store_page(gap.symbol, _trades(_inside(page, [gap])))
-        await self._lose(gap, rest.first_id, last, "unrecoverable", why)
+        await self._lose(gap, (rest.first_id, last), "unrecoverable", why, AT_A_START)
         return True
 
     # -- one page
@@ -187,37 +230,32 @@ class Repair:
             # A whole page, however small the hole: what comes after it tells void from late.
             page = await self._rest.trades_from(gap.symbol, missing, kind=_kind(gap))
         except RestError as error:
-            if not error.refused:
-                raise  # an outage: asked again without end
+            if not error.final:
+                raise  # an outage, or something in between: asked again without end
             await self._refused(gap, effort, missing, error)
             return
-        effort.refused = 0
         page = [row for row in page if row.trade_id >= missing]
-        if not page:
-            await self._nothing(gap, effort, missing)
+        if not page:  # REST trails the stream, or is under maintenance
+            effort.verdict = _Verdict()
+            effort.wait()
+            effort.missing = await self._first_missing(gap)
         elif page[0].trade_id > missing:
             await self._store_page(gap.symbol, _trades(_inside(page, gaps)))
-            await self._skip(gap, missing, min(page[0].trade_id - 1, gap.last_id))
+            await self._skip(gap, effort, missing, page[0].trade_id)
         else:
             effort.progress()
             await self._take(gap, gaps, effort, missing, page)
 
     async def _refused(self, gap: Gap, effort: _Effort, missing: int, error: RestError) -> None:
-        effort.refused += 1
-        if isinstance(error, InvalidSymbol) or effort.refused >= REFUSALS:
-            await self._lose(gap, missing, gap.last_id, "unrecoverable", str(error))
-        else:
+        """A final refusal counts where it is repeated for minutes while REST is well otherwise."""
+        effort.verdict.heard("refused", not_before=self._rest.unwell_at)
+        if not effort.verdict.stands(self._patience.answers, self._patience.seconds):
             effort.wait()
-
-    async def _nothing(self, gap: Gap, effort: _Effort, missing: int) -> None:
-        """An empty answer: REST may trail the stream."""
-        effort.empty += 1
-        if effort.empty >= PATIENCE:
-            why = f"the exchange has not told them in {effort.empty} requests"
-            await self._lose(gap, missing, gap.last_id, "unrecoverable", why)
             return
-        effort.wait()
-        effort.missing = await self._first_missing(gap)
+        if self._rest.well_at < effort.verdict.since:
+            await self._rest.time_ms()
+        again = self._patience.refusal
+        await self._lose(gap, (missing, gap.last_id), "unrecoverable", str(error), again)
 
     async def _take(
         self, gap: Gap, gaps: list[Gap], effort: _Effort, missing: int, page: Rows
@@ -227,7 +265,7 @@ class Repair:
         await self._store_page(gap.symbol, wanted + _inside(page[len(wanted) :], gaps))
         if isinstance(wanted[0], Unstorable):
             why = f"the exchange tells it, but {wanted[0].rejected.reason}"
-            await self._lose(gap, missing, missing, "unrecoverable", why)
+            await self._lose(gap, (missing, missing), "unrecoverable", why)
             return
         missing = _after(missing, [row.trade_id for row in wanted if isinstance(row, Trade)])
         effort.missing = missing if missing <= gap.last_id else await self._first_missing(gap)
@@ -246,23 +284,32 @@ class Repair:
             await asyncio.to_thread(self._store.quarantine, self._venue, [rows[0].rejected])
             metrics.QUARANTINED.labels(self._venue).inc()
 
-    async def _skip(self, gap: Gap, first: int, last: int) -> None:
-        """The exchange begins later than asked: the ids never were trades, or are gone."""
+    async def _skip(self, gap: Gap, effort: _Effort, first: int, begins: int) -> None:
+        """The exchange begins with id `begins`, later than asked: the ids before it never were
+        trades, or are gone, if it says so more than once."""
+        last = min(begins - 1, gap.last_id)
         before = await self._rest.trades_from(gap.symbol, max(0, first - 1), 1, _kind(gap))
         if before and before[0].trade_id == first - 1:
             why = "the exchange tells the trades before and after, but none with these ids"
-            await self._lose(gap, first, last, "void", why)
-        else:
-            why = f"the exchange tells nothing before id {last + 1} any more"
-            await self._lose(gap, first, last, "unrecoverable", why)
+            await self._lose(gap, (first, last), "void", why)
+            return
+        effort.verdict.heard(begins, not_before=self._rest.unwell_at)
+        if not effort.verdict.stands(self._patience.gone_answers, self._patience.gone_s):
+            effort.wait()
+            return
+        why = f"the exchange tells nothing before id {begins} any more"
+        again = Again(self._patience.again_s)
+        await self._lose(gap, (first, last), "unrecoverable", why, again)
 
-    async def _lose(self, gap: Gap, first: int, last: int, state: str, why: str) -> None:
+    async def _lose(
+        self, gap: Gap, ids: tuple[int, int], state: str, why: str, again: Again = NEVER
+    ) -> None:
         metrics.GAPS_LOST.labels(self._venue, gap.symbol, state).inc()
         log.error(
             'gap_lost symbol=%s first_id=%d last_id=%d state=%s reason="%s"',
-            gap.symbol, first, last, state, why,
+            gap.symbol, *ids, state, why,
         )  # fmt: skip
-        await asyncio.to_thread(self._store.settle, self._venue, gap, first, last, state, why)
+        await asyncio.to_thread(self._store.settle, self._venue, gap, *ids, state, why, again)
         if state == "unrecoverable":
             self._lost()
 

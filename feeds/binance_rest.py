@@ -41,18 +41,26 @@ INTERVALS = {
     1: "1s", 60: "1m", 180: "3m", 300: "5m", 900: "15m", 1800: "30m", 3600: "1h", 7200: "2h",
     14_400: "4h", 21_600: "6h", 28_800: "8h", 43_200: "12h", 86_400: "1d",
 }  # fmt: skip
+# Binance's own list of errors: what is wrong with the request or the key, and stays so. Every other
+# code tells of the exchange's present state (-1000 unknown … -1016 shutting down).
+FINAL_CODES = frozenset({-1020, -2014, -2015, *range(-1199, -1099)})
 # Requests of a kind that are under way at once: slow answers to one kind keep no other waiting.
 SIDE_BY_SIDE = {PROBE: 8, EDGE: 8, HISTORY: 4, BULK: 4}
 
 
 class RestError(RuntimeError):
     """A request without a usable answer; it may be repeated after `retry_after_s`. `refused`:
-    the exchange understood and says no, so repeating it will hardly help."""
+    this endpoint says no, and another may be worth a question; that may pass, and something in
+    between may have said so. `final`: the exchange itself refuses, for a reason that stays."""
 
-    def __init__(self, message: str, retry_after_s: float = 0.0, *, refused: bool = False) -> None:
+    def __init__(
+        self, message: str, retry_after_s: float = 0.0, *, refused: bool = False,
+        final: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.refused = refused
+        self.final = final
 
 
 class InvalidSymbol(RestError):  # noqa: N818
@@ -75,6 +83,9 @@ class BinanceRest:
         self._budget = Budget(protocol.weight_per_minute)
         self._lanes = {kind: asyncio.Semaphore(most) for kind, most in SIDE_BY_SIDE.items()}
         self._quiet_until = 0.0  # monotonic; after 429 and 418 no request leaves before it
+        # Monotonic: the last answer that could be used, and the last that came from no healthy
+        # exchange (none at all, of something in between, a failing server). Refusals are neither.
+        self.well_at = self.unwell_at = float("-inf")
 
     async def __aenter__(self) -> BinanceRest:
         return self
@@ -98,10 +109,17 @@ class BinanceRest:
                         self.base + path, params=parameters, timeout=timeout_s
                     )
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+                self.unwell_at = time.monotonic()
                 raise RestError(f"{path}: {type(error).__name__} {error}".strip()) from error
         self._budget.told(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
         self.says = answer.headers.get(SIMULATED)
-        body = self._decoded(path, answer)  # first: a refusal by something in between says nothing
+        try:  # first: a refusal by something in between says nothing of the exchange's nature
+            body = self._decoded(path, answer)
+        except RestError as error:
+            if not error.final:
+                self.unwell_at = time.monotonic()
+            raise
+        self.well_at = time.monotonic()
         if wrong := wrong_nature(self.says, self._simulated):
             raise RestError(f"{path}: {wrong}")
         return body
@@ -133,9 +151,10 @@ class BinanceRest:
             ) from error
         if status != 200:
             message = f"{path}: HTTP {status} {_message(body)}"
-            if isinstance(body, dict) and body.get("code") == -1121:
-                raise InvalidSymbol(message, refused=True)
-            raise RestError(message, refused=refused)
+            final = 400 <= status < 500 and _code(body) in FINAL_CODES
+            if final and _code(body) == -1121:
+                raise InvalidSymbol(message, refused=True, final=True)
+            raise RestError(message, refused=refused or final, final=final)
         return body
 
     def has_room(self, kind: Kind) -> bool:
@@ -268,5 +287,13 @@ class BinanceRest:
             raise RestError(f"klines of {symbol} are malformed: {error}") from error
 
 
+def _code(body: Any) -> int | None:
+    """The number of an error in the exchange's own form."""
+    code = body.get("code") if isinstance(body, dict) else None
+    return code if type(code) is int else None
+
+
 def _message(body: Any) -> str:
-    return str(body.get("msg", body) if isinstance(body, dict) else body)[:200]
+    text = body.get("msg", body) if isinstance(body, dict) else body
+    number = _code(body)
+    return (str(text) if number is None else f"{number} {text}")[:200]

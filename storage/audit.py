@@ -21,6 +21,9 @@ SELECT i.venue, i.symbol, f.instrument_id, f.first_id, f.high_id, f.last_trade,
        coalesce((SELECT sum(g.last_id - g.first_id + 1) FROM gap g
                  WHERE g.instrument_id = f.instrument_id AND g.state <> 'filled'
                    AND g.first_id >= f.first_id), 0) AS named,
+       coalesce((SELECT sum(g.last_id - g.first_id + 1) FROM gap g
+                 WHERE g.instrument_id = f.instrument_id AND g.state = 'unrecoverable'
+                   AND (to_jsonb(g) ->> 'refused')::bool), 0) AS refused,  -- older ones lack it
        coalesce((SELECT count(*) FROM gap g JOIN trade x ON x.instrument_id = g.instrument_id
                  AND x.trade_id BETWEEN g.first_id AND g.last_id
                  WHERE g.instrument_id = f.instrument_id AND g.state <> 'filled'
@@ -81,9 +84,9 @@ WHERE b.instrument_id = %(number)s AND b.bar_s = %(bar_s)s AND b.first_id < %(fi
 
 def audit(store: PostgresStore) -> dict[str, Any]:
     """The proof, per symbol, that no trade between the first and the newest known one is missing
-    except those named in v_gaps, that the stored bars are the fold of the stored trades, and that
-    those whose trades retention has dropped can be: against what is left of them, against their
-    ids and against klines."""
+    except those named in v_gaps, and none of these because the exchange refused it; that the
+    stored bars are the fold of the stored trades, and that those whose trades retention has
+    dropped can be: against what is left of them, against their ids and against klines."""
     report: dict[str, Any] = {}
     with store.transaction() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -103,8 +106,8 @@ def audit(store: PostgresStore) -> dict[str, Any]:
 
 def _audited(
     cursor: Cursor, venue: str, symbol: str, number: int, first: int | None, high: int | None,
-    last: Any, n: int, low: int, top: int, newest: Any, named: Decimal, inside: int, *,
-    counted: str,
+    last: Any, n: int, low: int, top: int, newest: Any, named: Decimal, refused: Decimal,
+    inside: int, *, counted: str,
 ) -> dict[str, Any]:  # fmt: skip
     span = 0 if high is None or first is None else high - first + 1
     unnamed = span - n - int(named) + int(inside)
@@ -114,6 +117,7 @@ def _audited(
     doubtful = _count(cursor, DOUBTFUL_BARS, asked)
     checks = {
         "no_unnamed_missing": unnamed == 0,
+        "nothing_refused": refused == 0,
         "cursor_matches_trades": n == 0
         or ((first or 0) <= low <= top <= (-1 if high is None else high) and last == newest),
         "bars_match_trades": different == 0,
@@ -126,6 +130,7 @@ def _audited(
         "trades": n,
         "missing_named": int(named) - int(inside),
         "missing_unnamed": unnamed,
+        "missing_refused": int(refused),
         "bars_different": different,
         "bars_doubtful": doubtful,
         **checks,

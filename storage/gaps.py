@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,33 @@ class Gap:
     symbol: str
     first_id: int
     last_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """When trades that were given up are asked for again: at a start, and after `seconds` where
+    that is finite; None: never. `refused`: the exchange may have them and would not say."""
+
+    seconds: float | None
+    refused: bool = False
+
+
+NEVER = Again(None)
+AT_A_START = Again(math.inf)
+
+
+def ask_again(cursor: Cursor, number: int, gap: Gap, again: Again) -> None:
+    """Note of a gap that was given up when it is asked for again."""
+    finite = again.seconds is not None and math.isfinite(again.seconds)
+    cursor.execute(
+        "UPDATE gap SET refused = %(refused)s, ask_again ="
+        " coalesce(now() + make_interval(secs => %(seconds)s), %(otherwise)s::timestamptz)"
+        " WHERE instrument_id = %(number)s AND first_id = %(first)s AND last_id = %(last)s"
+        " AND state = 'unrecoverable'",
+        {"number": number, "first": gap.first_id, "last": gap.last_id, "refused": again.refused,
+         "seconds": again.seconds if finite else None,
+         "otherwise": None if again.seconds is None else "infinity"},
+    )  # fmt: skip
 
 
 def holes(ids: set[int], first: int | None, high: int | None) -> list[tuple[int, int]]:
@@ -203,9 +231,10 @@ def _all_stored(cursor: Cursor, number: int, first: int, last: int) -> bool:
 
 
 def settle(
-    cursor: Cursor, number: int, gap: Gap, lost: tuple[int, int], state: str, why: str
-) -> None:
-    """Declare the ids `lost` inside an open gap `void` or `unrecoverable`.
+    cursor: Cursor, number: int, gap: Gap, lost: tuple[int, int], state: str, why: str,
+    again: Again = NEVER,
+) -> None:  # fmt: skip
+    """Declare the ids `lost` inside an open gap `void` or `unrecoverable`, to be asked for `again`.
 
     What lies before and after them in the gap becomes rows of its own: `filled` where stored,
     otherwise still open. Without effect where the gap is no longer open.
@@ -230,6 +259,7 @@ def settle(
         " VALUES %s",
         [(number, row[0], *part) for part in parts if part[0] <= part[1]],
     )
+    ask_again(cursor, number, Gap(gap.symbol, first, last), again)
     if state == "void":  # the bars beside it lack nothing any more
         cursor.execute(
             "UPDATE feed SET revision = revision + 1 WHERE instrument_id = %s", (number,)

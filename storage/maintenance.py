@@ -29,6 +29,13 @@ WHERE f.state <> 'stopped'
 ORDER BY 1, 2
 """
 
+GIVEN_UP = """
+SELECT i.venue, i.symbol, g.refused, sum(g.last_id - g.first_id + 1)::bigint, min(g.reason)
+FROM gap g JOIN instrument i USING (instrument_id)
+WHERE g.state = 'unrecoverable' AND g.ask_again IS NOT NULL
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
 
 def health(store: PostgresStore) -> dict[str, Any]:
     """The state of the store and its feeds as JSON-ready values.
@@ -36,8 +43,10 @@ def health(store: PostgresStore) -> dict[str, Any]:
     `healthy` means: the schema is there, at least one feed exists, and every feed of a running
     daemon is alive without an open gap. A venue whose daemon is not running at all is unhealthy
     too, unless another venue's is (yesterday's simulated feed is no reason to worry). A daemon of
-    a real venue that ended in the past day without a goodbye is told in any case. What concerns
-    symbols that nobody ingests any more, beside others that somebody does, stands under `notes`.
+    a real venue that ended in the past day without a goodbye is told in any case. Trades that the
+    exchange refuses are a problem until it tells them. What concerns symbols that nobody ingests
+    any more, beside others that somebody does, and trades that are too old to be had, stands under
+    `notes`.
     Nothing is written. A schema that is missing or of an older version is a problem, too: then the
     rest is told as far as the stable views tell it.
     """
@@ -56,6 +65,8 @@ def health(store: PostgresStore) -> dict[str, Any]:
             "SELECT state, count(*), sum(last_id - first_id + 1)::bigint FROM gap GROUP BY state"
         )
         gaps = {row[0]: {"gaps": row[1], "trades": row[2]} for row in cursor.fetchall()}
+        cursor.execute(GIVEN_UP)
+        given_up = cursor.fetchall()
         cursor.execute(DIED)
         died = cursor.fetchall()
     feeds = {venue: read_feeds(store.engine, venue) for venue in venues}
@@ -95,6 +106,10 @@ def health(store: PostgresStore) -> dict[str, Any]:
         for venue, symbol, age in died
         if venue not in running and (venue != "local" or not running)
     ]
+    ingested = {(v, row.symbol) for v in running for row in feeds[v] if row.state != "stopped"}
+    for venue, symbol, refused, *figures in given_up:
+        told = problems if refused and (venue, symbol) in ingested else notes
+        told.append(f"{venue} {symbol}: {_lost(refused, *figures)}")
     if not running:
         problems.append("no daemon is running: start `python ingest_websocket.py`")
     return {
@@ -164,6 +179,16 @@ def _of_an_older_schema(cursor: Cursor, version: str | None) -> dict[str, Any]:
         told = {"state": state, "last_trade": newest.isoformat() if newest else None}
         report["feeds"].setdefault(venue, {})[symbol] = told
     return report
+
+
+def _lost(refused: bool, trades: int, reason: str) -> str:
+    """What became of trades that were given up."""
+    if refused:
+        return (
+            f"{trades} trades are lost unless the exchange tells them after all: it refused "
+            f"({reason}); it is asked again at every start and daily"
+        )
+    return f"{trades} trades are lost ({reason})"
 
 
 @dataclass(frozen=True, slots=True)

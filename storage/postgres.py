@@ -35,6 +35,8 @@ from storage.batch import (
     unexpired,
 )
 from storage.gaps import (
+    NEVER,
+    Again,
     Gap,
     close_filled,
     extend_back,
@@ -341,12 +343,15 @@ class PostgresStore:
             lock_feed(cursor, number)
             return close_filled(cursor, number, gap.first_id, gap.last_id)
 
-    def settle(self, venue: Venue, gap: Gap, first: int, last: int, state: str, why: str) -> None:
+    def settle(
+        self, venue: Venue, gap: Gap, first: int, last: int, state: str, why: str,
+        again: Again = NEVER,
+    ) -> None:  # fmt: skip
         """Declare first … last inside an open gap `void` or `unrecoverable`; see gaps.settle."""
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
             lock_feed(cursor, number)
-            settle(cursor, number, gap, (first, last), state, why)
+            settle(cursor, number, gap, (first, last), state, why, again)
 
     # -- bars stated by others, and what could not be stored
 

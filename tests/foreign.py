@@ -33,6 +33,8 @@ class Oddities:
     needs_key: set[str] = field(default_factory=set)  # endpoints answered with 401
     failing: set[str] = field(default_factory=set)  # endpoints answered with 503
     hanging: set[str] = field(default_factory=set)  # endpoints that never answer
+    empty: set[str] = field(default_factory=set)  # endpoints that answer [] to everything
+    says: dict[str, tuple[int, str]] = field(default_factory=dict)  # endpoint → status and body
     page: int = 1000  # rows per answer at most, whatever is asked for
     numbers: bool = False  # prices and sizes as JSON numbers
     raw: bool = False  # frames without the wrapper, even on /stream
@@ -209,6 +211,10 @@ class Foreign:
         if name in self.odd.hanging:
             await asyncio.sleep(3600)
         await asyncio.sleep(self.odd.slow_s.get(name, 0))
+        if name in self.odd.says:
+            return _said(*self.odd.says[name])
+        if name in self.odd.empty:
+            return _answer(200, [])
         if name in self.odd.failing:
             return _answer(503, {"code": -1000, "msg": "unavailable"})
         if name in self.odd.needs_key:
@@ -279,7 +285,12 @@ def _kline(opened: int, step: int, rows: list[Row]) -> list[Any]:
 
 
 def _answer(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
-    content = json.dumps(body).encode()
-    made = Headers({"Content-Type": "application/json", "Content-Length": str(len(content)),
+    return _said(status, json.dumps(body), headers)
+
+
+def _said(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    kind = "text/html" if text.startswith("<") else "application/json"
+    content = text.encode()
+    made = Headers({"Content-Type": kind, "Content-Length": str(len(content)),
                     "Connection": "close", **(headers or {})})  # fmt: skip
     return Response(status, HTTPStatus(status).phrase, made, content)

@@ -237,29 +237,6 @@ def test_what_rest_tells_and_float8_cannot_hold_is_kept_aside_and_named(
     assert count(store, "SELECT price FROM v_ticks WHERE trade_id = 12") == 61837.63
 
 
-@chaos
-def test_rest_that_never_tells_ends_in_a_bounded_effort(
-    store: PostgresStore, database_url: str, tmp_path: Path
-) -> None:
-    """Void ids, and an endpoint that is refused while the hole is older than `trades` reaches."""
-    with Foreign(*PAIR, unknown={20, 21}, hidden={20, 21}) as exchange:
-        with desk(store, database_url, tmp_path, exchange):
-            exchange.print_trades("ETHUSDT", 5)
-            exchange.print_trades("BTCUSDT", 40)
-            eventually(lambda: count(store, "SELECT count(*) FROM v_gaps WHERE state = 'void'"),
-                       "void")  # fmt: skip
-            exchange.odd.needs_key = {"historicalTrades"}
-            exchange.odd.page = 5
-            exchange.odd.hidden = set(range(50, 60))
-            exchange.print_trades("BTCUSDT", 60)
-            eventually(
-                lambda: count(store, "SELECT count(*) FROM v_gaps WHERE state = 'unrecoverable'"),
-                "given up", 60,
-            )  # fmt: skip
-        reason = count(store, "SELECT reason FROM gap WHERE state = 'unrecoverable'")
-        assert "HTTP 401" in reason
-
-
 def test_text_that_no_database_takes(
     store: PostgresStore, database_url: str, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ FLOORS = (
         "live",
         "live_alerts",
         "asking",
+        "asking_again",
         "tape",
         "evaluation",
         "repair",
