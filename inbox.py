@@ -29,10 +29,12 @@ LOGGED_FRAMES = 5  # of a batch, one by one; the rest as a number
 @dataclass
 class Batch:
     """Some frames as what they mean. `doubtful` trades leap, or fall, further than ids do, or are
-    of a time that ours does not allow; beside each the time of the trade before it by id."""
+    of a time that ours does not allow; beside each the time of the trade before it by id.
+    `seen` are ids that are no trades."""
 
     trades: list[Trade] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    seen: list[Rejected] = field(default_factory=list)
     doubtful: list[tuple[Trade, int | None]] = field(default_factory=list)
 
 
@@ -79,7 +81,7 @@ class Inbox:
             if isinstance(message, Trade):
                 self._sort(message, number, batch, now)
             elif isinstance(message, Rejected):
-                batch.rejected.append(message)
+                self._keep_aside(message, number, batch, now)
             elif isinstance(message, Control) and message.kind != "ack":
                 log.warning('exchange_says kind=%s text="%s"', message.kind, plain(message.text))
         tell(batch.rejected)
@@ -98,6 +100,21 @@ class Inbox:
         else:
             batch.trades.append(trade)
             stream.heard(trade, number, now)
+
+    def _keep_aside(self, what: Rejected, number: int, batch: Batch, now: float) -> None:
+        """A frame that holds no trade to be stored. One whose id is known to be none settles it;
+        any other is asked for over REST."""
+        stream = self._watched.get(what.symbol or "")
+        if (
+            stream is None
+            or what.trade_id is None
+            or not what.no_trade
+            or (stream.high_id >= 0 and abs(what.trade_id - stream.high_id) > LEAP)
+        ):
+            batch.rejected.append(what)
+            return
+        batch.seen.append(what)
+        stream.told(what.trade_id, number, now)
 
     def _impossible(self, trade: Trade, before: int | None) -> str:
         """Why the trade cannot be of its time; empty where it can."""

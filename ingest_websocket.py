@@ -253,7 +253,7 @@ class Daemon:
                 batch = self.inbox.take(self._writing)
                 if batch.doubtful:
                     await self._judge(batch)
-                await self._store_all(batch.trades, batch.rejected)
+                await self._store_all(batch.trades, batch.rejected, batch.seen)
                 self._writing = 0
             took = 0.8 * took + 0.2 * (time.monotonic() - began)
             metrics.QUEUE.labels(self.feed.venue).set(len(self.inbox))
@@ -281,7 +281,9 @@ class Daemon:
         """How long the batch at hand has been waiting for the database."""
         return time.monotonic() - self._write_began if self._writing else 0.0
 
-    async def _store_all(self, trades: list[Trade], rejected: list[Rejected]) -> None:
+    async def _store_all(
+        self, trades: list[Trade], rejected: list[Rejected], seen: Sequence[Rejected] = ()
+    ) -> None:
         """Write until it is written: a database that is away is waited for."""
         waits = backoff(self._rng, 0.2, 5.0)
         while True:
@@ -290,19 +292,23 @@ class Daemon:
                     await asyncio.to_thread(self.store.quarantine, self.feed.venue, rejected)
                     metrics.QUARANTINED.labels(self.feed.venue).inc(len(rejected))
                     rejected = []
-                if trades:
+                if trades or seen:
                     began = time.monotonic()
                     written = await asyncio.to_thread(
-                        self.store.write, self.feed.venue, trades, steady_us
+                        self.store.write, self.feed.venue, trades, steady_us, seen=seen
                     )
+                    metrics.QUARANTINED.labels(self.feed.venue).inc(len(seen))
                     self._note(written, trades, time.monotonic() - began)
                 return
             except (psycopg2.DataError, psycopg2.IntegrityError) as error:
                 # The batch itself is refused: find the trade that is, keep it aside, go on.
                 if len(trades) > 1:
                     middle = len(trades) // 2
-                    await self._store_all(trades[:middle], rejected)
-                    trades, rejected = trades[middle:], []
+                    await self._store_all(trades[:middle], rejected, seen)
+                    trades, rejected, seen = trades[middle:], [], ()
+                elif not trades:
+                    log.error('refused ids=%d error="%s"', len(seen), one_line(error))
+                    rejected, seen = [*rejected, *seen], ()
                 else:
                     log.error('refused trade="%s" error="%s"', trades[0], one_line(error))
                     rejected = [Rejected(one_line(error), str(trades[0]), trades[0].symbol)]
@@ -316,8 +322,9 @@ class Daemon:
         """Metrics of one batch, and the repair of what it left open."""
         venue = self.feed.venue
         metrics.COMMIT.labels(venue).observe(seconds)
-        oldest = min(trade.ts_us for trade in trades)
-        metrics.LAG.labels(venue).observe(max(0.0, time.time() - oldest / 1e6))
+        if trades:
+            oldest = min(trade.ts_us for trade in trades)
+            metrics.LAG.labels(venue).observe(max(0.0, time.time() - oldest / 1e6))
         metrics.note_stored(venue, written)
         if written.conflicts:
             log.error("conflict trades=%d: the first stays, see quarantine", written.conflicts)

@@ -65,14 +65,19 @@ class Watched:
     def heard(self, trade: Trade, frame: int, now: float) -> None:
         """A trade has come in the `frame`-th frame received. One that waited in the queue while
         its connection ended proves nothing about the present one."""
-        self.high_id = max(self.high_id, trade.trade_id)
         self.last_us = max(self.last_us, trade.ts_us)
         if self.first_us is None:
             self.first_us = trade.ts_us
+        if frame >= self.fresh_from:
+            lead_us = trade.ts_us - trade.received_us
+            self.lead_us = lead_us if self.lead_us is None else max(self.lead_us, lead_us)
+        self.told(trade.trade_id, frame, now)
+
+    def told(self, trade_id: int, frame: int, now: float) -> None:
+        """An id has come, of a trade or of none: the stream lives."""
+        self.high_id = max(self.high_id, trade_id)
         if frame < self.fresh_from:
             return
-        lead_us = trade.ts_us - trade.received_us
-        self.lead_us = lead_us if self.lead_us is None else max(self.lead_us, lead_us)
         if now > self.last_data:
             self.pause_s += 0.1 * (min(now - self.last_data, 60.0) - self.pause_s)
             self.last_data, self.renew_every, self.dead_at = now, SILENCE_S, 0.0

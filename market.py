@@ -77,6 +77,7 @@ class Rejected:
     frame: str
     symbol: str | None = None
     trade_id: int | None = None  # where it could be read
+    no_trade: bool = False  # the exchange tells that under this id nothing was traded
 
 
 def check_symbol(text: str) -> str:

@@ -27,7 +27,7 @@ from feeds.weights import BULK, EDGE, Kind
 from market import Trade, Venue
 from storage.errors import DATABASE_ERRORS
 from storage.gaps import AT_A_START, NEVER, Again, Gap
-from storage.postgres import PostgresStore
+from storage.postgres import PostgresStore, Written
 
 log = logging.getLogger("repair")
 GRACE_S = 0.3  # late frames mostly close a hole by themselves
@@ -240,7 +240,7 @@ class Repair:
             effort.wait()
             effort.missing = await self._first_missing(gap)
         elif page[0].trade_id > missing:
-            await self._store_page(gap.symbol, _trades(_inside(page, gaps)))
+            await self._store_page(gap.symbol, _inside(page, gaps))
             await self._skip(gap, effort, missing, page[0].trade_id)
         else:
             effort.progress()
@@ -263,26 +263,31 @@ class Repair:
         """Store a page that begins with the first id that is missing."""
         wanted = [row for row in page if row.trade_id <= gap.last_id]
         await self._store_page(gap.symbol, wanted + _inside(page[len(wanted) :], gaps))
-        if isinstance(wanted[0], Unstorable):
-            why = f"the exchange tells it, but {wanted[0].rejected.reason}"
-            await self._lose(gap, (missing, missing), "unrecoverable", why)
-            return
-        missing = _after(missing, [row.trade_id for row in wanted if isinstance(row, Trade)])
+        missing = _after(missing, [row.trade_id for row in wanted])
         effort.missing = missing if missing <= gap.last_id else await self._first_missing(gap)
         if effort.missing is None:
             await self._close(gap)
 
     async def _store_page(self, symbol: str, page: Iterable[Trade | Unstorable]) -> None:
-        """Store what can be stored; keep aside what stands first and cannot."""
+        """Store what can be stored; settle the ids of what cannot, all at once."""
         rows = list(page)
-        trades = [row for row in rows if isinstance(row, Trade)]
-        if trades:
-            written = await asyncio.to_thread(self._store.write, self._venue, trades, steady_us)
-            metrics.note_stored(self._venue, written)
-        if rows and isinstance(rows[0], Unstorable):
-            log.warning('quarantined symbol=%s reason="%s"', symbol, rows[0].rejected.reason)
-            await asyncio.to_thread(self._store.quarantine, self._venue, [rows[0].rejected])
-            metrics.QUARANTINED.labels(self._venue).inc()
+        await self._write(symbol, _trades(rows), [r for r in rows if isinstance(r, Unstorable)])
+
+    async def _write(self, symbol: str, trades: list[Trade], odd: list[Unstorable]) -> Written:
+        seen = [row.rejected for row in odd]
+        written = await asyncio.to_thread(
+            self._store.write, self._venue, trades, steady_us, seen=seen
+        )
+        metrics.note_stored(self._venue, written)
+        if written.lost:
+            metrics.GAPS_LOST.labels(self._venue, symbol, "unrecoverable").inc(written.lost)
+            why = next(one.reason for one in seen if not one.no_trade)
+            log.error(
+                'gap_lost symbol=%s ids=%d state=unrecoverable reason="the exchange tells them,'
+                ' but %s"', symbol, written.lost, why,
+            )  # fmt: skip
+            self._lost()
+        return written
 
     async def _skip(self, gap: Gap, effort: _Effort, first: int, begins: int) -> None:
         """The exchange begins with id `begins`, later than asked: the ids before it never were
@@ -326,14 +331,13 @@ class Repair:
         after = max(after, latest - REST_PAGE)
         while True:
             page = await self._rest.trades_from(symbol, after + 1)
-            trades = [trade for trade in _trades(page) if trade.trade_id > after]
-            if not trades:
+            page = [row for row in page if row.trade_id > after]
+            if not page:
                 return after
-            written = await asyncio.to_thread(self._store.write, self._venue, trades, steady_us)
-            metrics.note_stored(self._venue, written)
-            if written.gaps:
+            odd = [row for row in page if isinstance(row, Unstorable)]
+            if (await self._write(symbol, _trades(page), odd)).gaps:
                 self.wake(symbol)
-            after = trades[-1].trade_id
+            after = page[-1].trade_id
 
 
 def _key(gap: Gap) -> tuple[str, int, int]:

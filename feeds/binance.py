@@ -152,8 +152,9 @@ def parse(
             1 if protocol.id_field == "t" else _count(message.first, message.last),
         )
     except ValueError as error:
-        number = message.t if protocol.id_field == "t" else message.a
-        return Rejected(str(error), _shown(frame), message.s + protocol.suffix, _readable(number))
+        number = _readable(message.t if protocol.id_field == "t" else message.a)
+        none = number is not None and protocol.id_field == "a" and is_nothing(message.q)
+        return Rejected(str(error), _shown(frame), message.s + protocol.suffix, number, none)
 
 
 def _parse_other(
@@ -238,9 +239,15 @@ def _trade_id(value: int) -> int:
     return value
 
 
+def is_nothing(size: object) -> bool:
+    """Whether a size is exactly zero: aggregates of USD-M often are, and hold no trade then."""
+    text = str(size) if type(size) in (int, Decimal) else size
+    return isinstance(text, str) and bool(_DECIMAL.fullmatch(text)) and float(text) == 0
+
+
 def _readable(value: object) -> int | None:
     """What is a trade id, if it is one."""
-    return value if type(value) is int and 0 <= value < _ID_LIMIT else None
+    return value if type(value) is int and 0 <= value < _ID_LIMIT - 2 else None
 
 
 def _count(first: object, last: object) -> int:
@@ -294,7 +301,9 @@ def parse_rest_trades(
                 )
             )  # fmt: skip
         except ValueError as error:
-            found.append(Unstorable(trade_id, Rejected(str(error), _brief(row), symbol, trade_id)))
+            none = is_nothing(row[size])
+            rejected = Rejected(str(error), _brief(row), symbol, trade_id, none)
+            found.append(Unstorable(trade_id, rejected))
     return sorted(found, key=lambda row: row.trade_id)
 
 

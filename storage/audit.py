@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from market import PERPETUAL
 from storage.schema import FIRST, SchemaError, stored
+from storage.void import void_of
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -110,6 +111,7 @@ def _audited(
     inside: int, *, counted: str,
 ) -> dict[str, Any]:  # fmt: skip
     span = 0 if high is None or first is None else high - first + 1
+    named += void_of(cursor, number)
     unnamed = span - n - int(named) + int(inside)
     asked = {"number": number, "first_id": first or 0, "single": _single(venue, symbol),
              "counted": counted}  # fmt: skip

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from psycopg2.extras import execute_values
 
-from market import Trade
+from market import Rejected, Trade
 from storage.copying import copy_trades
-from storage.gaps import close_filled, holes, one
+from storage.gaps import close_filled, holes, lose, one, stored_of
 from storage.partitions import TRADES_PER_PARTITION, Partition, of_bars, of_trades
 from storage.statements import (
     FOLD,
@@ -26,6 +26,7 @@ from storage.statements import (
     STAGE,
     STORED_NEAR,
 )
+from storage.void import add_void, take_void
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -57,7 +58,8 @@ Known = dict[int, Record]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One instrument's share of a batch."""
+    """One instrument's share of a batch: `ids` of trades, and those `seen` that are none or
+    cannot be stored; `low` and `high` are of both."""
 
     number: int
     symbol: str
@@ -66,25 +68,43 @@ class Part:
     high: int
     trades: Sequence[Trade]
     hours: set[int]
+    seen: Sequence[Rejected] = ()
 
     @property
     def offered(self) -> int:
         """Trades of the batch, those that come twice included."""
         return len(self.trades)
 
+    @property
+    def known(self) -> set[int]:
+        """Every id that is known after the batch."""
+        return self.ids | _ids(self.seen) if self.seen else self.ids
 
-def parts_of(trades: Sequence[Trade], number_of: Callable[[str], int]) -> list[Part]:
+
+def _ids(seen: Iterable[Rejected]) -> set[int]:
+    return {one.trade_id for one in seen if one.trade_id is not None}
+
+
+def parts_of(
+    trades: Sequence[Trade], number_of: Callable[[str], int], seen: Sequence[Rejected] = ()
+) -> list[Part]:
     """The batch by instrument, in the order of their numbers (which is the locks' order)."""
     by_symbol: dict[str, list[Trade]] = defaultdict(list)
     for trade in trades:
         by_symbol[trade.symbol].append(trade)
+    aside: dict[str, list[Rejected]] = defaultdict(list)
+    for one_seen in seen:
+        if one_seen.symbol is not None and one_seen.trade_id is not None:
+            aside[one_seen.symbol].append(one_seen)
     parts = []
-    for symbol, share in by_symbol.items():
+    for symbol in by_symbol.keys() | aside.keys():
+        share, kept = by_symbol[symbol], aside[symbol]
         ids = {trade.trade_id for trade in share}
+        every = ids | _ids(kept)
         parts.append(
             Part(
-                number_of(symbol), symbol, ids, min(ids), max(ids), share,
-                {trade.ts_us // HOUR_US for trade in share},
+                number_of(symbol), symbol, ids, min(every), max(every), share,
+                {trade.ts_us // HOUR_US for trade in share}, kept,
             )
         )  # fmt: skip
     return sorted(parts, key=lambda part: part.number)
@@ -94,6 +114,8 @@ def partitions_of(parts: Sequence[Part]) -> list[Partition]:
     """The partitions that the batch needs."""
     wanted: list[Partition] = []
     for part in parts:
+        if not part.ids:
+            continue
         first, last = part.low // TRADES_PER_PARTITION, part.high // TRADES_PER_PARTITION
         # A jump may span many partitions, of which only those that get a trade are made.
         near = last - first < 2
@@ -110,13 +132,17 @@ def lock_feeds(cursor: Cursor, venue: str, parts: Sequence[Part]) -> Known:
     return {row[0]: Record(*row[1:]) for row in cursor.fetchall()}
 
 
-def unexpired(trades: Sequence[Trade], parts: Sequence[Part], known: Known) -> Sequence[Trade]:
-    """The trades that retention has not dropped before: its bars hold them already, and whoever
-    asked for them did so before it had run. The feeds' rows are locked, so it cannot run now."""
+Told = TypeVar("Told", Trade, Rejected)
+
+
+def unexpired(told: Sequence[Told], parts: Sequence[Part], known: Known) -> Sequence[Told]:
+    """Those of the batch that retention has not dropped before: its bars hold them already, and
+    whoever asked for them did so before it had run. The feeds' rows are locked, so it cannot run
+    now."""
     limits = {part.symbol: known[part.number].kept_from or 0 for part in parts}
     if all(part.low >= limits[part.symbol] for part in parts):
-        return trades
-    return [trade for trade in trades if trade.trade_id >= limits[trade.symbol]]
+        return told
+    return [one for one in told if (one.trade_id or 0) >= limits[one.symbol or ""]]
 
 
 def clock_ahead_us(cursor: Cursor, clock_us: Callable[[], int]) -> int:
@@ -143,6 +169,8 @@ def insert(
     broken, the primary key would refuse the COPY and the batch with it. Any other batch goes
     through a temporary table, and the key lets in what is new.
     """
+    if not trades:
+        return {}, 0
     numbers = {part.symbol: part.number for part in parts}
     if beyond and all(
         len(part.ids) == part.offered and part.low > _high(known, part) for part in parts
@@ -182,6 +210,27 @@ def _high(known: Known, part: Part) -> int:
     return -1 if high is None else high
 
 
+def record_seen(cursor: Cursor, parts: Sequence[Part], known: Known) -> int:
+    """Settle the ids that were seen and are no trades, and those that cannot be stored: how many
+    of these were not known to be lost. What is stored stays."""
+    lost = 0
+    for part in parts:
+        first, high = known[part.number][:2]
+        before = range(0 if first is None else first, 0 if high is None else high + 1)
+        if part.low < before.stop:
+            take_void(cursor, part.number, part.ids)
+        void = {one.trade_id for one in part.seen if one.no_trade and one.trade_id is not None}
+        if void:
+            near = {i for i in void if i < before.stop}
+            add_void(cursor, part.number, void - part.ids - stored_of(cursor, part.number, near))
+        odd = {i: one.reason for one in part.seen if (i := one.trade_id) is not None
+               and i not in void and i not in part.ids}  # fmt: skip
+        for why in sorted(set(odd.values())):
+            ids = {i for i, reason in odd.items() if reason == why}
+            lost += lose(cursor, part.number, ids, why, before)
+    return lost
+
+
 def record_gaps(
     cursor: Cursor, parts: Sequence[Part], known: Known
 ) -> tuple[list[tuple[Part, int, int]], dict[str, int]]:
@@ -192,8 +241,8 @@ def record_gaps(
     for part in parts:
         first, high = known[part.number][:2]
         # In the usual batch nothing is missing, and that shows without looking at each id.
-        if high is None or part.low != high + 1 or part.high - part.low + 1 != len(part.ids):
-            opened += [(part, *hole) for hole in holes(part.ids, first, high)]
+        if high is None or part.low != high + 1 or part.high - part.low + 1 != len(part.known):
+            opened += [(part, *hole) for hole in holes(part.known, first, high)]
         if part.low <= _high(known, part):
             filled[part.symbol] = close_filled(cursor, part.number, part.low, part.high)
     if opened:

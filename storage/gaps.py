@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import execute_values
+
+from storage.void import IDS_PER_ROW, cut_void, runs, void_in
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -114,7 +117,8 @@ def first_missing(cursor: Cursor, number: int, first: int, last: int) -> int | N
 
 
 def missing_runs(cursor: Cursor, number: int, first: int, last: int) -> list[tuple[int, int]]:
-    """The ranges of ids in first … last that are not stored, ascending."""
+    """The ranges of ids in first … last that are neither stored nor known to be no trades,
+    ascending."""
     if first > last:
         return []
     cursor.execute(
@@ -122,10 +126,15 @@ def missing_runs(cursor: Cursor, number: int, first: int, last: int) -> list[tup
         "  lag(trade_id, 1, %(first)s::bigint - 1) OVER (ORDER BY trade_id) AS before"
         "  FROM (SELECT trade_id FROM trade WHERE instrument_id = %(number)s"
         "   AND trade_id BETWEEN %(first)s AND %(last)s"
+        "   UNION ALL SELECT i FROM void_ids, unnest(ids) AS run,"
+        "    generate_series(greatest(lower(run), %(first)s),"
+        "                    least(upper(run) - 1, %(last)s)) AS i"
+        "    WHERE instrument_id = %(number)s AND chunk BETWEEN %(low)s AND %(high)s"
         "   UNION ALL SELECT %(last)s::bigint + 1) AS stored) AS pairs"
         " WHERE trade_id > before + 1 ORDER BY 1",
-        {"number": number, "first": first, "last": last},
-    )
+        {"number": number, "first": first, "last": last, "low": first // IDS_PER_ROW,
+         "high": last // IDS_PER_ROW},
+    )  # fmt: skip
     return [(int(low), int(high)) for low, high in cursor.fetchall()]
 
 
@@ -154,6 +163,7 @@ def cut(cursor: Cursor, number: int, first: int) -> None:
         " AND first_id < %(first)s AND last_id >= %(first)s",
         {"n": number, "first": first},
     )
+    cut_void(cursor, number, first)
     if lost:
         execute_values(
             cursor,
@@ -201,15 +211,12 @@ def close_filled(cursor: Cursor, number: int, low: int, high: int) -> int:
     touched = cursor.fetchall()
     if not touched:
         return 0
-    ends = tuple({end for _, *both in touched for end in both})
-    cursor.execute(
-        "SELECT trade_id FROM trade WHERE instrument_id = %s AND trade_id IN %s", (number, ends)
-    )
-    stored = {row[0] for row in cursor.fetchall()}
+    stored = stored_of(cursor, number, {end for _, *both in touched for end in both})
     filled = [
         gap_id
         for gap_id, first, last in touched
-        if first in stored and last in stored and _all_stored(cursor, number, first, last)
+        if all(end in stored or void_in(cursor, number, end, end) for end in (first, last))
+        and _all_stored(cursor, number, first, last)
     ]
     if filled:
         cursor.execute(
@@ -220,24 +227,40 @@ def close_filled(cursor: Cursor, number: int, low: int, high: int) -> int:
 
 
 def _all_stored(cursor: Cursor, number: int, first: int, last: int) -> bool:
-    """Whether every id of first … last is stored."""
+    """Whether every id of first … last is stored, or known to be no trade."""
     if last - first < 2:
         return True  # its ends are
     cursor.execute(
         "SELECT count(*) FROM trade WHERE instrument_id = %s AND trade_id BETWEEN %s AND %s",
         (number, first, last),
     )
-    return bool(one(cursor)[0] == last - first + 1)
+    missing = last - first + 1 - int(one(cursor)[0])
+    return missing == 0 or missing == void_in(cursor, number, first, last)
 
 
 def settle(
     cursor: Cursor, number: int, gap: Gap, lost: tuple[int, int], state: str, why: str,
     again: Again = NEVER,
 ) -> None:  # fmt: skip
-    """Declare the ids `lost` inside an open gap `void` or `unrecoverable`, to be asked for `again`.
+    """Declare the ids `lost` inside an open gap `void` or `unrecoverable`, to be asked for `again`;
+    see settle_all."""
+    settle_all(cursor, number, gap, [lost], state, why, again)
 
-    What lies before and after them in the gap becomes rows of its own: `filled` where stored,
-    otherwise still open. Without effect where the gap is no longer open.
+
+def settle_all(
+    cursor: Cursor,
+    number: int,
+    gap: Gap,
+    lost: Sequence[tuple[int, int]],
+    state: str,
+    why: str,
+    again: Again = NEVER,
+) -> None:
+    """Declare ranges of ids inside an open gap, ascending, `void` or `unrecoverable`, to be asked
+    for `again`.
+
+    What lies before, between and after them in the gap becomes rows of its own: `filled` where
+    stored, otherwise still open. Without effect where the gap is no longer open.
     """
     cursor.execute(
         "DELETE FROM gap WHERE instrument_id = %s AND first_id = %s AND last_id = %s"
@@ -247,24 +270,62 @@ def settle(
     row = cursor.fetchone()
     if row is None:
         return
-    first, last = lost
-    parts = [
-        (gap.first_id, first - 1, "open", "", None),
-        (first, last, state, why, datetime.now(UTC)),
-        (last + 1, gap.last_id, "open", "", None),
-    ]
+    now, low = datetime.now(UTC), gap.first_id
+    parts: list[tuple[int, int, str, str, datetime | None]] = []
+    for first, last in lost:
+        parts += [(low, first - 1, "open", "", None), (first, last, state, why, now)]
+        low = last + 1
+    parts.append((low, gap.last_id, "open", "", None))
     execute_values(
         cursor,
         "INSERT INTO gap (instrument_id, detected, first_id, last_id, state, reason, closed)"
         " VALUES %s",
         [(number, row[0], *part) for part in parts if part[0] <= part[1]],
+        page_size=1000,
     )
-    ask_again(cursor, number, Gap(gap.symbol, first, last), again)
+    for first, last in lost if again != NEVER else ():
+        ask_again(cursor, number, Gap(gap.symbol, first, last), again)
     if state == "void":  # the bars beside it lack nothing any more
         cursor.execute(
             "UPDATE feed SET revision = revision + 1 WHERE instrument_id = %s", (number,)
         )
     close_filled(cursor, number, gap.first_id, gap.last_id)
+
+
+def lose(cursor: Cursor, number: int, ids: set[int], why: str, known: range) -> int:
+    """Name ids as `unrecoverable`: those beyond the `known` ones and those in open gaps. Any
+    other is stored, or settled before. How many it was."""
+    beyond = runs(i for i in ids if i not in known)
+    if beyond:
+        execute_values(
+            cursor,
+            "INSERT INTO gap (instrument_id, first_id, last_id, state, reason, closed) VALUES %s",
+            [(number, *run, "unrecoverable", why, datetime.now(UTC)) for run in beyond],
+        )
+    count = sum(last - first + 1 for first, last in beyond)
+    cursor.execute(
+        "SELECT first_id, last_id FROM gap WHERE instrument_id = %s AND state = 'open'"
+        " AND first_id <= %s AND last_id >= %s ORDER BY first_id",
+        (number, max(ids), min(ids)),
+    )
+    for first, last in cursor.fetchall():
+        missing = ids - stored_of(cursor, number, {i for i in ids if first <= i <= last})
+        inside = {i for i in missing if first <= i <= last}
+        if inside:
+            settle_all(cursor, number, Gap("", first, last), runs(inside), "unrecoverable", why)
+        count += len(inside)
+    return count
+
+
+def stored_of(cursor: Cursor, number: int, ids: set[int]) -> set[int]:
+    """Which of these ids are stored as trades."""
+    if not ids:
+        return set()
+    cursor.execute(
+        "SELECT trade_id FROM trade WHERE instrument_id = %s AND trade_id IN %s",
+        (number, tuple(ids)),
+    )
+    return {int(row[0]) for row in cursor.fetchall()}
 
 
 def one(cursor: Cursor) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from storage.gaps import TRADES_PER_PARTITION
 from storage.queries import FeedStatus, read_feeds
 from storage.schema import stored, versions
+from storage.void import void_of
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -67,6 +68,9 @@ def health(store: PostgresStore) -> dict[str, Any]:
         gaps = {row[0]: {"gaps": row[1], "trades": row[2]} for row in cursor.fetchall()}
         cursor.execute(GIVEN_UP)
         given_up = cursor.fetchall()
+        if none := void_of(cursor):
+            void = gaps.setdefault("void", {"gaps": 0, "trades": 0})
+            void["trades"] += none
         cursor.execute(DIED)
         died = cursor.fetchall()
     feeds = {venue: read_feeds(store.engine, venue) for venue in venues}

@@ -32,6 +32,7 @@ from storage.batch import (
     partitions_of,
     parts_of,
     record_gaps,
+    record_seen,
     unexpired,
 )
 from storage.gaps import (
@@ -90,6 +91,7 @@ class Written:
     by_symbol: dict[str, tuple[int, int]]  # stored, duplicates
     filled: dict[str, int] = field(default_factory=dict)  # gaps closed by it
     expired: int = 0  # refused: retention has dropped their time
+    lost: int = 0  # ids of trades that cannot be stored, settled with it
 
 
 class PostgresStore:
@@ -226,18 +228,27 @@ class PostgresStore:
     # -- trades
 
     def write(
-        self, venue: Venue, trades: Sequence[Trade], clock_us: Callable[[], int] = wall_us
+        self,
+        venue: Venue,
+        trades: Sequence[Trade],
+        clock_us: Callable[[], int] = wall_us,
+        *,
+        seen: Sequence[Rejected] = (),
     ) -> Written:
         """Store the trades not yet known, with their bars, cursor and gaps. Any order, any
         duplicates; calling it again with the same trades changes nothing. Trades that retention
         has dropped before are refused.
 
+        `seen`: ids that the exchange has told without a trade that can be stored. They are kept
+        aside and settled with the batch: as known where they are no trades, else as
+        `unrecoverable`.
+
         `clock_us` is the clock that stamped their receipt, µs. Receipts are stored by the
         database's clock, which tells their age later: what the two differ by is looked at here.
         """
-        if not trades:
+        if not trades and not seen:
             return Written(0, 0, 0, (), {})
-        parts = parts_of(trades, lambda symbol: self.instrument_id(venue, symbol))
+        parts = parts_of(trades, lambda symbol: self.instrument_id(venue, symbol), seen)
         self._ensure_partitions(parts)
         try:
             return self._write(venue, trades, parts, clock_us)
@@ -263,14 +274,17 @@ class PostgresStore:
             ahead_us = clock_ahead_us(cursor, clock_us)
             known = lock_feeds(cursor, venue, parts)
             offered = trades
-            trades = unexpired(trades, parts, known)
-            if len(trades) < len(offered):
-                parts = parts_of(trades, lambda symbol: self.instrument_id(venue, symbol))
-            if not trades:
+            seen: Sequence[Rejected] = [one for part in parts for one in part.seen]
+            quarantine(cursor, venue, seen)
+            trades, seen = unexpired(trades, parts, known), unexpired(seen, parts, known)
+            if len(trades) < len(offered) or len(seen) < sum(len(part.seen) for part in parts):
+                parts = parts_of(trades, lambda symbol: self.instrument_id(venue, symbol), seen)
+            if not parts:
                 return Written(0, 0, 0, (), {}, expired=len(offered))
             fresh, conflicts = insert(
                 cursor, trades, parts, known, ahead_us=ahead_us, beyond=beyond
             )
+            lost = record_seen(cursor, parts, known)
             opened, filled = record_gaps(cursor, parts, known)
             move_cursors(cursor, parts, known, fresh, opened, ahead_us)
         new = {p.symbol: fresh[p.number].stored if p.number in fresh else 0 for p in parts}
@@ -283,6 +297,7 @@ class PostgresStore:
             {part.symbol: (new[part.symbol], part.offered - new[part.symbol]) for part in parts},
             filled,
             len(offered) - len(trades),
+            lost,
         )
 
     def _ensure_partitions(self, parts: Sequence[Part]) -> None:
@@ -416,13 +431,19 @@ class PostgresStore:
     def quarantine(self, venue: Venue, rejected: Sequence[Rejected]) -> None:
         """Keep what arrived and is no storable trade, each id once; characters that PostgreSQL
         refuses are shown."""
-        rows = [
-            (venue, None if r.symbol is None else storable(r.symbol)[:100],
-             storable(r.reason)[:1000], storable(r.frame)[:10_000], r.trade_id)
-            for r in rejected
-        ]  # fmt: skip
         with self.transaction() as cursor:
-            execute_values(cursor, QUARANTINE, rows)
+            quarantine(cursor, venue, rejected)
+
+
+def quarantine(cursor: Cursor, venue: Venue, rejected: Sequence[Rejected]) -> None:
+    """See PostgresStore.quarantine; inside the caller's transaction."""
+    rows = [
+        (venue, None if r.symbol is None else storable(r.symbol)[:100],
+         storable(r.reason)[:1000], storable(r.frame)[:10_000], r.trade_id)
+        for r in rejected
+    ]  # fmt: skip
+    if rows:
+        execute_values(cursor, QUARANTINE, rows, page_size=1000)
 
 
 def storable(text: str) -> str:

@@ -10,9 +10,16 @@ FROM trade t JOIN instrument i USING (instrument_id);
 -- belong to the bar on either side.
 CREATE OR REPLACE VIEW missing AS
 SELECT g.instrument_id, range_agg(run.ids) AS ids
-FROM (SELECT instrument_id, range_agg(int8range(first_id, last_id, '[]')) AS named,
-             range_agg(int8range(first_id, last_id, '[]')) FILTER (WHERE state <> 'void') AS lost
-      FROM gap WHERE state <> 'filled' GROUP BY instrument_id) AS g
+FROM (SELECT instrument_id, range_agg(ids) AS named, range_agg(ids) FILTER (WHERE lost) AS lost
+      FROM (SELECT instrument_id, int8range(first_id, last_id, '[]') AS ids, state <> 'void' AS lost
+            FROM gap WHERE state <> 'filled'
+            UNION ALL
+            SELECT v.instrument_id, unnest(v.ids), false FROM gap e
+            CROSS JOIN LATERAL (VALUES ((e.first_id - 1) / 1000),
+                                       ((e.last_id + 1) / 1000)) AS beside (chunk)
+            JOIN void_ids v ON v.instrument_id = e.instrument_id AND v.chunk = beside.chunk
+            WHERE e.state IN ('open', 'unrecoverable')) AS known
+      GROUP BY instrument_id) AS g
 CROSS JOIN LATERAL unnest(g.named) AS run (ids)
 WHERE run.ids && g.lost
 GROUP BY g.instrument_id;
@@ -45,7 +52,10 @@ WHERE NOT EXISTS (
 
 CREATE OR REPLACE VIEW v_gaps AS
 SELECT i.venue, i.symbol, g.first_id, g.last_id, g.state, g.detected, g.closed
-FROM gap g JOIN instrument i USING (instrument_id);
+FROM gap g JOIN instrument i USING (instrument_id)
+UNION ALL
+SELECT i.venue, i.symbol, lower(run), upper(run) - 1, 'void', v.detected, v.changed
+FROM void_ids v JOIN instrument i USING (instrument_id) CROSS JOIN LATERAL unnest(v.ids) AS run;
 
 -- last_trade_id is the cursor of contiguous ids: an open gap holds it back.
 CREATE OR REPLACE VIEW v_feed AS

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from feeds.binance import SPOT
+from feeds.binance import PROTOCOLS
 from feeds.choice import Feed
 from ingest_websocket import Daemon
 from liveness import SILENCE_S, Watched
-from market import Trade
+from market import Trade, Venue
 from settings import load_settings
 from storage.postgres import PostgresStore
 from storage.queries import read_feeds
@@ -26,10 +26,13 @@ REST = {"time", "aggTrades", "historicalTrades", "klines", "trades"}
 
 
 @contextlib.contextmanager
-def ingesting(store: PostgresStore, exchange: Foreign, **settings: str) -> Iterator[Daemon]:
+def ingesting(
+    store: PostgresStore, exchange: Foreign, *, market: str = "spot", **settings: str
+) -> Iterator[Daemon]:
     """A daemon in a thread of this process."""
     given = {"SYMBOLS": ",".join(exchange.trades), "HISTORY_HOURS": "0", **settings}
-    feed = Feed("binance", exchange.ws_url, exchange.rest_url, SPOT)
+    venue: Venue = "binance" if market == "spot" else "binance-usdm"
+    feed = Feed(venue, exchange.ws_url, exchange.rest_url, PROTOCOLS[market])
     made: list[Daemon] = []
     ready = threading.Event()
 
