@@ -343,6 +343,10 @@ class Daemon:
                 metrics.LIVE.labels(self.feed.venue, symbol).set(state in ("live", "quiet"))
             try:
                 await asyncio.to_thread(ownership.heartbeat, states)
+                if self.rest.aside:
+                    aside, self.rest.aside = self.rest.aside, []
+                    await asyncio.to_thread(self.store.quarantine, self.feed.venue, aside)
+                    metrics.QUARANTINED.labels(self.feed.venue).inc(len(aside))
             except psycopg2.errors.LockNotAvailable:
                 log.warning("heartbeat_waits: a long transaction holds the feeds' rows")
             except DATABASE_ERRORS as error:

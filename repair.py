@@ -235,7 +235,12 @@ class Repair:
             await self._refused(gap, effort, missing, error)
             return
         page = [row for row in page if row.trade_id >= missing]
-        if not page:  # REST trails the stream, or is under maintenance
+        unread = _unreadable_from(missing, page)
+        page = _readable(page)
+        if unread:
+            await self._store_page(gap.symbol, _inside(page, gaps))
+            await self._unread(gap, effort, unread)
+        elif not page:  # REST trails the stream, or is under maintenance
             effort.verdict = _Verdict()
             effort.wait()
             effort.missing = await self._first_missing(gap)
@@ -256,6 +261,19 @@ class Repair:
             await self._rest.time_ms()
         again = self._patience.refusal
         await self._lose(gap, (missing, gap.last_id), "unrecoverable", str(error), again)
+
+    async def _unread(self, gap: Gap, effort: _Effort, rows: list[Unstorable]) -> None:
+        """Rows that cannot be read stand where the missing trades should be: given up where that
+        stays so for minutes, and asked for again later."""
+        effort.verdict.heard(("unreadable", rows[0].trade_id), not_before=self._rest.unwell_at)
+        if not effort.verdict.stands(self._patience.answers, self._patience.seconds):
+            effort.wait()
+            return
+        rejected = rows[0].rejected
+        await asyncio.to_thread(self._store.quarantine, self._venue, [rejected])
+        metrics.QUARANTINED.labels(self._venue).inc()
+        ids = (rows[0].trade_id, min(rows[-1].trade_id, gap.last_id))
+        await self._lose(gap, ids, "unrecoverable", rejected.reason, self._patience.refusal)
 
     async def _take(
         self, gap: Gap, gaps: list[Gap], effort: _Effort, missing: int, page: Rows
@@ -331,7 +349,7 @@ class Repair:
         after = max(after, latest - REST_PAGE)
         while True:
             page = await self._rest.trades_from(symbol, after + 1)
-            page = [row for row in page if row.trade_id > after]
+            page = [row for row in _readable(page) if row.trade_id > after]
             if not page:
                 return after
             odd = [row for row in page if isinstance(row, Unstorable)]
@@ -359,6 +377,23 @@ def _chosen(gaps: list[Gap]) -> Gap:
 
 def _trades(rows: Rows) -> list[Trade]:
     return [row for row in rows if isinstance(row, Trade)]
+
+
+def _readable(rows: Rows) -> Rows:
+    return [row for row in rows if isinstance(row, Trade) or not row.unreadable]
+
+
+def _unreadable_from(missing: int, rows: Rows) -> list[Unstorable]:
+    """The rows that cannot be read in place of the trades from `missing` on, up to the first that
+    can."""
+    found: list[Unstorable] = []
+    for row in rows:
+        if not isinstance(row, Unstorable) or not row.unreadable:
+            break
+        if row.trade_id != missing + len(found):
+            break
+        found.append(row)
+    return found
 
 
 def _large(gap: Gap) -> bool:

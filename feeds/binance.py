@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import quote
@@ -69,6 +69,13 @@ class Protocol:
     short_weights: tuple[tuple[str, int], ...] = ()  # of requests for less than 100 rows
     suffix: str = ""
 
+    @property
+    def names(self) -> tuple[str, str, str, str, str]:
+        """What REST calls a trade's id, time, price, size and side."""
+        if self.id_field == "a":
+            return "a", "T", "p", "q", "m"
+        return "id", "time", "price", "qty", "isBuyerMaker"
+
     def wire(self, symbol: str) -> str:
         """The exchange's name of a stored symbol."""
         return symbol.removesuffix(self.suffix)
@@ -92,10 +99,12 @@ PROTOCOLS = {"spot": SPOT, "usdm": USDM}
 
 @dataclass(frozen=True, slots=True)
 class Unstorable:
-    """A trade that the exchange tells by id, but in a form that cannot be stored."""
+    """A trade that the exchange tells by id, but in a form that cannot be stored. `unreadable`: a
+    row stands where it should be, of which not even the id is known."""
 
     trade_id: int
     rejected: Rejected
+    unreadable: bool = False
 
 
 class _Data(msgspec.Struct, rename={"first": "f", "last": "l"}):
@@ -276,58 +285,104 @@ def _shown(frame: str | bytes) -> str:
 
 
 def parse_rest_trades(
-    symbol: str, rows: Any, received_us: int, protocol: Protocol = SPOT
+    symbol: str,
+    rows: Any,
+    received_us: int,
+    protocol: Protocol = SPOT,
+    since: int | None = None,
 ) -> list[Trade | Unstorable]:
-    """The rows of historicalTrades, trades or aggTrades, ascending by id. A row whose numbers
-    cannot be stored stands in the list as `Unstorable`; ValueError, KeyError or TypeError where
-    the rows are no trades at all."""
+    """The rows of historicalTrades, trades or aggTrades, ascending by id. A row that cannot be
+    stored stands in the list as `Unstorable`, one whose id cannot be read under the ids that it
+    may be: those between its neighbours. `since` is the id that was asked for. ValueError where no
+    row is a trade."""
     if not isinstance(rows, list):
         raise ValueError(f"expected a list of trades, received {str(rows)[:200]}")
-    names = ("id", "time", "price", "qty", "isBuyerMaker")
-    if protocol.id_field == "a":
-        names = ("a", "T", "p", "q", "m")
-    number, when, price, size, maker = names
     found: list[Trade | Unstorable] = []
+    unread: dict[int, Rejected] = {}  # by how many rows stand before it
     for row in rows:
-        trade_id = _trade_id(int(row[number]))
         try:
-            if not isinstance(row[maker], bool):
-                raise ValueError(f"{maker} {_brief(row[maker])} is neither true nor false")
-            found.append(
-                Trade(
-                    symbol, trade_id, _time_us(int(row[when])),
-                    exact(row[price], "price"), exact(row[size], "size"), row[maker], received_us,
-                    1 if protocol.id_field == "t" else _count(row.get("f"), row.get("l")),
-                )
-            )  # fmt: skip
-        except ValueError as error:
-            none = is_nothing(row[size])
-            rejected = Rejected(str(error), _brief(row), symbol, trade_id, none)
-            found.append(Unstorable(trade_id, rejected))
+            trade_id = whole(row[protocol.names[0]], "trade id")
+            _trade_id(trade_id)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            reason = f"a row without a trade id: {type(error).__name__} {error}"[:_SHOWN_CHARS]
+            unread[len(found)] = Rejected(reason, _brief(row), symbol)
+            continue
+        found.append(_row(symbol, row, trade_id, received_us, protocol))
+    if rows and not found:
+        raise ValueError(f"no row of {len(rows)} is a trade, the first is {str(rows[0])[:200]}")
+    for k, rejected in unread.items():
+        low = found[k - 1].trade_id + 1 if k else since
+        if low is not None and k < len(found):
+            between = range(low, found[k].trade_id)[:REST_PAGE]
+            found += [
+                Unstorable(i, replace(rejected, trade_id=i), unreadable=True) for i in between
+            ]
     return sorted(found, key=lambda row: row.trade_id)
 
 
-def parse_klines(symbol: str, bar_s: int, rows: Any) -> list[Kline]:
-    """The rows of /api/v3/klines, the bar that is still forming included if it is there.
-    ValueError where they are not that, or hold a number that no bar can."""
+def _row(
+    symbol: str, row: Any, trade_id: int, received_us: int, protocol: Protocol
+) -> Trade | Unstorable:
+    _, when, price, size, maker = protocol.names
+    try:
+        if not isinstance(row[maker], bool):
+            raise ValueError(f"{maker} {_brief(row[maker])} is neither true nor false")
+        return Trade(
+            symbol, trade_id, _time_us(whole(row[when], "trade time")),
+            exact(row[price], "price"), exact(row[size], "size"), row[maker], received_us,
+            1 if protocol.id_field == "t" else _count(row.get("f"), row.get("l")),
+        )  # fmt: skip
+    except KeyError as error:
+        return Unstorable(trade_id, Rejected(f"{error} is missing", _brief(row), symbol, trade_id))
+    except ValueError as error:
+        rejected = Rejected(str(error), _brief(row), symbol, trade_id, is_nothing(row.get(size)))
+        return Unstorable(trade_id, rejected)
+
+
+def whole(value: object, what: str) -> int:
+    """A whole number, as JSON has it or as text."""
+    if type(value) is int:
+        return value
+    text = str(value) if isinstance(value, str | Decimal) else ""
+    if not re.fullmatch(r"-?\d{1,30}", text, re.ASCII):
+        raise ValueError(f"{what} {_brief(value)} is no integer")
+    return int(text)
+
+
+def parse_klines(
+    symbol: str, bar_s: int, rows: Any, aside: list[Rejected] | None = None
+) -> list[Kline]:
+    """The rows of /api/v3/klines, the bar that is still forming included if it is there. A row
+    that is not that, or holds a number that no bar can, goes into `aside`; without one it is a
+    ValueError."""
     if not isinstance(rows, list):
         raise ValueError(f"expected a list of klines, received {str(rows)[:200]}")
     found = []
     for row in rows:
-        made = Kline(
-            symbol=symbol, bar_s=bar_s, ts_us=_time_us(int(row[0])),
-            open=float(row[1]), high=float(row[2]), low=float(row[3]), close=float(row[4]),
-            volume=float(row[5]), quote_volume=float(row[7]), taker_buy_volume=float(row[9]),
-            trades=int(row[8]),
-        )  # fmt: skip
-        rest = (made.volume, made.quote_volume, made.taker_buy_volume)
-        if made.trades == 0 and made.volume == 0:
-            pass  # a span without trades; some servers fill its prices with zeros
-        elif not (
-            0 < made.low <= min(made.open, made.close) <= max(made.open, made.close) <= made.high
-            and math.isfinite(made.high)
-            and all(0 <= number < math.inf for number in rest)
-        ):
-            raise ValueError(f"the kline {str(row)[:200]} is no bar")
-        found.append(made)
+        try:
+            found.append(_kline(symbol, bar_s, row))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            if aside is None:
+                raise ValueError(f"the kline {str(row)[:200]} is no bar: {error}") from error
+            reason = f"kline of {bar_s} s: {error}"[:_SHOWN_CHARS]
+            aside.append(Rejected(reason, _brief(row), symbol))
     return found
+
+
+def _kline(symbol: str, bar_s: int, row: Any) -> Kline:
+    made = Kline(
+        symbol=symbol, bar_s=bar_s, ts_us=_time_us(whole(row[0], "open time")),
+        open=float(row[1]), high=float(row[2]), low=float(row[3]), close=float(row[4]),
+        volume=float(row[5]), quote_volume=float(row[7]), taker_buy_volume=float(row[9]),
+        trades=whole(row[8], "number of trades"),
+    )  # fmt: skip
+    rest = (made.volume, made.quote_volume, made.taker_buy_volume)
+    if made.trades == 0 and made.volume == 0:
+        return made  # a span without trades; some servers fill its prices with zeros
+    if not (
+        all(map(math.isfinite, (made.open, made.high, made.low, made.close)))
+        and 0 < made.low <= min(made.open, made.close) <= max(made.open, made.close) <= made.high
+        and all(0 <= number < math.inf for number in rest)
+    ):
+        raise ValueError("its prices and sums belong to no bar")
+    return made

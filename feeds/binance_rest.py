@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
+from collections import deque
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -28,14 +31,18 @@ from feeds.binance import (
     Unstorable,
     parse_klines,
     parse_rest_trades,
+    whole,
     wrong_nature,
 )
 from feeds.weights import BULK, EDGE, HISTORY, PROBE, Budget, Kind
 from market import Kline, Rejected, Trade
 
+log = logging.getLogger("rest")
+
 TIMEOUT_S = 10.0
 HISTORY_TIMEOUT_S = 60.0  # nobody waits for it, and to ask again would only double its work
 PROBE_TIMEOUT_S = 3.0  # a dead stream must be told within 10 s
+KEPT = 1000  # rows that could not be read are recognised when they are told again
 NEWEST_BARS = 5  # told at a look at a market
 INTERVALS = {
     1: "1s", 60: "1m", 180: "3m", 300: "5m", 900: "15m", 1800: "30m", 3600: "1h", 7200: "2h",
@@ -67,6 +74,10 @@ class InvalidSymbol(RestError):  # noqa: N818
     """The exchange does not know the symbol; asking again will not help."""
 
 
+class NoTradeTold(RestError):  # noqa: N818
+    """Aggregates without a trade in any of them."""
+
+
 class BinanceRest:
     """Requests to one address. Use as `async with`; safe for many tasks at once."""
 
@@ -75,6 +86,8 @@ class BinanceRest:
         self.protocol = protocol
         self.says: str | None = None  # what the exchange called itself last
         self.clock = ExchangeClock()
+        self.aside: list[Rejected] = []  # to be stored by whoever has a database
+        self._kept: deque[tuple[str | None, str, str]] = deque(maxlen=KEPT)
         self._simulated = simulated
         self._client = httpx.AsyncClient(
             limits=httpx.Limits(max_connections=sum(SIDE_BY_SIDE.values())),
@@ -196,18 +209,20 @@ class BinanceRest:
             if newest and newest[0].trade_id > from_id:
                 raise  # older than what `trades` tells: only the refused endpoint knows
             return [trade for trade in newest if trade.trade_id >= from_id][:limit]
-        return await self._checked(symbol, rows)
+        return await self._checked(symbol, rows, from_id)
 
     def _otherwise(self, error: RestError) -> bool:
         """Whether another endpoint may tell what this one refuses. `trades` knows spot's ids."""
         known = not isinstance(error, InvalidSymbol)
         return error.refused and known and self.protocol.id_field == "t"
 
-    async def _checked(self, symbol: str, rows: Any) -> list[Trade | Unstorable]:
+    async def _checked(
+        self, symbol: str, rows: Any, since: int | None = None
+    ) -> list[Trade | Unstorable]:
         """The rows as trades. A time that this machine's clock does not allow is held against the
         exchange's."""
         try:
-            told = parse_rest_trades(symbol, rows, steady_us(), self.protocol)
+            told = parse_rest_trades(symbol, rows, steady_us(), self.protocol, since)
         except (ValueError, KeyError, TypeError) as error:
             raise RestError(f"trades of {symbol} are malformed: {error}") from error
         if any(map(self._too_late, told)) and self.clock.due:
@@ -230,27 +245,32 @@ class BinanceRest:
 
     async def latest_id(self, symbol: str) -> int | None:
         """The id of the newest trade the exchange tells; None where there is none."""
-        ask = partial(self.get, kind=PROBE, timeout_s=PROBE_TIMEOUT_S, symbol=symbol, limit=1)
+        ask = partial(self.get, kind=PROBE, timeout_s=PROBE_TIMEOUT_S, symbol=symbol)
         try:
-            rows = await ask("aggTrades")
+            return await self._id_at(symbol, "l", partial(ask, "aggTrades"))
         except RestError as error:
             if not self._otherwise(error):
                 raise
-            newest = await self._checked(symbol, await ask("trades"))
+            newest = await self._checked(symbol, await ask("trades", limit=1))
             return newest[-1].trade_id if newest else None
-        return self._id_in(symbol, rows, "l")
 
     async def first_id_since(self, symbol: str, start_ms: int) -> int | None:
         """The id of the first trade at or after `start_ms`; None where there is none yet."""
-        rows = await self.get("aggTrades", symbol=symbol, startTime=start_ms, limit=1)
-        return self._id_in(symbol, rows, "f")
+        ask = partial(self.get, "aggTrades", symbol=symbol, startTime=start_ms)
+        return await self._id_at(symbol, "f", ask)
 
-    def _id_in(self, symbol: str, rows: Any, end: str) -> int | None:
-        """The trade id at one end (f, l) of a lone aggregate; of USD-M the aggregate's own."""
-        try:
-            return int(rows[-1][end if self.protocol.id_field == "t" else "a"]) if rows else None
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise RestError(f"aggTrades of {symbol} are malformed: {error}") from error
+    async def _id_at(self, symbol: str, end: str, ask: Callable[..., Awaitable[Any]]) -> int | None:
+        """The trade id at one end (f, l) of the first or last aggregate that has one; of USD-M the
+        aggregate's own. Some of spot hold no trade and say −1: then the page is looked through."""
+        name = end if self.protocol.id_field == "t" else "a"
+        for limit in (1, REST_PAGE):
+            rows = await ask(limit=limit)
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise RestError(f"aggTrades of {symbol} are malformed: {str(rows)[:200]}")
+            told = [i for row in rows if (i := _id_of(row.get(name))) >= 0]
+            if told or not rows:
+                return (told[0] if end == "f" else told[-1]) if told else None
+        raise NoTradeTold(f"aggTrades of {symbol}: {len(rows)} of them hold no trade", refused=True)
 
     async def klines(self, symbol: str, bar_s: int, start_ms: int, until_ms: int) -> list[Kline]:
         """The bars that saw a trade, of open time `start_ms` up to, not including, `until_ms`.
@@ -282,15 +302,33 @@ class BinanceRest:
             **asked,
         )  # fmt: skip
         try:
-            return parse_klines(symbol, bar_s, rows)
+            aside: list[Rejected] = []
+            klines = parse_klines(symbol, bar_s, rows, aside)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise RestError(f"klines of {symbol} are malformed: {error}") from error
+        self._keep(aside)
+        return klines
+
+    def _keep(self, rejected: list[Rejected]) -> None:
+        """Let rows that cannot be read be kept aside, each once however often it is told."""
+        for one in rejected:
+            if (one.symbol, one.reason, one.frame) not in self._kept:
+                self._kept.append((one.symbol, one.reason, one.frame))
+                self.aside.append(one)
+                log.warning('quarantined symbol=%s reason="%s"', one.symbol, one.reason)
 
 
 def _code(body: Any) -> int | None:
     """The number of an error in the exchange's own form."""
     code = body.get("code") if isinstance(body, dict) else None
     return code if type(code) is int else None
+
+
+def _id_of(value: object) -> int:
+    """An id; −1 where it is none."""
+    with contextlib.suppress(ValueError):
+        return whole(value, "trade id")
+    return -1
 
 
 def _message(body: Any) -> str:
