@@ -112,6 +112,11 @@ def _number(
     return number
 
 
+_APPENDED = dict.fromkeys(("ws", "wss"), "/ws, /stream and /market/…") | dict.fromkeys(
+    ("http", "https"), "/api/v3/… and /fapi/v1/…"
+)
+
+
 def _url(key: str, value: str, schemes: tuple[str, ...]) -> str:
     try:
         parts = urlsplit(value)
@@ -122,6 +127,11 @@ def _url(key: str, value: str, schemes: tuple[str, ...]) -> str:
         shown = value if "@" not in value else HIDDEN  # what stands before it may be a password
         raise _refuse(key, shown, " or ".join(f"{s}://host[:port]" for s in schemes))
     keep_secret(parts.password)
+    if parts.path.strip("/") or "?" in value or "#" in value:
+        host = parts.netloc.rpartition("@")[2]
+        shown = HIDDEN if any(mark in value for mark in "@?#") else value
+        write = f"{parts.scheme}://{host} alone: {_APPENDED[parts.scheme]} are appended"
+        raise _refuse(key, shown, write)
     return value.rstrip("/")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 from clock import ExchangeClock, impossible_time, steady_us
-from feeds.backoff import retry_after_s
+from feeds.backoff import LONGEST_BAN_S, pause_s
 from feeds.binance import (
     LOOPBACK,
     REST_PAGE,
@@ -95,7 +95,8 @@ class BinanceRest:
         )  # fmt: skip
         self._budget = Budget(protocol.weight_per_minute)
         self._lanes = {kind: asyncio.Semaphore(most) for kind, most in SIDE_BY_SIDE.items()}
-        self._quiet_until = 0.0  # monotonic; after 429 and 418 no request leaves before it
+        self._quiet_until = 0.0  # monotonic; no request leaves before it, as the exchange wants
+        self._bans = 0  # in a row, of unknown length
         # Monotonic: the last answer that could be used, and the last that came from no healthy
         # exchange (none at all, of something in between, a failing server). Refusals are neither.
         self.well_at = self.unwell_at = float("-inf")
@@ -151,24 +152,36 @@ class BinanceRest:
 
     def _decoded(self, path: str, answer: httpx.Response) -> Any:
         status = answer.status_code
-        if status in (418, 429):
-            seconds = retry_after_s(answer.headers.get("Retry-After"), 120 if status == 418 else 10)
-            self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
-            raise RestError(f"{path}: HTTP {status}, wait {seconds:.0f} s", seconds)
-        refused = status in (400, 401, 404, 405, 410, 501)
         try:
             body = json.loads(answer.content, parse_float=Decimal)
-        except (ValueError, ArithmeticError, RecursionError) as error:
-            raise RestError(
-                f"{path}: HTTP {status} with a body that is no JSON", refused=refused
-            ) from error
-        if status != 200:
-            message = f"{path}: HTTP {status} {_message(body)}"
-            final = 400 <= status < 500 and _code(body) in FINAL_CODES
-            if final and _code(body) == -1121:
-                raise InvalidSymbol(message, refused=True, final=True)
-            raise RestError(message, refused=refused or final, final=final)
-        return body
+            wrong = ""
+        except (ValueError, ArithmeticError, RecursionError):
+            body, wrong = None, "with a body that is no JSON"
+        number = _code(body)
+        if status == 200 and not wrong and number is None:
+            self._bans = 0
+            return body
+        self._obey(path, answer, number)
+        message = f"{path}: HTTP {status} {wrong or _message(body)}"
+        final = 400 <= status < 500 and number in FINAL_CODES
+        if final and number == -1121:
+            raise InvalidSymbol(message, refused=True, final=True)
+        refused = final or status in (400, 401, 404, 405, 410, 501)
+        raise RestError(message, refused=refused, final=final)
+
+    def _obey(self, path: str, answer: httpx.Response, number: int | None) -> None:
+        """Where the exchange wants no requests for a while, whatever the form it says it in."""
+        status = answer.status_code
+        text = answer.content[:4096].decode("utf-8", "replace")
+        seconds = pause_s(status, number, answer.headers, text, time.time())
+        if not seconds:
+            return
+        if status == 418 and "Retry-After" not in answer.headers:  # bans grow, by how much is known
+            seconds = max(seconds, min(LONGEST_BAN_S, seconds * 2**self._bans))
+            self._bans += 1
+        self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
+        said = f" {number}" if number is not None else ""
+        raise RestError(f"{path}: HTTP {status}{said}, wait {seconds:.0f} s", seconds)
 
     def has_room(self, kind: Kind) -> bool:
         """Whether a probe of this kind would leave at once; a pause that the exchange demands is
@@ -321,7 +334,7 @@ class BinanceRest:
 def _code(body: Any) -> int | None:
     """The number of an error in the exchange's own form."""
     code = body.get("code") if isinstance(body, dict) else None
-    return code if type(code) is int else None
+    return code if type(code) is int and code < 0 else None
 
 
 def _id_of(value: object) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from feeds.backoff import retry_after_s
+from feeds.backoff import pause_s, retry_after_s
 from feeds.binance import SPOT, USDM
 from feeds.binance_rest import BinanceRest
 from feeds.weights import BULK, EDGE, HISTORY, PROBE, Budget, Kind
@@ -91,6 +91,36 @@ def test_history_and_probes_keep_to_a_small_share_of_their_own() -> None:
 )  # fmt: skip
 def test_retry_after(text: str | None, seconds: float) -> None:
     assert retry_after_s(text, 10) == seconds
+
+
+NOW = 1_790_000_000.0
+BAN = "Way too much request weight used; IP(1.2.3.4) banned until %d. Please use WebSocket"
+LATE = {"Date": "Mon, 21 Sep 2026 14:13:10 GMT"}  # ten seconds before NOW
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "headers", "text", "seconds"),
+    [
+        (429, None, {}, "", 10), (429, -1003, {"Retry-After": "7"}, "", 7),
+        (418, None, {}, "", 120),
+        (418, -1003, {"Retry-After": "7"}, BAN % (NOW * 1000 + 300_000), 301),
+        (418, -1003, {"Retry-After": "700"}, BAN % (NOW * 1000 + 300_000), 700),
+        (400, -1003, {}, BAN % (NOW * 1000 + 300_000), 301),
+        (403, None, {}, "<p>" + BAN % (NOW * 1000 + 300_000) + "</p>", 301),
+        (200, -1003, {}, BAN % (NOW * 1000 + 300_000), 301),
+        (400, -1003, LATE, BAN % (NOW * 1000 + 300_000), 311),
+        (400, -1003, {}, BAN % (NOW + 300), 301), (400, -1003, {}, BAN % (NOW * 1e6 + 3e8), 301),
+        (418, -1003, {}, BAN % (NOW * 1000 - 60_000), 120),
+        (418, -1003, {}, BAN % (NOW * 1e3 + 1e12), 3 * 86_400),
+        (400, -1003, {}, "Too many requests", 10), (400, -1015, {}, "Too many", 10),
+        (400, -1000, {}, "unknown", 0), (400, -1121, {}, "Invalid symbol.", 0),
+        (503, None, {"Retry-After": "9"}, "", 0), (403, None, {}, "<html>", 0),
+    ],
+)  # fmt: skip
+def test_how_long_the_exchange_wants_no_request(
+    status: int, number: int | None, headers: dict[str, str], text: str, seconds: float
+) -> None:
+    assert pause_s(status, number, headers, text, NOW) == pytest.approx(seconds)
 
 
 def test_weights_are_those_of_the_exchange() -> None:

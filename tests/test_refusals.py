@@ -154,10 +154,11 @@ def test_a_refusal_beside_a_rest_that_is_ill_is_none(store: PostgresStore) -> No
     with Foreign("AAAUSDT") as exchange:
         holed(store, exchange)
         says(exchange, INVALID)
-        exchange.odd.says["time"] = (404, HTML)
-        until(store, exchange, lambda: asked(exchange) > 20, beside="time")
+        exchange.odd.says["klines"] = (404, HTML)
+        until(store, exchange, asked_more(exchange, 20), beside="klines")
         assert gaps(store) == [(100, 109, "open")]
-        until(store, exchange, lambda: asked(exchange) > 40)  # nor is its word alone believed
+        exchange.odd.says["time"] = exchange.odd.says.pop("klines")
+        until(store, exchange, asked_more(exchange, 5))  # nor is its word alone believed
         assert gaps(store) == [(100, 109, "open")]
         del exchange.odd.says["time"]
         until(store, exchange, lambda: given_up(store))
@@ -313,3 +314,19 @@ def test_a_record_begins_with_its_minute_although_a_page_of_a_cdn_came_first(
         asyncio.run(begin(exchange.rest_url))
         timer.join()
     assert store.known_ids("binance", "AAAUSDT") == (11, 10)
+
+
+def test_a_ban_that_only_the_body_tells_is_kept(store: PostgresStore) -> None:
+    """HTTP 400 with a number that may pass: the words name the moment."""
+    with Foreign("AAAUSDT") as exchange:
+        holed(store, exchange)
+        until_ms = now_ms() + 3_000
+        says(exchange, (400, code(-1003, f"Way too many requests; IP banned until {until_ms}.")))
+        timer = threading.Timer(1.5, says, (exchange, None))
+        timer.start()
+        until(store, exchange, lambda: filled(store), beside="time")
+        timer.join()
+        began = [request for request in exchange.requests if "time" in request]
+    assert now_ms() >= until_ms
+    assert asked(exchange) == 2  # one before the ban, one after it
+    assert len(began) < 200

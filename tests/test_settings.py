@@ -21,6 +21,44 @@ def test_defaults() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "write"),
+    [
+        (
+            "BINANCE_REST_URL",
+            "https://testnet.binance.vision/api",
+            "https://testnet.binance.vision",
+        ),
+        ("BINANCE_REST_URL", "https://api.binance.com/api/v3/", "https://api.binance.com"),
+        ("BINANCE_REST_URL", "http://[::1]:8080/fapi", "http://[::1]:8080"),
+        ("BINANCE_REST_URL", "http://127.0.0.1:9?key=secret", "http://127.0.0.1:9"),
+        ("BINANCE_REST_URL", "http://127.0.0.1:9/#secret", "http://127.0.0.1:9"),
+        ("BINANCE_REST_URL", "http://me:secret@proxy/api", "http://proxy"),
+        ("BINANCE_REST_URL", "http://127.0.0.1:9?", "http://127.0.0.1:9"),
+        (
+            "BINANCE_WS_URL",
+            "wss://stream.testnet.binance.vision/ws",
+            "wss://stream.testnet.binance",
+        ),
+        ("BINANCE_WS_URL", "wss://fstream.binance.com/market", "wss://fstream.binance.com"),
+        ("BINANCE_WS_URL", "wss://h:9443/stream?streams=secret", "wss://h:9443"),
+    ],
+)
+def test_an_address_with_a_path_or_query_is_refused_with_what_to_write(
+    key: str, value: str, write: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"allowed is {write}")) as refusal:
+        load_settings({key: value})
+    shown = "***" if set("@?#") & set(value) else value
+    assert str(refusal.value).startswith(f"{key}={shown!r}")
+    assert "secret" not in str(refusal.value)
+    assert "are appended" in str(refusal.value)
+
+
+def test_an_address_may_end_with_a_slash() -> None:
+    assert load_settings({"BINANCE_REST_URL": "http://h:1/"}).binance_rest_url == "http://h:1"
+
+
+@pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
         ("MARKET", "futures", "spot or usdm"),
