@@ -39,6 +39,7 @@ from messages import (
 )  # fmt: skip
 from settings import Parser, Settings, SettingsError, load_settings
 from storage.audit import audit
+from storage.connecting import connect
 from storage.embedded import EmbeddedServer
 from storage.errors import DATABASE_ERRORS, is_away
 from storage.maintenance import health
@@ -88,11 +89,11 @@ class Database:
         """A new connection. An embedded server that has died is started again, perhaps on
         another port, so its address is looked up at every attempt."""
         if self._server is None:
-            return _connect(self.url)
+            return connect(self.url)
         try:
-            return _connect(self._server.dsn)
+            return connect(self._server.dsn)
         except psycopg2.OperationalError:
-            return _connect(self._server.start())
+            return connect(self._server.start())
 
     def leave(self) -> None:
         """Let go of the embedded server; it keeps running for others."""
@@ -110,15 +111,6 @@ class Database:
             self._server.stop()
         else:
             self.leave()
-
-
-def _connect(dsn: str) -> Connection:
-    # The keepalives notice within half a minute that a server has vanished without a word. What is
-    # asked here takes milliseconds: compiling it would take longer.
-    return psycopg2.connect(
-        dsn, connect_timeout=10, options="-c timezone=UTC -c jit=off",
-        keepalives=1, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
-    )  # fmt: skip
 
 
 def open_database(settings: Settings) -> Database:
@@ -225,7 +217,7 @@ def _resolved(dsn: str) -> dict[str, str]:
     parts: dict[str, str] = parse_dsn(dsn)
     if "service" not in parts:
         return parts
-    with contextlib.closing(_connect(dsn)) as connection:
+    with contextlib.closing(connect(dsn)) as connection:
         used = {**connection.info.dsn_parameters, "password": connection.info.password or ""}
     return {key: value for key, value in used.items() if value and key in KEPT}
 

@@ -52,7 +52,7 @@ from messages import exit_code, failed, noted, one_line, start_logging, watch_un
 from repair import Repair
 from settings import Parser, Settings, SettingsError, load_settings, read_environment
 from storage.errors import DATABASE_ERRORS
-from storage.ownership import Ownership
+from storage.ownership import Ownership, OwnershipLostError, identity
 from storage.postgres import PostgresStore, Written
 from storage.retention import prune
 from supervision import Supervisor, end, told
@@ -67,10 +67,6 @@ STOP_S = 18.0  # after this a stop no longer waits for a database that does not 
 THREADS = 32
 STALLED_S = 5.0  # a batch that waits this long makes the picture stale
 GATHER_S = 0.005  # a burst after silence goes into one batch
-
-
-class OwnershipLostError(RuntimeError):
-    """Another daemon has taken over; this one waits again."""
 
 
 class NotDrainedError(RuntimeError):
@@ -88,6 +84,7 @@ class Daemon:
     settings: Settings
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     life_s: float = LIFE_S
+    owner: str = field(default_factory=identity)
 
     def __post_init__(self) -> None:
         suffix = self.feed.protocol.suffix
@@ -123,7 +120,8 @@ class Daemon:
     async def run(self) -> None:
         """Own the symbols, ingest until `stop`, then write what is queued."""
         async with self.rest:
-            ownership = Ownership(self.store.connect, self.feed.venue, steady_us)
+            ownership = Ownership(self.store.connect, self.feed.venue, steady_us, self.owner)
+            self.store.owner = self.owner
             try:
                 if await self._own(ownership):
                     await self._ingest(ownership, await self._known())
@@ -335,8 +333,8 @@ class Daemon:
     # -- beside it
 
     async def _heartbeat(self, ownership: Ownership) -> None:
-        """Write each stream's state every second. A lost connection is a lost ownership: it is
-        claimed anew, and where another daemon was faster, this one steps back."""
+        """Write each stream's state every second, and renew the leases. What is lost, by a
+        failover perhaps, is claimed anew; where another daemon was faster, this one steps back."""
         while True:
             states = self._states()
             for symbol, (state, _) in states.items():
@@ -349,7 +347,7 @@ class Daemon:
                     metrics.QUARANTINED.labels(self.feed.venue).inc(len(aside))
             except psycopg2.errors.LockNotAvailable:
                 log.warning("heartbeat_waits: a long transaction holds the feeds' rows")
-            except DATABASE_ERRORS as error:
+            except (OwnershipLostError, *DATABASE_ERRORS) as error:
                 log.error('heartbeat_failed error="%s"', one_line(error))
                 with contextlib.suppress(*DATABASE_ERRORS):
                     if await asyncio.to_thread(ownership.claim, list(self.watched)):
@@ -373,7 +371,7 @@ class Daemon:
         try:
             states = dict.fromkeys(self.watched, ("stopped", ""))
             await asyncio.to_thread(ownership.heartbeat, states)
-        except DATABASE_ERRORS as error:
+        except (OwnershipLostError, *DATABASE_ERRORS) as error:
             log.warning('state_not_written error="%s"', one_line(error))
 
     async def _retention(self) -> None:
@@ -426,10 +424,11 @@ async def serve(settings: Settings, store: PostgresStore) -> None:
         asyncio.get_running_loop().add_signal_handler(number, asked)
     feed = await choose_feed(settings)
     waits = backoff(random.Random(), 0.5, 5.0)  # noqa: S311
+    owner = identity()
     try:
         while not stop.is_set():
             try:
-                await Daemon(feed, store, settings, stop).run()
+                await Daemon(feed, store, settings, stop, owner=owner).run()
             except (StoreError, NotDrainedError):
                 raise
             except Exception as error:

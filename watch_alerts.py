@@ -2,7 +2,7 @@
 
 python watch_alerts.py [--test]
 
-One watcher at a time evaluates, by an advisory lock; it is woken by the daemon's commits. Events
+One watcher at a time evaluates, by a lease; it is woken by the daemon's commits. Events
 and their deliveries are stored in the transaction that moves the rule's state, so a restart
 neither repeats nor loses an alert. One thread per channel delivers, with retries, at least once.
 """

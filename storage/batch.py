@@ -42,6 +42,7 @@ class Record(NamedTuple):
     high: int | None
     kept_from: int | None  # retention has dropped what lies below
     newest: datetime | None  # open time of the newest bar, a kline perhaps
+    owner: str | None = None  # the daemon that ingests it
 
 
 class Fresh(NamedTuple):

@@ -26,14 +26,26 @@ DATABASE_ERRORS = (
 _REFUSALS = (
     "authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry",
     "not permitted to log in", "permission denied", "does not support SSL", "certificate",
-    "SSL error", "invalid",
+    "SSL error", "invalid", "definition of service", "service file", "could not match",
 )  # fmt: skip
+
+
+# A server that takes no writes (any more), ends its sessions or is not there: another one may have
+# its place by now, and a new connection finds that one.
+_GONE = ("08", "57P0", "25006")
+
+
+def is_gone(error: BaseException | None) -> bool:
+    """Whether every connection to this server had better be made anew."""
+    return str(getattr(error, "pgcode", None) or "").startswith(_GONE)
 
 
 def is_away(error: BaseException) -> bool:
     """Whether the database may be there another time, with nobody changing anything."""
     if isinstance(error, SQLAlchemyError):
         error = getattr(error, "orig", None) or error
+    if is_gone(error):
+        return True
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return not any(words in str(error) for words in _REFUSALS)
     if isinstance(error, OSError):

@@ -72,9 +72,11 @@ def holes(ids: set[int], first: int | None, high: int | None) -> list[tuple[int,
     ]
 
 
-def lock_feed(cursor: Cursor, number: int) -> None:
-    """Lock the feed's row: whoever changes its record or its gaps holds it."""
-    cursor.execute("SELECT FROM feed WHERE instrument_id = %s FOR UPDATE", (number,))
+def lock_feed(cursor: Cursor, number: int) -> str | None:
+    """Lock the feed's row: whoever changes its record or its gaps holds it. Its owner."""
+    cursor.execute("SELECT owner FROM feed WHERE instrument_id = %s FOR UPDATE", (number,))
+    row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def extend_back(cursor: Cursor, number: int, first_id: int) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import psycopg2
 from psycopg2.extras import execute_values
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
 from market import Kline, Rejected, Trade, Venue
 from storage.batch import (
@@ -35,6 +35,7 @@ from storage.batch import (
     record_seen,
     unexpired,
 )
+from storage.errors import is_gone
 from storage.gaps import (
     NEVER,
     Again,
@@ -47,7 +48,9 @@ from storage.gaps import (
     settle,
     times_of,
 )
+from storage.ownership import still_owned
 from storage.partitions import make
+from storage.pools import pool
 from storage.reading import bounded
 from storage.schema import bring_up, is_complete
 from storage.statements import (
@@ -103,12 +106,9 @@ class PostgresStore:
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self.connect = connect
-        self.engine = create_engine(  # for readers: its statements end in time
-            "postgresql+psycopg2://", creator=bounded(connect), pool_size=4, max_overflow=6
-        )
-        self._writers = create_engine(
-            "postgresql+psycopg2://", creator=connect, pool_size=4, max_overflow=6
-        )
+        self.engine = pool(bounded(connect))  # for readers: its statements end in time
+        self._writers = pool(connect)
+        self.owner: str | None = None  # who writes; None: whoever may, such as a command
         self._instruments: dict[tuple[str, str], int] = {}
         self._partitions: set[str] = set()
 
@@ -131,10 +131,10 @@ class PostgresStore:
             with connection.cursor() as cursor:
                 yield cursor
             connection.commit()
-        except psycopg2.OperationalError:
-            if connection.closed:  # the server or the line is gone: never hand it out again
+        except psycopg2.Error as error:
+            if connection.closed or is_gone(error):  # never hand it out again
                 connection.invalidate()
-                self.close()  # nor any other of the same server
+                self._renew()  # nor any other of the same server
             raise
         finally:
             connection.close()  # back to the pool, which rolls back what was not committed
@@ -154,6 +154,13 @@ class PostgresStore:
         """Close every pooled connection."""
         self.engine.dispose()
         self._writers.dispose()
+
+    def _renew(self) -> None:
+        """Begin with new connections: to the same server or to one that has taken its place, which
+        may lack what was committed last."""
+        self.close()
+        self._instruments.clear()
+        self._partitions.clear()
 
     # -- instruments
 
@@ -273,6 +280,8 @@ class PostgresStore:
         with self.transaction() as cursor:
             ahead_us = clock_ahead_us(cursor, clock_us)
             known = lock_feeds(cursor, venue, parts)
+            for part in parts:
+                still_owned(part.symbol, known[part.number].owner, self.owner)
             offered = trades
             seen: Sequence[Rejected] = [one for part in parts for one in part.seen]
             quarantine(cursor, venue, seen)
@@ -365,7 +374,7 @@ class PostgresStore:
         """Declare first … last inside an open gap `void` or `unrecoverable`; see gaps.settle."""
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
-            lock_feed(cursor, number)
+            still_owned(gap.symbol, lock_feed(cursor, number), self.owner)
             settle(cursor, number, gap, (first, last), state, why, again)
 
     # -- bars stated by others, and what could not be stored

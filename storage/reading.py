@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
+from storage.connecting import set_up
+
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as RawConnection  # noqa: N812
 
@@ -21,11 +23,7 @@ def bounded(connect: Callable[[], RawConnection]) -> Callable[[], RawConnection]
 
     def made() -> RawConnection:
         connection = connect()
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SET statement_timeout = '{STATEMENT_S}s'; SET lock_timeout = '{LOCK_S}s'"
-            )
-        connection.commit()
+        set_up(connection, statement_timeout=f"{STATEMENT_S}s", lock_timeout=f"{LOCK_S}s")
         return connection
 
     return made

@@ -60,15 +60,16 @@ def prune(store: PostgresStore, keep_days: float, now: datetime | None = None) -
 
 @contextlib.contextmanager
 def _alone(store: PostgresStore) -> Iterator[bool]:
-    """Whether no other prune runs; none begins within the block."""
+    """Whether no other prune runs; none begins within the block. The lock is a transaction's that
+    does nothing else: behind a pooler a session's would stay."""
     connection = store.connect()
     try:
-        connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (PRUNE_LOCK,))
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (PRUNE_LOCK,))
             yield bool((cursor.fetchone() or (False,))[0])
+        connection.rollback()  # and the lock is gone before the next statement anywhere
     finally:
-        connection.close()  # and the lock goes with it
+        connection.close()
 
 
 def _prune_record(store: PostgresStore, number: int, limit: datetime, gone: dict[str, Any]) -> bool:

@@ -139,7 +139,8 @@ SELECT instrument_id, first_id, high_id, kept_from,
                 (SELECT max(ts) FROM kline k
                  WHERE k.instrument_id = feed.instrument_id AND k.bar_s = 1),
                 (SELECT max(ts) FROM kline k
-                 WHERE k.instrument_id = feed.instrument_id AND k.bar_s = 60))
+                 WHERE k.instrument_id = feed.instrument_id AND k.bar_s = 60)),
+       owner
 FROM feed
 WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR UPDATE
 """
