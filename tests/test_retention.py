@@ -13,7 +13,7 @@ from storage import retention
 from storage.audit import audit
 from storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
 from storage.gaps import Gap
-from storage.partitions import TRADES_PER_PARTITION
+from storage.partitions import TRADES_PER_PARTITION, make, of_trades
 from storage.postgres import PostgresStore
 from storage.retention import prune
 
@@ -365,3 +365,51 @@ def test_late_trades_in_an_older_partition_go_before_the_newer_ones(
     prune(store, 3, NOW)
     assert rows(store, "SELECT min(trade_id) FROM v_ticks") == [(edge + 20,)]
     assert audit(store)["ok"]
+
+
+def many_partitions(store: PostgresStore, count: int) -> None:
+    """A trade in each of so many partitions, an hour apart, nothing missing between them; one of
+    them is empty."""
+    ids = [k * TRADES_PER_PARTITION + 5 for k in range(count)]
+    with store.transaction() as cursor:
+        for wanted in of_trades(store.instrument_id(VENUE, "BTCUSDT"), range(count)):
+            make(cursor, wanted)
+    store.write(VENUE, [trade(i, T0 - (count - k) * 3_600_000_000) for k, i in enumerate(ids)])
+    with store.transaction() as cursor:
+        cursor.execute("UPDATE gap SET state = 'void'; DELETE FROM trade WHERE trade_id = 7000005")
+
+
+def test_many_partitions_go_in_few_transactions(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each makes PostgreSQL look at all that are left: one by one thousands took minutes."""
+    many_partitions(store, 40)
+    steps: list[int] = []
+    real = retention.lock_feed
+    monkeypatch.setattr(
+        retention, "lock_feed", lambda *arguments: (steps.append(1), real(*arguments))[1]
+    )
+    gone = prune(store, 1, NOW)  # of the last 24 hours there are 24
+    assert (gone["partitions"], gone["trades"], gone["blocked"]) == (16, 15, [])
+    assert len(steps) == 1
+    gone = prune(store, 1, datetime.fromtimestamp(T0 / 1e6 + 20 * 3600, UTC))
+    assert (gone["partitions"], gone["trades"]) == (20, 20)
+    assert len(steps) == 3
+    first = 36 * TRADES_PER_PARTITION + 5
+    assert rows(store, "SELECT min(trade_id) FROM v_ticks") == [(first,)]
+    assert store.known_ids(VENUE, "BTCUSDT") == (35 * TRADES_PER_PARTITION + 6, first + 3 * 10**6)
+
+
+def test_of_many_partitions_the_oldest_go_although_a_later_one_is_read(
+    store: PostgresStore,
+) -> None:
+    many_partitions(store, 12)
+    reader = store.connect()
+    try:
+        with reader.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM trade_1_5")
+            gone = prune(store, 1, datetime.fromtimestamp(T0 / 1e6 + 86_400, UTC))
+            assert (gone["partitions"], gone["blocked"]) == (5, ["binance BTCUSDT"])
+    finally:
+        reader.close()
+    assert prune(store, 1, datetime.fromtimestamp(T0 / 1e6 + 86_400, UTC))["partitions"] == 7
