@@ -187,15 +187,44 @@ def times_of(
 ) -> tuple[datetime | None, datetime | None, datetime | None]:
     """The times of the stored trades beside a gap, before and behind, and of the newest one."""
     cursor.execute(
-        "SELECT (SELECT ts FROM trade WHERE instrument_id = %(number)s"
-        "  AND trade_id < %(first)s ORDER BY trade_id DESC LIMIT 1),"
-        " (SELECT ts FROM trade WHERE instrument_id = %(number)s"
-        "  AND trade_id > %(last)s ORDER BY trade_id LIMIT 1),"
-        " (SELECT last_trade FROM feed WHERE instrument_id = %(number)s)",
-        {"number": number, "first": gap.first_id, "last": gap.last_id},
+        "SELECT first_id, high_id, last_trade FROM feed WHERE instrument_id = %s", (number,)
     )
-    before, after, newest = one(cursor)
+    first, high, newest = one(cursor)
+    if high is None:
+        return None, None, newest
+    before = _time_of_one(cursor, number, first, gap.first_id - 1, newest_first=True)
+    after = _time_of_one(cursor, number, gap.last_id + 1, high, newest_first=False)
     return before, after, newest
+
+
+_OLDEST = (
+    "SELECT ts FROM trade WHERE instrument_id = %s AND trade_id BETWEEN %s AND %s ORDER BY trade_id"
+)
+_NEWEST = _OLDEST + " DESC"
+
+
+def _time_of_one(
+    cursor: Cursor, number: int, low: int, high: int, *, newest_first: bool
+) -> datetime | None:
+    """The time of the lowest or highest id stored in low … high. Looked for partition by
+    partition, the ids written out: the planner sees few, however long the record is."""
+    partitions = 1
+    while low <= high:
+        first, last = low, high
+        if newest_first:
+            first = max(low, (high // TRADES_PER_PARTITION - partitions + 1) * TRADES_PER_PARTITION)
+        else:
+            last = min(high, (low // TRADES_PER_PARTITION + partitions) * TRADES_PER_PARTITION - 1)
+        cursor.execute(
+            (_NEWEST if newest_first else _OLDEST) + " LIMIT 1",
+            (number, first, last),
+        )
+        if row := cursor.fetchone():
+            found: datetime = row[0]
+            return found
+        low, high = (low, first - 1) if newest_first else (last + 1, high)
+        partitions *= 2
+    return None
 
 
 def close_filled(cursor: Cursor, number: int, low: int, high: int) -> int:

@@ -4,7 +4,7 @@ the planner looks at is locked, so the locks tell which it was."""
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from market import Trade
 from storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
-from storage.gaps import first_missing
+from storage.gaps import Gap, first_missing, times_of
 from storage.maintenance import read_figures
 from storage.partitions import TRADES_PER_PARTITION, make, of_trades
 from storage.postgres import PostgresStore
@@ -77,6 +77,27 @@ def test_what_is_missing_is_looked_for_partition_by_partition(long_record: Postg
         assert first_missing(cursor, number, 0, 1) is None
         assert first_missing(cursor, number, last - 9, last - 1) is None
         assert first_missing(cursor, number, last - 9, last + 5) == last
+
+
+def test_the_times_beside_a_gap_are_looked_for_beside_it(long_record: PostgresStore) -> None:
+    number, last = long_record.instrument_id("binance", "BTCUSDT"), COUNT * TRADES_PER_PARTITION
+    first, ninth, newest = (
+        datetime.fromtimestamp((T0 + i * 1000) / 1e6, UTC) for i in (1, 9, last - 1)
+    )
+    with long_record.transaction() as cursor:
+        before, after, _ = times_of(cursor, number, Gap("BTCUSDT", 2, 4))
+        assert (before, after) == (first, first + timedelta(milliseconds=4))
+        cursor.execute(LOCKED)
+        assert cursor.fetchone() == (1,)
+        before, after, told = times_of(cursor, number, Gap("BTCUSDT", 10, last - 10))
+        assert (before, after) == (ninth, newest - timedelta(milliseconds=8))
+        assert told == newest
+        cursor.execute(LOCKED)
+        assert cursor.fetchone() == (2,)
+        assert times_of(cursor, number, Gap("BTCUSDT", 500, last - 5))[0] == ninth
+        middle = Gap("BTCUSDT", 5 * TRADES_PER_PARTITION, last // 2)
+        assert times_of(cursor, number, middle)[:2] == (ninth, newest - timedelta(milliseconds=8))
+        assert times_of(cursor, number, Gap("BTCUSDT", last, last + 5))[1] is None
 
 
 def test_the_newest_trades_are_looked_for_in_the_newest_partition(
