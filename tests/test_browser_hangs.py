@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 
 from tests.browsing import ARTIFACTS, TIMEOUT_MS, Watched, text
+from tests.proxy import SilentNetwork
 from tests.running import System
 from tests.test_browser_alive import child, wait_for_feed
 
@@ -89,6 +90,25 @@ def test_a_page_server_that_is_killed_is_told_and_comes_back(
         page.wait_for_function(LOST, timeout=30_000)
     for page in tabs:
         goes_on(page)
+
+
+def test_a_network_that_falls_silent_is_told_and_goes_on(browser: Browser, system: System) -> None:
+    """No end of the connection is ever told: a laptop that changed its network, a dead switch."""
+    host, _, port = system.url.removeprefix("http://").rstrip("/").partition(":")
+    network = SilentNetwork(int(port))
+    tab = Watched(browser, f"http://{host}:{network.port}/?view=Pair&bar=1s")
+    page = tab.page
+    try:
+        wait_for_feed(page, "live")
+        network.cut()
+        page.wait_for_function(LOST, timeout=30_000)
+        assert "Nothing has come from this page's server" in text(page, "lost")
+        network.mend()
+        goes_on(page)
+        assert page.locator("[data-testid=lost]").count() == 0
+    finally:
+        page.close()
+        network.close()
 
 
 def test_a_tab_without_refresh_is_not_watched_over(tabs: list[Page]) -> None:

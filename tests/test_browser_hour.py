@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
     from sqlalchemy import Engine
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.chaos]  # over a minute of a whole processor
 
 Y, X = "ETHUSDT", "BTCUSDT"
 HOUR_S = 3600.0

@@ -1,7 +1,7 @@
 """Every fault scenario and 100 random kills; what it has proven, in a few lines. `make chaos`.
 
-Five pytest processes side by side (most of the time is waiting), one seed, one sum. Exit code 1
-where anything has failed. CHAOS_SEED=N repeats a run.
+A pytest process a part, side by side (most of the time is waiting); at last the browser's hour.
+One seed, one sum. Exit code 1 where anything has failed. CHAOS_SEED=N repeats a run.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PARTS = {
         "tests/test_foreign_exchange.py",
     ],
 }
+ALONE = {"hour": ["tests/test_browser_hour.py"]}  # needs the processor for itself
 
 
 def start(name: str, files: list[str], folder: Path, seed: str) -> subprocess.Popen[bytes]:
@@ -53,8 +54,10 @@ def main() -> int:
     total: dict[str, int] = {}
     failed = False
     try:
-        for name, process in running.items():
-            code = process.wait()
+        for name in (*PARTS, *ALONE):
+            if name in ALONE:
+                running[name] = start(name, ALONE[name], folder, seed)
+            code = running[name].wait()
             last = (folder / f"{name}.txt").read_text(errors="replace").splitlines()[-1:]
             print(f"{name:>8} | {last[0].strip('= ') if last else 'no output'}", flush=True)
             if code:
