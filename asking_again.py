@@ -42,6 +42,7 @@ class AskingAgain:
         hours: float,
         found: Callable[[str], None],
         patience: Patience = PATIENCE,
+        paused: Callable[[str], bool] = lambda symbol: False,
     ) -> None:
         self._store = store
         self._rest = rest
@@ -50,6 +51,7 @@ class AskingAgain:
         self._hours = hours
         self._found = found
         self._patience = patience
+        self._paused = paused
 
     async def run(self) -> None:
         """Ask whenever something is due, until cancelled."""
@@ -79,6 +81,8 @@ class AskingAgain:
 
     async def _ask(self, lost: GivenUp) -> None:
         gap = lost.gap
+        if self._paused(gap.symbol):
+            return
         missing = await asyncio.to_thread(self._store.first_missing, self._venue, gap)
         if missing is None:
             await asyncio.to_thread(self._store.close_gap, self._venue, gap)

@@ -27,6 +27,7 @@ import psycopg2
 from psycopg2.extensions import parse_dsn
 
 from feeds.backoff import backoff
+from market import check_symbol
 from messages import (
     CANNOT,
     INTERRUPTED,
@@ -44,6 +45,7 @@ from storage.embedded import EmbeddedServer
 from storage.errors import DATABASE_ERRORS, is_away
 from storage.maintenance import health
 from storage.postgres import PostgresStore
+from storage.records import RecordError, begin_new, venue_of
 from storage.retention import prune
 from storage.schema import SchemaBusyError, SchemaError, stored
 
@@ -238,6 +240,13 @@ def _parser() -> argparse.ArgumentParser:
     pruning = commands.add_parser("prune", help="drop trades older than TICK_RETENTION_DAYS")
     pruning.add_argument("--days", type=float, help="keep this many days instead of the setting")
     commands.add_parser("audit", help="prove that no trade is missing; exit 1 where one is")
+    new = commands.add_parser(
+        "new-record",
+        help="end the record of a symbol whose trades the exchange counts anew, and begin another; "
+        "what is stored stays, under another name",
+    )
+    new.add_argument("symbol")
+    new.add_argument("--venue", choices=("binance", "binance-usdm", "local"))
     commands.add_parser("stop", help="stop the embedded PostgreSQL unless others still use it")
     return parser
 
@@ -274,6 +283,13 @@ def _run(arguments: argparse.Namespace, settings: Settings, database: Database) 
             for name in gone["blocked"]:
                 print(f"database_utils: not pruned now, in use: {name}", file=sys.stderr)
             return 0
+        if arguments.command == "new-record":
+            symbol = check_symbol(arguments.symbol)
+            venue = venue_of(store, symbol, arguments.venue)
+            kept_as = begin_new(store, venue, symbol)
+            told = {"venue": venue, "symbol": symbol, "kept_as": kept_as}
+            print(json.dumps(told), flush=True)
+            return 0
         report = health(store) if arguments.command == "health" else audit(store)
         print(json.dumps(report, indent=2), flush=True)
         return 0 if report["healthy" if arguments.command == "health" else "ok"] else 1
@@ -289,7 +305,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings()
         database = open_database(settings)
         return _run(arguments, settings, database)
-    except (SettingsError, StoreError, SchemaError, *DATABASE_ERRORS) as error:
+    except (
+        SettingsError,
+        StoreError,
+        SchemaError,
+        RecordError,
+        ValueError,
+        *DATABASE_ERRORS,
+    ) as error:
         failed("database_utils", error)
         return CANNOT
     except KeyboardInterrupt:

@@ -50,7 +50,7 @@ IDLE_S = 5.0  # every pair is polled this often at least
 STALENESS_S = 1.0
 KEEP_STATE_S = 10.0  # a staleness rule that stays as it is is written this often
 _Key = tuple[Instrument, Instrument, str]  # bar "": staleness
-DOWN = ("stopped", "stale", "disconnected")
+DOWN = ("stopped", "stale", "disconnected", "halted")
 
 
 @dataclass

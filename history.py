@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from feeds.backoff import backoff
@@ -64,12 +64,14 @@ class History:
         venue: Venue,
         symbols: Iterable[str],
         hours: float,
+        paused: Callable[[str], bool] = lambda symbol: False,
     ) -> None:
         self._store = store
         self._rest = rest
         self._venue = venue
         self._symbols = list(symbols)
         self._hours = hours
+        self._paused = paused
         self._planned = hours <= 0
         self._turns: defaultdict[tuple[str, int], _Turn] = defaultdict(_Turn)
         self._count = 0
@@ -197,6 +199,7 @@ class History:
             stretch
             for stretch in self._left
             if stretch not in under_way
+            and not self._paused(stretch.symbol)
             and not (low and _rank(stretch) > 1)
             and self._closed_us(stretch) > stretch.first_us
             and self._turn(stretch).not_before <= now

@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from clock import ExchangeClock, impossible_time, steady_us
 from feeds.binance import Control, Protocol, parse
 from feeds.binance_stream import QueueFull
-from liveness import LEAP, Watched
+from liveness import Watched
 from market import Rejected, Trade
+from renumbered import LEAP
 
 log = logging.getLogger("inbox")
 
 QUEUE_FRAMES = 200_000  # two minutes of the busiest market
 QUEUE_BYTES = 128 * 2**20
+FINER_US = 1000  # one trade in ms and in µs
+ASK_ANEW_S = 5.0  # between two questions whether a symbol's ids have begun anew
 LOGGED_FRAMES = 5  # of a batch, one by one; the rest as a number
 
 
@@ -92,10 +95,14 @@ class Inbox:
         if stream is None:
             batch.rejected.append(Rejected("not subscribed to", str(trade), trade.symbol))
             return
+        if stream.halted:
+            return
         self._clock.heard(trade.ts_us - trade.received_us)
         leaps = stream.high_id >= 0 and abs(trade.trade_id - stream.high_id) > LEAP
         before = stream.last_us if stream.last_us and trade.trade_id > stream.high_id else None
-        if leaps or self._impossible(trade, before):
+        # A known id with a later time than the newest: of another count, perhaps.
+        turned = before is None and 0 < stream.last_us < trade.ts_us - FINER_US
+        if leaps or turned or self._impossible(trade, before):
             batch.doubtful.append((trade, before))
         else:
             batch.trades.append(trade)
@@ -105,6 +112,8 @@ class Inbox:
         """A frame that holds no trade to be stored. One whose id is known to be none settles it;
         any other is asked for over REST."""
         stream = self._watched.get(what.symbol or "")
+        if stream is not None and stream.halted:
+            return
         if (
             stream is None
             or what.trade_id is None
@@ -120,39 +129,46 @@ class Inbox:
         """Why the trade cannot be of its time; empty where it can."""
         return impossible_time(trade.ts_us, self._clock.reached_us(trade.received_us), before)
 
-    def leaping(self, batch: Batch) -> set[str]:
-        """The symbols of whose newest id the exchange is to be asked."""
-        return {
-            trade.symbol
-            for trade, _ in batch.doubtful
-            if abs(trade.trade_id - self._watched[trade.symbol].high_id) > LEAP
-        }
+    def to_ask(self, batch: Batch) -> dict[str, Watched]:
+        """The symbols of whose newest trade the exchange is to be asked."""
+        now, found = time.monotonic(), {}
+        for trade, _ in batch.doubtful:
+            stream = self._watched[trade.symbol]
+            leaps = abs(trade.trade_id - stream.high_id) > LEAP
+            if leaps or now - stream.asked_anew >= ASK_ANEW_S:
+                found[trade.symbol] = stream
+        for stream in found.values():
+            stream.asked_anew = now
+        return found
 
     def judge(self, batch: Batch, newest: Mapping[str, int | None]) -> None:
         """Put the doubtful trades where they belong. `newest`: symbol → the newest id that REST
-        tells, None where it does not answer; then ids are believed. Times are not: what is kept
+        tells, None where it does not answer; then ids that leap ahead are believed. What is kept
         aside is asked for by id later."""
         now = time.monotonic()
         for trade, before in batch.doubtful:
             stream, known = self._watched[trade.symbol], newest.get(trade.symbol)
-            if why := self._impossible(trade, before):
+            if stream.halted:
+                continue
+            if why := self._impossible(trade, before) or _misplaced(trade, stream.high_id, known):
                 batch.rejected.append(Rejected(why, str(trade), trade.symbol, trade.trade_id))
                 tell(batch.rejected[-1:])
                 continue
-            low, high = trade.trade_id < stream.high_id - LEAP, stream.high_id
-            if known is not None and (
-                trade.trade_id > known + LEAP or (low and known >= high - LEAP)
-            ):
-                where = "below" if low else "beyond"
-                reason = f"its id is far {where} {known}, the newest that the exchange tells"
-                batch.rejected.append(Rejected(reason, str(trade), trade.symbol, trade.trade_id))
-                tell(batch.rejected[-1:])
-                continue
-            if low:
-                stream.began_anew(trade.symbol, trade.trade_id)
             batch.trades.append(trade)
             stream.heard(trade, self.received, now)
         batch.doubtful.clear()
+
+
+def _misplaced(trade: Trade, high_id: int, known: int | None) -> str:
+    """Why a trade's id is not believed beside the record's highest and the newest that the
+    exchange tells; empty where it is."""
+    low = 0 <= trade.trade_id < high_id - LEAP
+    if known is None:
+        return "its id is far below the newest one, and the exchange does not answer" if low else ""
+    if low or trade.trade_id > known + LEAP:
+        where = "below" if low else "beyond"
+        return f"its id is far {where} {known}, the newest that the exchange tells"
+    return ""
 
 
 def tell(rejected: list[Rejected]) -> None:

@@ -47,13 +47,16 @@ from feeds.local import LocalExchangeError
 from history import History
 from inbox import Batch, Inbox
 from liveness import NEVER, Liveness, Watched
-from market import Rejected, Trade
+from market import US_PER_S, Rejected, Trade
 from messages import exit_code, failed, noted, one_line, start_logging, watch_uncaught
+from renumbered import counts_anew
 from repair import Repair
 from settings import Parser, Settings, SettingsError, load_settings, read_environment
 from storage.errors import DATABASE_ERRORS
 from storage.ownership import Ownership, OwnershipLostError, identity
 from storage.postgres import PostgresStore, Written
+from storage.queries import read_feeds
+from storage.records import halt, halted
 from storage.retention import prune
 from supervision import Supervisor, end, told
 
@@ -67,6 +70,10 @@ STOP_S = 18.0  # after this a stop no longer waits for a database that does not 
 THREADS = 32
 STALLED_S = 5.0  # a batch that waits this long makes the picture stale
 GATHER_S = 0.005  # a burst after silence goes into one batch
+
+
+class RecordBegunError(RuntimeError):
+    """A new record was begun for a symbol that was halted."""
 
 
 class NotDrainedError(RuntimeError):
@@ -96,16 +103,29 @@ class Daemon:
         self.rest = BinanceRest(self.feed.rest_url, self.feed.protocol, self.feed.simulated)
         self.inbox = Inbox(self.feed.protocol, self.watched, self.rest.clock)
         self.history = History(
-            self.store, self.rest, self.feed.venue, self.watched, self.settings.history_hours
+            self.store,
+            self.rest,
+            self.feed.venue,
+            self.watched,
+            self.settings.history_hours,
+            self._paused,
         )
         self.repair = Repair(
-            self.store, self.rest, self.feed.venue, self.settings.repaired_hours, self.history.wake
+            self.store,
+            self.rest,
+            self.feed.venue,
+            self.settings.repaired_hours,
+            self.history.wake,
+            anew=lambda symbol, why: self.watched[symbol].halt(symbol, why),
+            paused=self._paused,
         )
         self.asking_again = AskingAgain(
             self.store, self.rest, self.feed.venue, list(self.watched),
-            self.settings.repaired_hours, self.repair.wake,
+            self.settings.repaired_hours, self.repair.wake, paused=self._paused,
         )  # fmt: skip
-        self.parts = Supervisor(fatal=(OwnershipLostError, StoreError, WrongExchangeError))
+        self.parts = Supervisor(
+            fatal=(OwnershipLostError, RecordBegunError, StoreError, WrongExchangeError)
+        )
         self.streams = [
             TradeStream(
                 lambda: self.feed.ws_url, self.feed.protocol, symbols,
@@ -201,6 +221,15 @@ class Daemon:
         known = await asyncio.to_thread(self.store.records, self.feed.venue, list(self.watched))
         for symbol, high in known.items():
             self.watched[symbol].high_id = -1 if high is None else high
+        venue = self.feed.venue
+        for feed in await asyncio.to_thread(read_feeds, self.store.engine, venue):
+            if feed.symbol in self.watched and feed.last_trade is not None:
+                newest_us = round(feed.last_trade.timestamp() * US_PER_S)
+                self.watched[feed.symbol].last_us = newest_us
+        stopped = await asyncio.to_thread(halted, self.store, venue, list(self.watched))
+        for symbol, why in stopped.items():
+            self.watched[symbol].halt(symbol, why)
+            self.watched[symbol].halt_noted = True
         return {symbol: self.watched[symbol] for symbol, high in known.items() if high is None}
 
     async def _begin(self, new: dict[str, Watched]) -> None:
@@ -267,10 +296,14 @@ class Daemon:
             except (RestError, TimeoutError) as error:
                 log.debug('time_unknown reason="%s"', error)
         newest: dict[str, int | None] = {}
-        for symbol in self.inbox.leaping(batch):
+        for symbol, stream in self.inbox.to_ask(batch).items():
             try:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    newest[symbol] = await self.rest.latest_id(symbol)
+                    newest[symbol], why = await counts_anew(
+                        self.rest, symbol, stream.high_id, stream.last_us
+                    )
+                if why:
+                    stream.halt(symbol, why)
             except (RestError, TimeoutError) as error:
                 log.warning('leap_unconfirmed symbol=%s reason="%s"', symbol, error)
         self.inbox.judge(batch, newest)
@@ -340,10 +373,11 @@ class Daemon:
             for symbol, (state, _) in states.items():
                 metrics.LIVE.labels(self.feed.venue, symbol).set(state in ("live", "quiet"))
             try:
+                await self._note_halts()
                 await asyncio.to_thread(ownership.heartbeat, states)
-                if self.rest.aside:
-                    aside, self.rest.aside = self.rest.aside, []
+                if aside := list(self.rest.aside):
                     await asyncio.to_thread(self.store.quarantine, self.feed.venue, aside)
+                    del self.rest.aside[: len(aside)]
                     metrics.QUARANTINED.labels(self.feed.venue).inc(len(aside))
             except psycopg2.errors.LockNotAvailable:
                 log.warning("heartbeat_waits: a long transaction holds the feeds' rows")
@@ -354,6 +388,22 @@ class Daemon:
                         raise OwnershipLostError("another daemon has taken over") from None
             await asyncio.sleep(1.0)
 
+    def _paused(self, symbol: str) -> bool:
+        return bool(self.watched[symbol].halted)
+
+    async def _note_halts(self) -> None:
+        """Let it be known for good what has been halted, and see where a new record was begun."""
+        venue = self.feed.venue
+        stopped = {symbol: s for symbol, s in self.watched.items() if s.halted}
+        for symbol, stream in stopped.items():
+            if not stream.halt_noted:
+                await asyncio.to_thread(halt, self.store, venue, symbol, stream.halted)
+                stream.halt_noted = True
+        if stopped:
+            still = await asyncio.to_thread(halted, self.store, venue, list(stopped))
+            if gone := ", ".join(sorted(stopped.keys() - still.keys())):
+                raise RecordBegunError(f"a new record was begun for {gone}")
+
     def _states(self) -> dict[str, tuple[str, str]]:
         stalled = self.stalled_s()
         if stalled > STALLED_S:
@@ -363,9 +413,11 @@ class Daemon:
 
     def _state(self, symbol: str, stream: Watched) -> tuple[str, str]:
         """Its stream's, unless a part without which that is not to be relied on is down."""
+        if stream.halted:
+            return "halted", stream.halted
         down, why = self.parts.about(symbol)
         state = "stale" if down and stream.state in ("live", "quiet") else stream.state
-        return state, "; ".join(text for text in (why, stream.detail, stream.note) if text)
+        return state, "; ".join(text for text in (why, stream.detail) if text)
 
     async def _say_stopped(self, ownership: Ownership) -> None:
         try:
@@ -432,7 +484,9 @@ async def serve(settings: Settings, store: PostgresStore) -> None:
             except (StoreError, NotDrainedError):
                 raise
             except Exception as error:
-                expected = isinstance(error, (*DATABASE_ERRORS, OwnershipLostError))
+                expected = isinstance(
+                    error, (*DATABASE_ERRORS, OwnershipLostError, RecordBegunError)
+                )
                 why, wait = one_line(error) if expected else told(error), next(waits)
                 log.error('starting_anew error="%s" in_s=%.1f', why, wait)
                 log.debug("starting_anew", exc_info=error)

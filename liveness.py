@@ -23,6 +23,7 @@ from feeds.binance_stream import TradeStream
 from feeds.weights import PROBE
 from market import Trade
 from messages import one_line
+from renumbered import counts_anew
 from repair import Repair
 from storage.errors import DATABASE_ERRORS
 
@@ -33,7 +34,6 @@ FIRST_S = 2.0  # of a new connection: what REST knows now is where its silence b
 USUAL = 20  # a stream usually heard much more often is looked at this many pauses later
 LOOK_S = 4.0  # between two looks at a silent one
 GRACE_S = 1.0  # what REST tells already may still be on its way here, or in the queue
-LEAP = 1_000_000  # ids that jump or fall by more are held against REST before they are believed
 BLIND_S = 20.0  # silent this long while REST does not answer either: connect anew
 NEVER = 2**63  # no frame is fresh while there is no connection
 LONGEST_S = 60.0  # between two new connections
@@ -53,7 +53,9 @@ class Watched:
     lead_us: int | None = None  # what its clock is ahead of ours at least, by when trades came
     state: str = "starting"
     detail: str = ""
-    note: str = ""  # what is to be told beside the state for as long as the daemon runs
+    halted: str = ""  # why nothing of it is taken any more
+    halt_noted: bool = False  # and that stands in the database
+    asked_anew: float = 0.0  # whether its ids have begun anew
     settled: bool = False  # it is known where the silence of this connection begins
     probed: float = 0.0
     probing: bool = False
@@ -91,14 +93,11 @@ class Watched:
         if self.state == "disconnected":
             self.state, self.detail = "starting", "connected, no trade yet"
 
-    def began_anew(self, symbol: str, newest: int) -> None:
-        """The exchange's ids lie far below those of the record: another one's, or a new count."""
-        self.note = (
-            f"ids began anew near {newest} where the record ends at {self.high_id}: two counts in "
-            "one record, holes in the newer one may go unnoticed; give each exchange its database"
-        )
-        log.error('ids_began_anew symbol=%s detail="%s"', symbol, self.note)
-        self.high_id = newest
+    def halt(self, symbol: str, why: str) -> None:
+        """Take nothing more of the symbol: its record and what comes now do not belong together."""
+        if not self.halted:
+            self.halted = why
+            log.error('ids_began_anew symbol=%s detail="%s"', symbol, why)
 
     def patience_s(self) -> float:
         """How long it may be silent before it is looked at."""
@@ -163,6 +162,7 @@ class Liveness:
     def _is_due(self, connection: TradeStream, stream: Watched, symbol: str, now: float) -> bool:
         return (
             not stream.probing
+            and not stream.halted
             and now - stream.probed >= LOOK_S
             and self._silent_s(connection, symbol) > stream.patience_s()
         )
@@ -228,8 +228,11 @@ class Liveness:
     ) -> None:
         """What it means that `latest` is the newest id that REST tells."""
         stream = self._watched[symbol]
-        if latest is not None and latest < stream.high_id - LEAP:
-            stream.began_anew(symbol, latest)
+        if latest is not None and latest < stream.high_id:
+            _, why = await counts_anew(self._rest, symbol, stream.high_id, stream.last_us)
+            if why:
+                stream.halt(symbol, why)
+                return
         if latest is not None and latest > stream.high_id:
             if stream.settled:
                 await self._dead(connection, symbol, silent, latest)

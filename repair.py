@@ -25,6 +25,7 @@ from feeds.binance import REST_PAGE, Unstorable
 from feeds.binance_rest import BinanceRest, RestError
 from feeds.weights import BULK, EDGE, Kind
 from market import Trade, Venue
+from renumbered import began_behind
 from storage.errors import DATABASE_ERRORS
 from storage.gaps import AT_A_START, NEVER, Again, Gap
 from storage.postgres import PostgresStore, Written
@@ -32,6 +33,7 @@ from storage.postgres import PostgresStore, Written
 log = logging.getLogger("repair")
 GRACE_S = 0.3  # late frames mostly close a hole by themselves
 NEAR = REST_PAGE * 9 // 10  # ids: small holes no further apart are asked for together
+SAME_EVERY_S = 60.0  # between two questions whether the ids go on where the record ends
 BOUND_EVERY_S = 900.0  # how far back REPAIR_HOURS reaches is asked again in a long repair
 TURNED = timedelta(seconds=10)  # a later id is not that much older
 Rows = list[Trade | Unstorable]
@@ -114,6 +116,8 @@ class Repair:
         hours: float,
         lost: Callable[[], None] = lambda: None,
         patience: Patience = PATIENCE,
+        anew: Callable[[str, str], None] = lambda symbol, why: None,
+        paused: Callable[[str], bool] = lambda symbol: False,
     ) -> None:
         self._store = store
         self._rest = rest
@@ -121,6 +125,9 @@ class Repair:
         self._hours = hours
         self._lost = lost
         self._patience = patience
+        self._anew = anew
+        self._paused = paused
+        self._same_at: dict[str, float] = {}  # when the count of ids was last seen to go on
         self._wanted: dict[str, asyncio.Event] = {}
         self._efforts: dict[str, dict[Gap, _Effort]] = {}
 
@@ -141,7 +148,9 @@ class Repair:
             await asyncio.sleep(GRACE_S)
             event.clear()
             try:
-                while gaps := await asyncio.to_thread(self._store.open_gaps, self._venue, symbol):
+                while not self._paused(symbol) and (
+                    gaps := await asyncio.to_thread(self._store.open_gaps, self._venue, symbol)
+                ):
                     metrics.GAPS_OPEN.labels(self._venue, symbol).set(len(gaps))
                     await self._step(symbol, gaps)
                     waits = self._patience.waits()
@@ -206,6 +215,8 @@ class Repair:
         if after is not None and after < bound:
             await self._lose(gap, (rest.first_id, gap.last_id), "unrecoverable", why, AT_A_START)
             return True
+        if await self._is_anew(gap.symbol, effort.missing):
+            return True
         try:
             first = await self._rest.first_id_since(gap.symbol, int(bound.timestamp() * 1000))
         except RestError as error:
@@ -226,6 +237,8 @@ class Repair:
     async def _page(self, gap: Gap, gaps: list[Gap], effort: _Effort, missing: int) -> None:
         """Ask for the ids from `missing` on. Whatever the page tells of other gaps is stored with
         it; a part that turns out to be lost is settled."""
+        if await self._is_anew(gap.symbol, missing):
+            return
         try:
             # A whole page, however small the hole: what comes after it tells void from late.
             page = await self._rest.trades_from(gap.symbol, missing, kind=_kind(gap))
@@ -261,6 +274,18 @@ class Repair:
             await self._rest.time_ms()
         again = self._patience.refusal
         await self._lose(gap, (missing, gap.last_id), "unrecoverable", str(error), again)
+
+    async def _is_anew(self, symbol: str, missing: int) -> bool:
+        """Whether the ids have begun anew behind the stored trade before a hole: then nothing that
+        the exchange tells belongs to this record."""
+        if time.monotonic() - self._same_at.get(symbol, float("-inf")) < SAME_EVERY_S:
+            return False
+        why = await began_behind(self._store, self._rest, self._venue, symbol, missing - 1)
+        if why:
+            self._anew(symbol, why)
+            return True
+        self._same_at[symbol] = time.monotonic()
+        return False
 
     async def _unread(self, gap: Gap, effort: _Effort, rows: list[Unstorable]) -> None:
         """Rows that cannot be read stand where the missing trades should be: given up where that

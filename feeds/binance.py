@@ -23,7 +23,7 @@ from market import Kline, Rejected, Trade
 _DECIMAL = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _EXACT_CHARS = 16  # at most 15 digits and a point
 _ID_LIMIT = 2**63
-_US_FROM = 10**14  # larger times are µs, smaller ones ms, for every moment from 1973 to 5138
+US_FROM = 10**14  # larger times are µs, smaller ones ms, for every moment from 1973 to 5138
 _TIME_RANGE_US = (1_230_000_000_000_000, 4_100_000_000_000_000)  # 2008 … 2099
 MAX_FRAME_BYTES = 32 * 2**20
 REST_PAGE = 1000
@@ -269,7 +269,7 @@ def _count(first: object, last: object) -> int:
 
 
 def _time_us(value: int) -> int:
-    micros = value if value >= _US_FROM else value * 1000
+    micros = value if value >= US_FROM else value * 1000
     if not _TIME_RANGE_US[0] <= micros <= _TIME_RANGE_US[1]:
         raise ValueError(f"trade time {value} is no time in ms or µs between 2008 and 2099")
     return micros

@@ -27,6 +27,7 @@ from feeds.binance import (
     REST_PAGE,
     SIMULATED,
     SPOT,
+    US_FROM,
     Protocol,
     Unstorable,
     parse_klines,
@@ -260,7 +261,8 @@ class BinanceRest:
         """The id of the newest trade the exchange tells; None where there is none."""
         ask = partial(self.get, kind=PROBE, timeout_s=PROBE_TIMEOUT_S, symbol=symbol)
         try:
-            return await self._id_at(symbol, "l", partial(ask, "aggTrades"))
+            found = await self._told_at(symbol, "l", partial(ask, "aggTrades"))
+            return None if found is None else found[0]
         except RestError as error:
             if not self._otherwise(error):
                 raise
@@ -269,18 +271,27 @@ class BinanceRest:
 
     async def first_id_since(self, symbol: str, start_ms: int) -> int | None:
         """The id of the first trade at or after `start_ms`; None where there is none yet."""
-        ask = partial(self.get, "aggTrades", symbol=symbol, startTime=start_ms)
-        return await self._id_at(symbol, "f", ask)
+        found = await self.first_since(symbol, start_ms)
+        return None if found is None else found[0]
 
-    async def _id_at(self, symbol: str, end: str, ask: Callable[..., Awaitable[Any]]) -> int | None:
+    async def first_since(self, symbol: str, start_ms: int) -> tuple[int, int] | None:
+        """The id of the first trade at or after `start_ms`, and its time, µs; 0 where that cannot
+        be read."""
+        ask = partial(self.get, "aggTrades", symbol=symbol, startTime=start_ms)
+        return await self._told_at(symbol, "f", ask)
+
+    async def _told_at(
+        self, symbol: str, end: str, ask: Callable[..., Awaitable[Any]]
+    ) -> tuple[int, int] | None:
         """The trade id at one end (f, l) of the first or last aggregate that has one; of USD-M the
-        aggregate's own. Some of spot hold no trade and say −1: then the page is looked through."""
+        aggregate's own; and the aggregate's time. Some of spot hold no trade and say −1: then the
+        page is looked through."""
         name = end if self.protocol.id_field == "t" else "a"
         for limit in (1, REST_PAGE):
             rows = await ask(limit=limit)
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise RestError(f"aggTrades of {symbol} are malformed: {str(rows)[:200]}")
-            told = [i for row in rows if (i := _id_of(row.get(name))) >= 0]
+            told = [(i, _us_of(row.get("T"))) for row in rows if (i := _id_of(row.get(name))) >= 0]
             if told or not rows:
                 return (told[0] if end == "f" else told[-1]) if told else None
         raise NoTradeTold(f"aggTrades of {symbol}: {len(rows)} of them hold no trade", refused=True)
@@ -342,6 +353,12 @@ def _id_of(value: object) -> int:
     with contextlib.suppress(ValueError):
         return whole(value, "trade id")
     return -1
+
+
+def _us_of(value: object) -> int:
+    """A time, ms or µs, as µs; 0 where it is none."""
+    number = max(0, _id_of(value))
+    return number if number >= US_FROM else number * 1000
 
 
 def _message(body: Any) -> str:

@@ -105,6 +105,7 @@ def judge(snapshot: Snapshot, age_s: float | None) -> Health:
         return Health("waiting for the first trade", "quiet", "")
     for state, level, word in (
         ("stopped", "bad", "daemon stopped"),
+        ("halted", "bad", "halted"),
         ("disconnected", "bad", "disconnected"),
         ("stale", "warn", "stale"),
     ):

@@ -18,7 +18,7 @@ from storage.queries import FeedStatus, read_feeds
 PACKAGES = ("streamlit", "plotly", "pandas", "numpy", "numba", "statsmodels", "psycopg2-binary")
 VENUES = ("local", "binance", "binance-usdm")
 LEVELS = {"live": "good", "quiet": "good", "stale": "warn", "starting": "warn",
-          "disconnected": "bad", "stopped": "bad"}  # fmt: skip
+          "disconnected": "bad", "halted": "bad", "stopped": "bad"}  # fmt: skip
 SIGNS = {"good": "●", "warn": "▲", "bad": "✕"}
 
 

@@ -194,6 +194,18 @@ class PostgresStore:
             first, high = one(cursor)
         return None if high is None else (int(first), int(high))
 
+    def time_of(self, venue: Venue, symbol: str, trade_id: int) -> int | None:
+        """The time of a stored trade, µs since 1970; None where that id is not stored."""
+        number = self.instrument_id(venue, symbol)
+        with self.transaction() as cursor:
+            cursor.execute(
+                "SELECT (extract(epoch FROM ts) * 1000000)::bigint FROM trade"
+                " WHERE instrument_id = %s AND trade_id = %s",
+                (number, trade_id),
+            )
+            row = cursor.fetchone()
+        return None if row is None else int(row[0])
+
     def begin_at(self, venue: Venue, symbol: str, first_id: int) -> None:
         """Start the record of a symbol at `first_id`; what lies between it and the first trade
         received becomes a gap. Without effect once the symbol has a record."""

@@ -66,6 +66,7 @@ FLOORS = (
         "asking_again",
         "tape",
         "evaluation",
+        "renumbered",
         "repair",
         "beginning",
         "history",
