@@ -6,10 +6,12 @@ An unknown or malformed value is refused with the key, the value and what is all
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Literal, NoReturn, cast, get_args
 from urllib.parse import urlsplit
@@ -241,13 +243,33 @@ DEFAULTS: dict[str, str] = {
 }
 
 
+def _text_of(file: Path) -> str:
+    """The text of `.env`; empty where there is none. SettingsError names what it is instead."""
+    try:
+        content = file.read_bytes()
+        text = content.decode("utf-8-sig")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {one_line(error)}") from None
+    except UnicodeDecodeError as error:
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        place = error.start + 1
+        known = "it is UTF-16" if wide else f"byte {place} belongs to another encoding"
+        said = f"{file} cannot be read as UTF-8 text: {known}; save it as UTF-8"
+        raise SettingsError(said) from None
+    if "\0" in text:
+        raise SettingsError(
+            f"{file} cannot be read as UTF-8 text: it holds zero bytes, as UTF-16 does; save it "
+            "as UTF-8"
+        )
+    return text
+
+
 def read_environment(env_file: Path | None = None) -> dict[str, str]:
     """The values in force: `.env` under the process environment, before any check."""
-    path = ROOT / ".env" if env_file is None else env_file
-    try:
-        stored = {key: value or "" for key, value in dotenv_values(path).items()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read as UTF-8 text: {one_line(error)}") from None
+    text = _text_of(ROOT / ".env" if env_file is None else env_file)
+    stored = {key: value or "" for key, value in dotenv_values(stream=StringIO(text)).items()}
     return {**stored, **{key: os.environ[key] for key in DEFAULTS if key in os.environ}}
 
 

@@ -16,8 +16,11 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, make_dsn, parse_dsn
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
 from psycopg2.extensions import cursor as RawCursor  # noqa: N812
 
+from storage.errors import UnfitDatabaseError
+
 # What is asked here takes milliseconds: compiling it would take longer.
 SETTINGS = {"timezone": "UTC", "jit": "off"}
+OLDEST = 140_000
 # A server that has vanished without a word is noticed within half a minute, also while it owes an
 # answer to what was sent. The user's own values win.
 DEFAULTS = {
@@ -71,12 +74,31 @@ def connect(dsn: str) -> Session:
         make_dsn(dsn, **wanted, client_encoding="UTF8"), connection_factory=Session
     )
     try:
+        _refuse_unfit(connection)
         _look_for_pooler(connection)
         set_up(connection, **SETTINGS)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _refuse_unfit(connection: Session) -> None:
+    """Refuse a server that lacks what the schema needs, and a database whose encoding lacks
+    characters that trades' frames, files and alerts may hold. Both are told at every connection:
+    nothing is asked for it."""
+    encoding = connection.get_parameter_status("server_encoding")
+    name = connection.info.dbname
+    if connection.server_version < OLDEST:
+        told = connection.get_parameter_status("server_version")
+        raise UnfitDatabaseError(
+            f"PostgreSQL {told} is too old: {OLDEST // 10_000} or newer is needed"
+        )
+    if encoding not in ("UTF8", None):
+        raise UnfitDatabaseError(
+            f"database {name} holds text as {encoding}, not as UTF8: make another one, "
+            "createdb -E UTF8 -T template0"
+        )
 
 
 def _look_for_pooler(connection: Session) -> None:

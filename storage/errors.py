@@ -21,6 +21,12 @@ DATABASE_ERRORS = (
     subprocess.SubprocessError,
 )
 
+
+class UnfitDatabaseError(psycopg2.NotSupportedError):
+    """The database can never hold what is stored in it; the message is one line that says what to
+    do."""
+
+
 # libpq gives no code where no session came about, only its and the server's words. In another
 # language a refusal is waited for like an absence: not for ever, and told.
 _REFUSALS = (
@@ -44,6 +50,8 @@ def is_away(error: BaseException) -> bool:
     """Whether the database may be there another time, with nobody changing anything."""
     if isinstance(error, SQLAlchemyError):
         error = getattr(error, "orig", None) or error
+    if isinstance(error, UnfitDatabaseError):
+        return False
     if is_gone(error):
         return True
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -81,6 +82,7 @@ class Failover:
         self._target = (parts["host"], int(parts["port"]))
         self._parts = parts
         self.leads_to = parts["dbname"]
+        self.major: bytes | None = None  # the version that the server is said to be of
         self._clients = 0
         self._ready = threading.Event()
 
@@ -123,7 +125,7 @@ class Failover:
             to_server.write(self._led(message))
             tasks = [
                 asyncio.create_task(_copy(reader, to_server)),
-                asyncio.create_task(_copy(from_server, writer)),
+                asyncio.create_task(self._down(from_server, writer)),
                 asyncio.create_task(self._stop.wait()),
             ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -136,6 +138,13 @@ class Failover:
             for end in (writer, to_server):
                 with contextlib.suppress(OSError):
                     end.transport.abort()
+
+    async def _down(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            if self.major is not None:
+                data = re.sub(rb"(server_version\0)\d\d", rb"\g<1>" + self.major, data)
+            to.write(data)
+            await to.drain()
 
     def _led(self, message: bytes) -> bytes:
         """The startup message, asking for the database that is led to."""

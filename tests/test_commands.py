@@ -97,7 +97,11 @@ def test_an_option_that_is_not_known(name: str, ends: Ends) -> None:
     [
         ("FLUSH_MS", "soon", "FLUSH_MS='soon' is not usable"),
         ("DATABASE_URL", f"postgresql://me:{SECRET}@host:port/db", "its port is no number"),
-        ("DATABASE_URL", f"host=db password={SECRET}", "a list of key=value"),
+        (
+            "DATABASE_URL",
+            f"host=db password={SECRET} b",
+            "no list of key=value that libpq can read",
+        ),
         ("BINANCE_WS_URL", f"http://me:{SECRET}@host", "BINANCE_WS_URL"),
         ("ALERT_URLS", f"{SECRET}", "ALERT_URLS"),
     ],

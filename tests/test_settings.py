@@ -99,6 +99,40 @@ def test_the_environment_wins_over_the_file(
     assert settings.symbols == ("BTCUSDT", "ETHUSDT")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-16", "it is UTF-16"),
+        ("utf-16-le", "zero bytes"),
+        ("utf-16-be", "zero bytes"),
+        ("utf-32", "UTF-16"),
+        ("latin-1", "byte 3 belongs to another encoding"),
+        ("cp1252", "byte 3 belongs to another encoding"),
+    ],
+)
+def test_a_file_that_is_no_utf8_is_refused_by_what_it_is(
+    tmp_path: Path, encoding: str, said: str
+) -> None:
+    """A setting that is silently left out would be worse than any refusal."""
+    file = tmp_path / ".env"
+    plain = "FLUSH_MS=50\n" if encoding.startswith("utf") else "# é\nFLUSH_MS=50\n"
+    file.write_bytes(plain.encode(encoding))
+    with pytest.raises(SettingsError, match="cannot be read as UTF-8 text") as caught:
+        read_environment(file)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mark_at_the_beginning_of_the_file_is_no_part_of_a_key(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes("FLUSH_MS=50\r\nDATA_DIR=é\r\n".encode("utf-8-sig"))
+    values = read_environment(file)
+    assert (values["FLUSH_MS"], values["DATA_DIR"]) == ("50", "é")
+    assert read_environment(tmp_path / "none").get("FLUSH_MS") is None
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_environment(tmp_path)
+
+
 def test_every_key_stands_in_the_example_with_its_default() -> None:
     text = (ROOT / ".env.example").read_text()
     found = dict(re.findall(r"^#? ?([A-Z_]+)=(.*)$", text, re.MULTILINE))
