@@ -359,6 +359,12 @@ class Daemon:
         metrics.note_stored(venue, written)
         if written.conflicts:
             log.error("conflict trades=%d: the first stays, see quarantine", written.conflicts)
+        for symbol in written.by_symbol:
+            stream = self.watched[symbol]
+            if written.conflicting or stream.conflicts:
+                ids = {i for name, i in written.conflicting if name == symbol}
+                others = {trade.trade_id for trade in trades if trade.symbol == symbol} - ids
+                stream.differed(symbol, ids, bool(others))
         for gap in written.gaps:
             metrics.GAPS_OPENED.labels(venue, gap.symbol).inc()
             self.repair.wake(gap.symbol)

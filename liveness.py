@@ -16,14 +16,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from feeds.binance_rest import PROBE_TIMEOUT_S, SIDE_BY_SIDE, BinanceRest, RestError
 from feeds.binance_stream import TradeStream
 from feeds.weights import PROBE
 from market import Trade
 from messages import one_line
-from renumbered import counts_anew
+from renumbered import counts_anew, reason
 from repair import Repair
 from storage.errors import DATABASE_ERRORS
 
@@ -36,6 +36,7 @@ LOOK_S = 4.0  # between two looks at a silent one
 GRACE_S = 1.0  # what REST tells already may still be on its way here, or in the queue
 BLIND_S = 20.0  # silent this long while REST does not answer either: connect anew
 NEVER = 2**63  # no frame is fresh while there is no connection
+CONFLICTS = 20  # known ids in a row that are told as other trades
 LONGEST_S = 60.0  # between two new connections
 
 
@@ -53,6 +54,7 @@ class Watched:
     lead_us: int | None = None  # what its clock is ahead of ours at least, by when trades came
     state: str = "starting"
     detail: str = ""
+    conflicts: set[int] = field(default_factory=set)  # known ids told otherwise, and none else
     halted: str = ""  # why nothing of it is taken any more
     halt_noted: bool = False  # and that stands in the database
     asked_anew: float = 0.0  # whether its ids have begun anew
@@ -98,6 +100,14 @@ class Watched:
         if not self.halted:
             self.halted = why
             log.error('ids_began_anew symbol=%s detail="%s"', symbol, why)
+
+    def differed(self, symbol: str, ids: set[int], others: bool) -> None:
+        """Of a batch these ids are stored as other trades, and `others` are new or as they are
+        stored: a run of nothing but the former is another count of ids."""
+        self.conflicts = ids if others else self.conflicts | ids
+        if len(self.conflicts) >= CONFLICTS:
+            what = f"ids {min(self.conflicts)} to {max(self.conflicts)} are other trades now"
+            self.halt(symbol, reason(symbol, what))
 
     def patience_s(self) -> float:
         """How long it may be silent before it is looked at."""

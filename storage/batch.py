@@ -161,9 +161,9 @@ def insert(
     *,
     ahead_us: int,
     beyond: bool,
-) -> tuple[dict[int, Fresh], int]:
+) -> tuple[dict[int, Fresh], list[tuple[str, int]]]:
     """Insert the trades not yet known and fold them into the bars: what was new, by instrument,
-    and the number of trades that differ from the stored one.
+    and the trades that differ from the stored one, by symbol and id.
 
     The usual batch lies beyond everything known, none twice, and goes straight into the table.
     The feeds' rows are locked, so nobody else adds trades meanwhile; if the rule were ever
@@ -171,7 +171,7 @@ def insert(
     through a temporary table, and the key lets in what is new.
     """
     if not trades:
-        return {}, 0
+        return {}, []
     numbers = {part.symbol: part.number for part in parts}
     if beyond and all(
         len(part.ids) == part.offered and part.low > _high(known, part) for part in parts
@@ -180,17 +180,17 @@ def insert(
         fresh_now = " UNION ALL ".join([FRESH_IN_RANGE] * len(parts))
         ranges = [number for part in parts for number in (part.number, part.low, part.high)]
         cursor.execute(FOLD.format(fresh=fresh_now), ranges)
-        return _fresh(cursor), 0
+        return _fresh(cursor), []
     cursor.execute(STAGE)
     copy_trades(cursor, "incoming", trades, numbers, ahead_us)
     cursor.execute(FOLD.format(fresh=FRESH_BY_KEY))
     fresh = _fresh(cursor)
     if sum(new.stored for new in fresh.values()) == len(trades):
-        return fresh, 0
+        return fresh, []
     return fresh, _record_conflicts(cursor, parts)
 
 
-def _record_conflicts(cursor: Cursor, parts: Sequence[Part]) -> int:
+def _record_conflicts(cursor: Cursor, parts: Sequence[Part]) -> list[tuple[str, int]]:
     ranges = []
     for part in parts:
         for chunk in {i // TRADES_PER_PARTITION for i in part.ids}:
@@ -199,7 +199,7 @@ def _record_conflicts(cursor: Cursor, parts: Sequence[Part]) -> int:
             ranges += [part.number, low, high] * 2
     near = " UNION ALL ".join([STORED_NEAR] * (len(ranges) // 6))
     cursor.execute(RECORD_CONFLICTS.format(stored=near), ranges)
-    return int(cursor.rowcount)
+    return [(symbol, int(trade_id)) for symbol, trade_id in cursor.fetchall()]
 
 
 def _fresh(cursor: Cursor) -> dict[int, Fresh]:

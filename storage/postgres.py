@@ -95,6 +95,7 @@ class Written:
     filled: dict[str, int] = field(default_factory=dict)  # gaps closed by it
     expired: int = 0  # refused: retention has dropped their time
     lost: int = 0  # ids of trades that cannot be stored, settled with it
+    conflicting: tuple[tuple[str, int], ...] = ()  # symbol and id of the conflicts
 
 
 class PostgresStore:
@@ -313,12 +314,13 @@ class PostgresStore:
         return Written(
             stored,
             len(trades) - stored,
-            conflicts,
+            len(conflicts),
             tuple(Gap(part.symbol, first, last) for part, first, last in opened),
             {part.symbol: (new[part.symbol], part.offered - new[part.symbol]) for part in parts},
             filled,
             len(offered) - len(trades),
             lost,
+            tuple(conflicts),
         )
 
     def _ensure_partitions(self, parts: Sequence[Part]) -> None:

@@ -81,6 +81,7 @@ FROM incoming i JOIN stored t USING (instrument_id, trade_id)
 JOIN instrument s ON s.instrument_id = i.instrument_id
 WHERE (i.price, i.size, i.buyer_is_maker, date_trunc('milliseconds', i.ts))
       <> (t.price, t.size, t.buyer_is_maker, date_trunc('milliseconds', t.ts))
+RETURNING symbol, split_part(frame, ' ', 2)::bigint
 """
 # OFFSET keeps it a look-up per row: a join would read the whole partition.
 STORED_NEAR = """

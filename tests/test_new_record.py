@@ -133,6 +133,23 @@ def test_a_replay_of_last_year_is_not_mixed_into_a_market_of_today(store: Postgr
         assert count(store, OF) == 137
 
 
+def test_a_run_of_conflicting_ids_is_enough(store: PostgresStore) -> None:
+    """REST tells no newest trade at all: known ids with other trades, and nothing but these."""
+    no = {"aggTrades", "trades", "historicalTrades"}
+    with Foreign(*PAIR, missing=no) as exchange, ingesting(store, exchange):
+        exchange.print_trades("BTCUSDT", 137)
+        exchange.print_trades("ETHUSDT", 5)
+        eventually(lambda: complete(store, exchange), "trades")
+        row = exchange.trades["BTCUSDT"][10]
+        for _ in range(30):  # one id again and again is a damaged frame, not a count
+            exchange.say(exchange._frame("BTCUSDT", {**row, "p": "7"}))
+        exchange.print_trades("BTCUSDT", 3)
+        eventually(lambda: count(store, OF) == 140, "it goes on")
+        anew(exchange, 60)
+        eventually(lambda: halted(store), "halted", 20)
+        assert count(store, OF) == 140
+
+
 def test_one_frame_out_of_place_stops_nothing(store: PostgresStore) -> None:
     """A known id with a time beyond the newest, and one far below: both damaged."""
     with Foreign(*PAIR) as exchange, ingesting(store, exchange):
