@@ -244,14 +244,18 @@ def longest(stamps, equity, capital):  # type: ignore[no-untyped-def]
     """First and last row of the stretch below a peak that took the longest time, the first of
     equals; 0, 0 where there is none."""
     peak, row, first, last = capital, -1, 0, 0  # the capital stands above the first row
-    for t in range(len(equity)):
-        back = equity[t] >= peak
-        if back or t == len(equity) - 1:
-            start = max(row, 0)
-            longer = stamps[t] - stamps[start] > stamps[last] - stamps[first]
-            if longer and t - row > (1 if back else 0):
-                first, last = start, t
-            peak, row = equity[t], t
+    for h in range(np.uint64(len(equity))):
+        now = equity[h]
+        if now >= peak:
+            t = np.int64(h)
+            if t - row > 1:  # stamps are read at the ends of stretches alone
+                start = max(row, 0)
+                if stamps[t] - stamps[start] > stamps[last] - stamps[first]:
+                    first, last = start, t
+            peak, row = now, t
+    end, start = len(equity) - 1, max(row, 0)
+    if end > row and stamps[end] - stamps[start] > stamps[last] - stamps[first]:
+        first, last = start, end
     return first, last
 
 

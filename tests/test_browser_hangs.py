@@ -27,7 +27,7 @@ TOLD = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tabs(browser: Browser, system: System) -> Iterator[list[Page]]:
     """Three tabs of people who look at different things."""
     made = [Watched(browser, f"{system.url}?view={v}&bar=1s") for v in ("Pair", "Market", "Data")]
