@@ -17,6 +17,7 @@ from datetime import datetime
 
 from clock import steady_us
 from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
+from feeds.weights import CLOSING
 from liveness import Watched
 from market import US_PER_S, Venue
 from storage.errors import DATABASE_ERRORS
@@ -187,7 +188,7 @@ class Closing:
     async def _newest(self, symbol: str) -> tuple[str, int] | None:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                newest = await self._rest.latest_id(symbol)
+                newest = await self._rest.latest_id(symbol, CLOSING)
         except (RestError, TimeoutError) as error:
             log.debug('not_told symbol=%s reason="%s"', symbol, error)
             return None

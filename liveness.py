@@ -4,10 +4,10 @@ A symbol from which nothing has come for a while is held against what REST knows
 newer trades, the stream is dead: they are fetched at once, and for as long as it lasts, and the
 connection is opened anew — beside the present one, if that still brings other symbols.
 
-How long a silence is normal is learned per symbol. A market once found quiet is looked at every
-few seconds by its newest kline, which costs little; only what has changed is asked for by id. Where
-more symbols are silent than the probes' share of the weight allows, the most unusual silence is
-looked into first.
+How long a silence is normal is learned per symbol. A look costs little: the newest minutes that
+REST tells have to hold the trades that came, and only where they do not is the newest id asked
+for. Looks have a small share of the weight; where more symbols are silent than it allows, all are
+looked at less often, the most unusual silence first.
 """
 
 from __future__ import annotations
@@ -15,12 +15,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from feeds.binance_rest import PROBE_TIMEOUT_S, SIDE_BY_SIDE, BinanceRest, RestError
+from feeds.binance_rest import (
+    NEWEST_BARS,
+    PROBE_TIMEOUT_S,
+    SIDE_BY_SIDE,
+    BinanceRest,
+    NoRoomError,
+    RestError,
+)
 from feeds.binance_stream import TradeStream
-from feeds.weights import PROBE
+from feeds.weights import FIRST, PROBE, Kind
 from market import Trade
 from messages import one_line
 from renumbered import counts_anew, reason
@@ -32,9 +40,12 @@ log = logging.getLogger("liveness")
 SILENCE_S = 5.0  # a stream this quiet is held against what REST knows, whatever is usual
 FIRST_S = 2.0  # of a new connection: what REST knows now is where its silence begins
 USUAL = 20  # a stream usually heard much more often is looked at this many pauses later
-LOOK_S = 4.0  # between two looks at a silent one
+LOOK_S = 4.0  # between two looks at a silent one, at least
+LOOKED = 0.8  # of the probes' share, for looks at the bars of silent ones; the rest asks by id
 GRACE_S = 1.0  # what REST tells already may still be on its way here, or in the queue
 BLIND_S = 20.0  # silent this long while REST does not answer either: connect anew
+MINUTE_US = 60_000_000
+KEPT_BARS = 10  # minutes; a look tells fewer
 NEVER = 2**63  # no frame is fresh while there is no connection
 CONFLICTS = 20  # known ids in a row that are told as other trades
 LONGEST_S = 60.0  # between two new connections
@@ -61,7 +72,8 @@ class Watched:
     settled: bool = False  # it is known where the silence of this connection begins
     probed: float = 0.0
     probing: bool = False
-    bars: dict[int, int] | None = None  # the newest minutes and their trades, at the last look
+    quiet_s: float = 0.0  # the longest silence since its last trade that REST has confirmed
+    bars: dict[int, int] | None = None  # the newest minutes and their trades, as far as known
     dead_at: float = 0.0  # when its stream was last found dead; 0: it has been heard since
     renewed: float = 0.0
     renew_every: float = SILENCE_S
@@ -75,6 +87,11 @@ class Watched:
         if frame >= self.fresh_from:
             lead_us = trade.ts_us - trade.received_us
             self.lead_us = lead_us if self.lead_us is None else max(self.lead_us, lead_us)
+            if self.bars is not None and trade.trade_id > self.high_id:
+                minute = trade.ts_us // MINUTE_US * MINUTE_US
+                self.bars[minute] = self.bars.get(minute, 0) + trade.trades
+                if len(self.bars) > KEPT_BARS:
+                    del self.bars[min(self.bars)]
         self.told(trade.trade_id, frame, now)
 
     def told(self, trade_id: int, frame: int, now: float) -> None:
@@ -85,7 +102,7 @@ class Watched:
         if now > self.last_data:
             self.pause_s += 0.1 * (min(now - self.last_data, 60.0) - self.pause_s)
             self.last_data, self.renew_every, self.dead_at = now, SILENCE_S, 0.0
-            self.settled, self.bars = True, None
+            self.settled, self.quiet_s = True, 0.0
             self.state, self.detail = "live", ""
 
     def connected(self, frame: int) -> None:
@@ -108,6 +125,16 @@ class Watched:
         if len(self.conflicts) >= CONFLICTS:
             what = f"ids {min(self.conflicts)} to {max(self.conflicts)} are other trades now"
             self.halt(symbol, reason(symbol, what))
+
+    def unusual(self, silent_s: float) -> float:
+        """How unusual a silence is by what was learned of this market: its pauses, and silences
+        that REST has confirmed."""
+        return silent_s / max(self.pause_s, self.quiet_s)
+
+    @property
+    def kind(self) -> Kind:
+        """How a look at it is counted: what was missed before a connection comes first."""
+        return PROBE if self.settled else FIRST
 
     def patience_s(self) -> float:
         """How long it may be silent before it is looked at."""
@@ -135,6 +162,9 @@ class Liveness:
         self._stalled_s = stalled_s
         self._mute_at = self._heard_at = -LOOK_S  # when REST did not answer last, and when it did
         self._mute_why = ""
+        share = LOOKED * PROBE.own * rest.protocol.weight_per_minute
+        self._each_s = 60.0 * rest.protocol.weight("klines", NEWEST_BARS) / share
+        self._look_s = LOOK_S
 
     async def run(self) -> None:
         """Look at every silent stream, until cancelled."""
@@ -147,10 +177,12 @@ class Liveness:
                 # No more than REST is asked side by side and the weight allows: a probe's time
                 # must not run out while it waits for its turn.
                 free = SIDE_BY_SIDE[PROBE] - sum(s.probing for s in self._watched.values())
+                under_way = Counter(s.kind for s in self._watched.values() if s.probing)
                 for connection, symbol in self._due(now):
                     stream = self._watched[symbol]
-                    if free > 0 and self._rest.has_room(PROBE):
+                    if free > 0 and self._rest.has_room(stream.kind, under_way[stream.kind] + 1):
                         free -= 1
+                        under_way[stream.kind] += 1
                         stream.probed, stream.probing = now, True
                         probes.create_task(self._probe(connection, symbol))
                     elif self._heard_at < self._mute_at and now - self._mute_at < LOOK_S:
@@ -160,22 +192,23 @@ class Liveness:
 
     def _due(self, now: float) -> list[tuple[TradeStream, str]]:
         """What is to be looked at now, the most unusual silence first."""
-        due = [
-            (self._silent_s(connection, symbol) / self._watched[symbol].pause_s, connection, symbol)
+        silent = [
+            (self._watched[symbol].unusual(silent_s), connection, symbol)
             for connection in self._streams
             for symbol in connection.symbols
-            if self._is_due(connection, self._watched[symbol], symbol, now)
+            if not self._watched[symbol].halted
+            and (silent_s := self._silent_s(connection, symbol))
+            > self._watched[symbol].patience_s()
         ]
+        # All of them within the share, evenly: none waits for a minute's end that others used up.
+        self._look_s = max(LOOK_S, self._each_s * len(silent))
+        due = [one for one in silent if self._is_due(self._watched[one[2]], now)]
         due.sort(key=lambda one: -one[0])
         return [(connection, symbol) for _, connection, symbol in due]
 
-    def _is_due(self, connection: TradeStream, stream: Watched, symbol: str, now: float) -> bool:
-        return (
-            not stream.probing
-            and not stream.halted
-            and now - stream.probed >= LOOK_S
-            and self._silent_s(connection, symbol) > stream.patience_s()
-        )
+    def _is_due(self, stream: Watched, now: float) -> bool:
+        pause_s = LOOK_S if stream.bars is None else self._look_s
+        return not stream.probing and now - stream.probed >= pause_s
 
     def _silent_s(self, connection: TradeStream, symbol: str) -> float:
         """Seconds without data, of those that the connection has been there."""
@@ -191,12 +224,15 @@ class Liveness:
             try:
                 # The time-out holds for a pause of REST as well: what is unknown is told in time.
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    if not await self._changed(symbol):
+                    told = await self._told_bars(symbol)
+                    if told is not None and agree(stream.bars, told):
                         if stream.last_data == heard:
-                            stream.detail = f"no trade for {silent:.0f} s"
+                            self._confirmed(connection, stream, silent)
                         return
-                    latest = await self._rest.latest_id(symbol)
+                    latest = await self._rest.latest_id(symbol, stream.kind)
                 self._heard_at = time.monotonic()
+            except NoRoomError:
+                return  # its turn comes: nothing is known, and nothing said
             except (RestError, TimeoutError) as error:
                 self._mute_at = time.monotonic()
                 late = isinstance(error, TimeoutError)
@@ -204,34 +240,39 @@ class Liveness:
                 if stream.last_data == heard:
                     await self._blind(connection, symbol, self._mute_why)
                 return
+            stream.bars = None
             if latest is not None and latest > stream.high_id:
                 await asyncio.sleep(GRACE_S)
             if stream.last_data == heard:
+                if stream.high_id == (-1 if latest is None else latest):
+                    stream.bars = told  # what they hold is all there was
                 await self._judge(connection, symbol, silent, latest)
         except (RestError, *DATABASE_ERRORS) as error:
             log.warning('catch_up_failed symbol=%s reason="%s"', symbol, error)
         finally:
             stream.probing = False
 
-    async def _changed(self, symbol: str) -> bool:
-        """Whether a market found quiet has a newer bar, or one with more trades, than at the last
-        look: a fraction of the weight of asking for ids."""
-        stream = self._watched[symbol]
-        if stream.state != "quiet":
-            return True
-        before = stream.bars
+    async def _told_bars(self, symbol: str) -> dict[int, int] | None:
+        """The newest minutes and their trades by REST: a fraction of the weight of asking for ids.
+        None where klines are not to be had."""
         try:
-            newest = await self._rest.newest_klines(symbol, 60)
-        except RestError as error:
-            if error.refused:
-                return True  # no klines here: by id then
+            newest = await self._rest.newest_klines(symbol, 60, self._watched[symbol].kind)
+        except NoRoomError:
             raise
+        except RestError as error:
+            log.debug('no_bars symbol=%s reason="%s"', symbol, error)
+            return None
         self._heard_at = time.monotonic()
-        stream.bars = {kline.ts_us: kline.trades for kline in newest}
-        if not before or not newest or newest[0].ts_us > max(before):
-            return True  # what lies between the two looks is not known
-        since = min(before)
-        return any(k.trades > before.get(k.ts_us, 0) for k in newest if k.ts_us >= since)
+        return {kline.ts_us: kline.trades for kline in newest}
+
+    def _confirmed(self, connection: TradeStream, stream: Watched, silent: float) -> None:
+        """REST knows nothing that has not come."""
+        stream.settled = True
+        stream.quiet_s = max(stream.quiet_s, silent)
+        if stream.dead_at > connection.connected_at:
+            return  # fetched over REST; nothing has shown that the stream lives again
+        if silent > SILENCE_S or stream.state != "live":
+            stream.state, stream.detail = "quiet", f"no trade for {silent:.0f} s"
 
     async def _judge(
         self, connection: TradeStream, symbol: str, silent: float, latest: int | None
@@ -249,11 +290,7 @@ class Liveness:
                 return
             # Printed before this connection was there, perhaps: no verdict, but no hole either.
             await self._catch_up(symbol, latest)
-        stream.settled = True
-        if stream.dead_at > connection.connected_at:
-            return  # fetched over REST; nothing has shown that the stream lives again
-        if silent > SILENCE_S or stream.state != "live":
-            stream.state, stream.detail = "quiet", f"no trade for {silent:.0f} s"
+        self._confirmed(connection, stream, silent)
 
     async def _catch_up(self, symbol: str, latest: int) -> None:
         stream = self._watched[symbol]
@@ -300,3 +337,17 @@ class Liveness:
             await connection.reconnect(why)
         else:
             connection.renew()
+
+
+def agree(known: Mapping[int, int] | None, told: Mapping[int, int]) -> bool:
+    """Whether the minutes that REST tells hold the trades that are known, no more and no less. None
+    is known: no. What began before the first known minute says nothing."""
+    if known is None or bool(known) != bool(told):
+        return False
+    if not told:
+        return True
+    if min(told) > max(known):
+        return False  # what lies between is not known
+    since = max(min(known), min(told))
+    minutes = {minute for minute in (*known, *told) if minute >= since}
+    return all(known.get(minute, 0) == told.get(minute, 0) for minute in minutes)

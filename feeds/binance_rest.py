@@ -35,7 +35,7 @@ from feeds.binance import (
     whole,
     wrong_nature,
 )
-from feeds.weights import BULK, EDGE, HISTORY, PROBE, Budget, Kind
+from feeds.weights import BULK, CLOSING, EDGE, FIRST, HISTORY, PROBE, Budget, Kind
 from market import Kline, Rejected, Trade
 
 log = logging.getLogger("rest")
@@ -53,7 +53,9 @@ INTERVALS = {
 # code tells of the exchange's present state (-1000 unknown … -1016 shutting down).
 FINAL_CODES = frozenset({-1020, -2014, -2015, *range(-1199, -1099)})
 # Requests of a kind that are under way at once: slow answers to one kind keep no other waiting.
-SIDE_BY_SIDE = {PROBE: 8, EDGE: 8, HISTORY: 4, BULK: 4}
+SIDE_BY_SIDE = {EDGE: 8, FIRST: 8, CLOSING: 8, PROBE: 8, HISTORY: 4, BULK: 4}
+
+LOOKS = (FIRST, PROBE)  # do not wait for room: whoever looks does it later, or at another stream
 
 
 class RestError(RuntimeError):
@@ -69,6 +71,10 @@ class RestError(RuntimeError):
         self.retry_after_s = retry_after_s
         self.refused = refused
         self.final = final
+
+
+class NoRoomError(RestError):
+    """A look at a silent stream has no room in the weight budget now: nothing was asked."""
 
 
 class InvalidSymbol(RestError):  # noqa: N818
@@ -143,7 +149,10 @@ class BinanceRest:
         """Wait for this request's turn: the exchange's pause, then the weight budget."""
         while True:
             pause = self._quiet_until - time.monotonic()
-            wait = max(pause, self._budget.wait_s(weight, kind))
+            room = self._budget.wait_s(weight, kind)
+            if room > 0 and kind in LOOKS:
+                raise NoRoomError(f"{kind.name}: no room in the weight budget for {room:.0f} s")
+            wait = max(pause, room)
             if pause > 60:
                 raise RestError(f"REST is paused for {pause:.0f} s more by the exchange", pause)
             if wait <= 0:
@@ -184,11 +193,11 @@ class BinanceRest:
         said = f" {number}" if number is not None else ""
         raise RestError(f"{path}: HTTP {status}{said}, wait {seconds:.0f} s", seconds)
 
-    def has_room(self, kind: Kind) -> bool:
-        """Whether a probe of this kind would leave at once; a pause that the exchange demands is
-        no want of room."""
+    def has_room(self, kind: Kind, looks: int = 1) -> bool:
+        """Whether so many looks of this kind would leave at once; a pause that the exchange
+        demands is no want of room."""
         weight = self.protocol.weight("aggTrades") + self.protocol.weight("klines", NEWEST_BARS)
-        return self._budget.wait_s(weight, kind) <= 0
+        return self._budget.wait_s(looks * weight, kind) <= 0
 
     # -- what the daemon asks for
 
@@ -257,9 +266,9 @@ class BinanceRest:
         rejected = Rejected(why, str(row), row.symbol, row.trade_id)
         return Unstorable(row.trade_id, rejected)
 
-    async def latest_id(self, symbol: str) -> int | None:
+    async def latest_id(self, symbol: str, kind: Kind = EDGE) -> int | None:
         """The id of the newest trade the exchange tells; None where there is none."""
-        ask = partial(self.get, kind=PROBE, timeout_s=PROBE_TIMEOUT_S, symbol=symbol)
+        ask = partial(self.get, kind=kind, timeout_s=PROBE_TIMEOUT_S, symbol=symbol)
         try:
             found = await self._told_at(symbol, "l", partial(ask, "aggTrades"))
             return None if found is None else found[0]
@@ -313,9 +322,9 @@ class BinanceRest:
             start_ms = max(kline.ts_us for kline in page) // 1000 + bar_s * 1000
         return [kline for kline in found if kline.trades > 0]
 
-    async def newest_klines(self, symbol: str, bar_s: int) -> list[Kline]:
+    async def newest_klines(self, symbol: str, bar_s: int, kind: Kind = EDGE) -> list[Kline]:
         """The newest bars, the forming one included, oldest first."""
-        page = await self._klines(symbol, bar_s, PROBE, PROBE_TIMEOUT_S, limit=NEWEST_BARS)
+        page = await self._klines(symbol, bar_s, kind, PROBE_TIMEOUT_S, limit=NEWEST_BARS)
         return sorted(page, key=lambda kline: kline.ts_us)
 
     async def _klines(

@@ -17,6 +17,7 @@ from exchange.synthetic import SyntheticSource
 from exchange.world import default_world
 from feeds.binance import SPOT, USDM, Protocol
 from feeds.binance_rest import RestError
+from feeds.weights import CLOSING, Kind
 from inbox import steady_us
 from live import LiveBars, Snapshot
 from liveness import Watched
@@ -90,7 +91,8 @@ class Exchange:
     async def time_ms(self) -> int:
         return self.now_us() // 1000
 
-    async def latest_id(self, symbol: str) -> int | None:
+    async def latest_id(self, symbol: str, kind: Kind) -> int | None:
+        assert kind is CLOSING
         self.asked.append(symbol)
         if self.error is not None:
             raise self.error

@@ -65,7 +65,7 @@ class Rest:
     async def time_ms(self) -> int:
         return self._machine.now_us // 1000
 
-    async def latest_id(self, symbol: str) -> int | None:
+    async def latest_id(self, symbol: str, kind: object) -> int | None:
         if self.away:
             raise RestError("away")
         (line,) = (one for one in self._machine.lines if one.symbol == symbol)

@@ -13,7 +13,7 @@ import pytest
 from feeds.binance import PROTOCOLS
 from feeds.choice import Feed
 from ingest_websocket import Daemon
-from liveness import SILENCE_S, Watched
+from liveness import SILENCE_S, Watched, agree
 from market import Trade, Venue
 from settings import load_settings
 from storage.postgres import PostgresStore
@@ -127,7 +127,7 @@ def test_sixty_quiet_symbols_are_looked_at_and_keep_to_the_share_of_probes(
         weight = sum(2 for request in exchange.requests if "klines" in request)
         asked = {symbol for symbol in symbols if any(symbol in r for r in exchange.requests)}
     assert len(asked) == 60
-    assert weight < 6000 * 0.35 / 4 * 1.2
+    assert weight < 6000 * 0.15 / 4 * 1.2
 
 
 @pytest.mark.parametrize("symbols", [2, 60])
@@ -166,3 +166,72 @@ def test_usual_pauses_are_learned() -> None:
         slow.heard(trade, k, k * 20.0)
     assert busy.patience_s() == 2.0
     assert slow.patience_s() == SILENCE_S
+
+
+def test_what_was_learned_of_a_market_tells_which_silence_is_looked_into_first() -> None:
+    busy, slow, delisted = Watched(pause_s=0.1), Watched(pause_s=14.0), Watched(quiet_s=600.0)
+    assert busy.unusual(3.0) > slow.unusual(20.0) > delisted.unusual(610.0) > slow.unusual(8.0)
+    trade = Trade("BTCUSDT", 1, 1, 1.0, 1.0, False, 1)
+    delisted.heard(trade, 1, 1.0)
+    assert delisted.quiet_s == 0
+
+
+M = 60_000_000
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "same"),
+    [
+        (None, {M: 3}, False), ({}, {}, True), ({}, {M: 1}, False), ({M: 1}, {}, False),
+        ({M: 3}, {M: 3}, True), ({M: 3}, {M: 4}, False), ({M: 3}, {M: 2}, False),
+        ({M: 3}, {0: 7, M: 3}, True), ({M: 3}, {M: 3, 2 * M: 0}, True),
+        ({M: 3}, {M: 3, 2 * M: 1}, False), ({M: 3, 2 * M: 1}, {M: 3}, False),
+        ({M: 3, 2 * M: 1}, {2 * M: 1}, True), ({M: 3}, {2 * M: 0}, False),
+    ],
+)  # fmt: skip
+def test_bars_agree_where_they_hold_the_trades_that_came(
+    known: dict[int, int] | None, told: dict[int, int], same: bool
+) -> None:
+    assert agree(known, told) is same
+
+
+def test_trades_of_a_slow_market_are_counted_on_from_what_rest_told() -> None:
+    stream = Watched(high_id=5, bars={M: 2})
+    for trade_id, ts_us, trades in ((5, M + 1, 1), (6, M + 1, 3), (6, M + 1, 3), (7, 2 * M, 1)):
+        stream.heard(Trade("BTCUSDT", trade_id, ts_us, 1.0, 1.0, False, 1, trades), 1, trade_id)
+    assert stream.bars == {M: 5, 2 * M: 1}
+    for k in range(3, 50):
+        stream.heard(Trade("BTCUSDT", 5 + k, k * M, 1.0, 1.0, False, 1), 1, 100.0 + k)
+    assert len(stream.bars) <= 10
+
+
+def test_slow_and_delisted_markets_are_never_called_stale_and_keep_a_small_share(
+    store: PostgresStore,
+) -> None:
+    """Forty USD-M symbols, most of them without a trade, some with one every few seconds; 12 s, for
+    what they ask for at a start is more than a minute's share."""
+    symbols = [f"S{k:02d}USDT" for k in range(40)]
+    long_ago = time.time_ns() // 1_000_000 - 30 * 86_400_000
+    with Foreign("BTCUSDT", *symbols, market="usdm") as exchange:
+        for symbol in symbols[:15]:
+            exchange._print(symbol, 3, None, long_ago)
+        with ingesting(store, exchange, market="usdm"):
+            until = time.monotonic() + 12
+            due = {symbol: time.monotonic() + k for k, symbol in enumerate(symbols[34:])}
+            seen: set[str] = set()
+            while time.monotonic() < until:
+                exchange.print_trades("BTCUSDT", 1)
+                for symbol, at in due.items():
+                    if at <= time.monotonic():
+                        exchange.print_trades(symbol, 1)
+                        due[symbol] = time.monotonic() + 6
+                seen |= {feed.state for feed in read_feeds(store.engine, "binance-usdm")}
+                time.sleep(0.1)
+            assert "stale" not in seen
+            newest = exchange.trades["BTCUSDT"][-1]["id"]
+            exchange.odd.hidden = set(range(newest + 1, newest + 11))
+            exchange.print_trades("BTCUSDT", 15)
+            eventually(lambda: count(store, "SELECT count(*) FROM v_gaps WHERE state = 'filled'"
+                                     f" AND first_id = {newest + 1}"), "repaired", 5)  # fmt: skip
+            newest_ids = [r for r in exchange.requests if r.endswith("limit=1") and "Time" not in r]
+        assert len(newest_ids) <= 2400 * 0.5 / 20  # looks, first looks and questions about bars
