@@ -23,6 +23,7 @@ from storage.gaps import Gap
 from storage.maintenance import health
 from storage.ownership import Ownership
 from storage.postgres import PostgresStore
+from storage.schema import MIGRATIONS
 from tests.foreign import Foreign
 from tests.test_history import bars, fetch, now_ms, printed, run, stored
 from tests.test_ingest import count
@@ -270,9 +271,9 @@ def test_a_store_of_before_asks_for_what_it_gave_up(store: PostgresStore) -> Non
         holed(store, exchange)
         store.settle("binance", Gap("AAAUSDT", 100, 109), 100, 109, "unrecoverable", "HTTP 404")
         with store.transaction() as cursor:
-            cursor.execute("ALTER TABLE gap DROP COLUMN ask_again, DROP COLUMN refused;"
-                           "UPDATE alembic_version SET version_num = '0002'")  # fmt: skip
-        store.init()
+            cursor.execute("ALTER TABLE gap DROP COLUMN ask_again, DROP COLUMN refused")
+            step = MIGRATIONS / "versions" / "0003_asked_for_again.sql"
+            cursor.execute(step.read_text(encoding="utf-8"))
         until(store, exchange, lambda: filled(store), again=True)
 
 
