@@ -23,7 +23,6 @@ import httpx
 from clock import ExchangeClock, impossible_time, steady_us
 from feeds.backoff import LONGEST_BAN_S, pause_s
 from feeds.binance import (
-    LOOPBACK,
     REST_PAGE,
     SIMULATED,
     SPOT,
@@ -35,6 +34,7 @@ from feeds.binance import (
     whole,
     wrong_nature,
 )
+from feeds.network import rest_options
 from feeds.weights import BULK, CLOSING, EDGE, FIRST, HISTORY, PROBE, Budget, Kind
 from market import Kline, Rejected, Trade
 
@@ -98,7 +98,7 @@ class BinanceRest:
         self._simulated = simulated
         self._client = httpx.AsyncClient(
             limits=httpx.Limits(max_connections=sum(SIDE_BY_SIDE.values())),
-            trust_env=not any(host in base for host in LOOPBACK),  # no proxy for this machine
+            **rest_options(base),
         )  # fmt: skip
         self._budget = Budget(protocol.weight_per_minute)
         self._lanes = {kind: asyncio.Semaphore(most) for kind, most in SIDE_BY_SIDE.items()}
@@ -129,7 +129,7 @@ class BinanceRest:
                     answer = await self._client.get(
                         self.base + path, params=parameters, timeout=timeout_s
                     )
-            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            except Exception as error:
                 self.unwell_at = time.monotonic()
                 raise RestError(f"{path}: {type(error).__name__} {error}".strip()) from error
         self._budget.told(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))

@@ -19,13 +19,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from feeds.backoff import backoff, retry_after_s
 from feeds.binance import (
-    LOOPBACK,
     MAX_FRAME_BYTES,
     SIMULATED,
     Protocol,
     stream_url,
     wrong_nature,
 )
+from feeds.network import stream_options
 from messages import one_line
 
 log = logging.getLogger("stream")
@@ -36,7 +36,8 @@ OVERLAP_S = 2.0  # both are read this long after the successor's first frame
 FIRST_FRAME_S = 10.0
 LONGEST_WAIT_S = 300.0  # for a Retry-After at the handshake
 SYMBOLS_PER_CONNECTION = 200  # longer addresses have failed silently
-CONNECT_ERRORS = (OSError, TimeoutError, WebSocketException)
+# What the client and the proxies' libraries raise, documented or not: none is a traceback.
+CONNECT_ERRORS = (OSError, EOFError, ImportError, ValueError, WebSocketException)
 GOING_AWAY = 1001
 MEANINGS = {
     403: "firewall", 418: "banned", 429: "too many requests", 451: "restricted location",
@@ -145,15 +146,16 @@ class TradeStream:
 
     async def _open(self) -> ClientConnection:
         base = self._base_url()
+        url = stream_url(base, self._protocol, self.symbols)
         socket = await connect(
-            stream_url(base, self._protocol, self.symbols),
+            url,
             compression=None,
             open_timeout=10,
             close_timeout=1,
             ping_interval=None,  # liveness is judged by data; pings of the server are answered
             max_size=MAX_FRAME_BYTES,
             max_queue=(2048, 512),
-            proxy=None if any(host in base for host in LOOPBACK) else True,
+            **stream_options(url),
         )
         headers = socket.response.headers if socket.response is not None else {}
         if wrong := wrong_nature(headers.get(SIMULATED), self._simulated):

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from websockets.asyncio.client import connect
 
-from feeds.binance import LOOPBACK, PROTOCOLS, SIMULATED, SPOT, Protocol, stream_url
+from feeds.binance import PROTOCOLS, SIMULATED, SPOT, Protocol, stream_url
 from feeds.binance_rest import BinanceRest, RestError
 from feeds.binance_stream import CONNECT_ERRORS, describe
 from feeds.local import LocalExchange
+from feeds.network import NetworkSettingError, stream_options
 from market import PERPETUAL, Venue
 from settings import Settings
 
@@ -67,7 +68,7 @@ async def choose_feed(settings: Settings) -> Feed:
 async def _ask(feed: Feed, symbol: str, *, stream: bool) -> tuple[str | None, str | None]:
     """(why this exchange cannot be used, what it says it is); None where it can, and where it
     says nothing. `stream`: it has to accept a connection, too."""
-    says = None
+    says, asked = None, "REST"
     limit = TRY_S if stream else ASK_S
     try:
         async with asyncio.timeout(limit), BinanceRest(feed.rest_url, feed.protocol) as rest:
@@ -79,14 +80,17 @@ async def _ask(feed: Feed, symbol: str, *, stream: bool) -> tuple[str | None, st
             says = rest.says
             if not stream:
                 return None, says
+            asked = "the stream"
             url = stream_url(feed.ws_url, feed.protocol, [symbol])
             async with connect(
                 url,
                 open_timeout=TRY_S,
                 close_timeout=0.5,
-                proxy=None if any(host in url for host in LOOPBACK) else True,
+                **stream_options(url),
             ) as socket:
                 headers = socket.response.headers if socket.response is not None else {}
                 return None, says or headers.get(SIMULATED)
+    except NetworkSettingError:
+        raise  # nothing to wait for: somebody has to correct it
     except (*CONNECT_ERRORS, RestError) as error:
-        return describe(error), says
+        return f"{asked}: {describe(error)}", says
