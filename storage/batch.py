@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -262,16 +262,23 @@ def move_cursors(
     fresh: dict[int, Fresh],
     opened: Sequence[tuple[Part, int, int]],
     ahead_us: int,
+    closed: Collection[str] = (),
 ) -> None:
     """Write what the feeds know now. `revision` grows where bars that were there before, the
-    newest one apart, are not what they were: by their trades, or for one is known to be missing."""
+    newest one apart, are not what they were: by their trades, or for one is known to be missing.
+
+    `closed`: symbols of which the batch has closed a gap. It may do so with trades that were all
+    known: retention may have cut off what was still missing. Which bars that makes whole is not
+    noted; readers then read all of them anew.
+    """
     holed = {part.number for part, _, _ in opened}
     rows, changes = [], []
     for part in parts:
         new, record = fresh.get(part.number), known[part.number]
         stored = new.stored if new else 0
-        behind = part.number in holed or (new is not None and _behind(new, record))
-        if new is not None and behind:
+        noted = part.number in holed or (new is not None and _behind(new, record))
+        behind = noted or part.symbol in closed
+        if new is not None and noted:
             holed_since = record.newest if part.number in holed else None
             first = min(new.since, holed_since or new.since)
             changes.append((part.number, first, at(new.newest_us)))

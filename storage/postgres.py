@@ -308,7 +308,8 @@ class PostgresStore:
             )
             lost = record_seen(cursor, parts, known)
             opened, filled = record_gaps(cursor, parts, known)
-            move_cursors(cursor, parts, known, fresh, opened, ahead_us)
+            closed = [symbol for symbol, gaps in filled.items() if gaps]
+            move_cursors(cursor, parts, known, fresh, opened, ahead_us, closed)
         new = {p.symbol: fresh[p.number].stored if p.number in fresh else 0 for p in parts}
         stored = sum(new.values())
         return Written(

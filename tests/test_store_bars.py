@@ -13,7 +13,7 @@ import pytest
 from market import Kline, Trade
 from storage.audit import audit
 from storage.batch import at
-from storage.gaps import Gap
+from storage.gaps import Gap, cut
 from storage.postgres import PostgresStore
 from storage.queries import read_bars, read_feeds, read_incomplete
 from storage.retention import prune
@@ -179,6 +179,19 @@ def test_trades_of_the_newest_bar_and_behind_leave_the_revision(store: PostgresS
     store.write("binance", [trade(21, 10.9), trade(22, 10.2), trade(23, 13), trade(24, 11)])
     store.write("binance", [trade(23, 13), trade(24, 11)])  # known already
     assert revision(store) == before
+
+
+def test_a_gap_that_known_trades_close_makes_readers_read_anew(store: PostgresStore) -> None:
+    """Retention has cut off what was missing; what comes next finds the rest of the gap stored."""
+    begin(store)
+    store.write("binance", [trade(30, 20)])
+    store.write("binance", [trade(k, k - 10) for k in range(25, 30)])
+    with store.transaction() as cursor:
+        cut(cursor, store.instrument_id(*WHO), 25)
+    before, incomplete = revision(store), [s for s, whole in complete(store).items() if not whole]
+    store.write("binance", [trade(29, 19)])
+    assert [s for s, whole in complete(store).items() if not whole] != incomplete
+    assert revision(store) > before
 
 
 def test_bars_of_aggregates_count_trades_as_klines_do(store: PostgresStore) -> None:
