@@ -244,10 +244,9 @@ def longest(stamps, equity, capital):  # type: ignore[no-untyped-def]
     """First and last row of the stretch below a peak that took the longest time, the first of
     equals; 0, 0 where there is none."""
     peak, row, first, last = capital, -1, 0, 0  # the capital stands above the first row
-    for h in range(np.uint64(len(equity))):
-        now = equity[h]
+    for t in range(len(equity)):
+        now = equity[t]
         if now >= peak:
-            t = np.int64(h)
             if t - row > 1:  # stamps are read at the ends of stretches alone
                 start = max(row, 0)
                 if stamps[t] - stamps[start] > stamps[last] - stamps[first]:

@@ -12,7 +12,7 @@ from market import Kline, Trade
 from storage import retention
 from storage.audit import audit
 from storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
-from storage.gaps import Gap
+from storage.gaps import Gap, cut
 from storage.partitions import TRADES_PER_PARTITION, make, of_trades
 from storage.postgres import PostgresStore
 from storage.retention import prune
@@ -413,3 +413,15 @@ def test_of_many_partitions_the_oldest_go_although_a_later_one_is_read(
     finally:
         reader.close()
     assert prune(store, 1, datetime.fromtimestamp(T0 / 1e6 + 86_400, UTC))["partitions"] == 7
+
+
+def test_the_newest_trade_by_time_may_be_among_those_that_went(store: PostgresStore) -> None:
+    """Ids follow the exchange's order, times now and then do not: what stays is older by time."""
+    store.write(VENUE, [trade(1, T0), trade(2, T0 - 1000)])
+    with store.transaction() as cursor:
+        cut(cursor, store.instrument_id(VENUE, "BTCUSDT"), 2)
+        cursor.execute("DELETE FROM trade WHERE trade_id = 1")
+    assert audit(store)["ok"]
+    with store.transaction() as cursor:
+        cursor.execute("UPDATE feed SET last_trade = last_trade - interval '1 s'")
+    assert not audit(store)["ok"]
