@@ -257,6 +257,12 @@ def close_filled(cursor: Cursor, number: int, low: int, high: int) -> int:
     return len(filled)
 
 
+def let_read_anew(cursor: Cursor, number: int) -> None:
+    """A new revision of an instrument, of which nothing tells what it has changed: its readers
+    read all they hold again. For what makes bars complete without a trade."""
+    cursor.execute("UPDATE feed SET revision = revision + 1 WHERE instrument_id = %s", (number,))
+
+
 def _all_stored(cursor: Cursor, number: int, first: int, last: int) -> bool:
     """Whether every id of first … last is stored, or known to be no trade."""
     if last - first < 2:
@@ -316,11 +322,9 @@ def settle_all(
     )
     for first, last in lost if again != NEVER else ():
         ask_again(cursor, number, Gap(gap.symbol, first, last), again)
-    if state == "void":  # the bars beside it lack nothing any more
-        cursor.execute(
-            "UPDATE feed SET revision = revision + 1 WHERE instrument_id = %s", (number,)
-        )
-    close_filled(cursor, number, gap.first_id, gap.last_id)
+    closed = close_filled(cursor, number, gap.first_id, gap.last_id)
+    if closed or state == "void":  # the bars beside it lack nothing any more
+        let_read_anew(cursor, number)
 
 
 def lose(cursor: Cursor, number: int, ids: set[int], why: str, known: range) -> int:

@@ -43,6 +43,7 @@ from storage.gaps import (
     close_filled,
     extend_back,
     first_missing,
+    let_read_anew,
     lock_feed,
     one,
     settle,
@@ -380,7 +381,9 @@ class PostgresStore:
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
             lock_feed(cursor, number)
-            return close_filled(cursor, number, gap.first_id, gap.last_id)
+            if closed := close_filled(cursor, number, gap.first_id, gap.last_id):
+                let_read_anew(cursor, number)
+            return closed
 
     def settle(
         self, venue: Venue, gap: Gap, first: int, last: int, state: str, why: str,

@@ -181,15 +181,25 @@ def test_trades_of_the_newest_bar_and_behind_leave_the_revision(store: PostgresS
     assert revision(store) == before
 
 
-def test_a_gap_that_known_trades_close_makes_readers_read_anew(store: PostgresStore) -> None:
-    """Retention has cut off what was missing; what comes next finds the rest of the gap stored."""
+@pytest.mark.parametrize("by", ["a known trade", "being asked for", "giving up the rest"])
+def test_a_gap_that_closes_without_a_new_trade_makes_readers_read_anew(
+    store: PostgresStore, by: str
+) -> None:
+    """Retention has cut off what was missing, or it is given up: the rest of the gap is stored."""
     begin(store)
     store.write("binance", [trade(30, 20)])
     store.write("binance", [trade(k, k - 10) for k in range(25, 30)])
-    with store.transaction() as cursor:
-        cut(cursor, store.instrument_id(*WHO), 25)
+    if by != "giving up the rest":
+        with store.transaction() as cursor:
+            cut(cursor, store.instrument_id(*WHO), 25)
     before, incomplete = revision(store), [s for s, whole in complete(store).items() if not whole]
-    store.write("binance", [trade(29, 19)])
+    (gap,) = store.open_gaps(*WHO)
+    if by == "a known trade":
+        store.write("binance", [trade(29, 19)])
+    elif by == "being asked for":
+        assert store.close_gap("binance", gap) == 1
+    else:
+        store.settle("binance", gap, 21, 24, "unrecoverable", "tried")
     assert [s for s, whole in complete(store).items() if not whole] != incomplete
     assert revision(store) > before
 
