@@ -166,6 +166,8 @@ def cut(cursor: Cursor, number: int, first: int) -> None:
         {"n": number, "first": first},
     )
     cut_void(cursor, number, first)
+    if reaching:  # what is left of the one across `first` may be stored
+        close_filled(cursor, number, first, first)
     if lost:
         execute_values(
             cursor,

@@ -120,6 +120,7 @@ class Model:
             if high >= self.kept_from:
                 cut.append((max(low, self.kept_from), high, state))
         self.gaps = cut
+        self._close_filled()  # what was missing may all have lain below
 
     # -- what the views are to show
 
