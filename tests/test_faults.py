@@ -556,11 +556,11 @@ class Moody(PostgresStore):
 
     fail: list[tuple[str, psycopg2.Error]]
 
-    def write(self, venue: Any, trades: Any, *clock: Any) -> Any:
+    def write(self, venue: Any, trades: Any, *clock: Any, **named: Any) -> Any:
         when, error = self.fail.pop() if self.fail else ("", None)
         if error is not None and when == "before":
             raise error
-        written = super().write(venue, trades, *clock)
+        written = super().write(venue, trades, *clock, **named)
         if error is not None:
             raise error
         return written
@@ -637,8 +637,9 @@ def test_a_full_queue_closes_the_socket_and_loses_nothing(
 
 
 def test_usdm_beside_spot(store: PostgresStore) -> None:
-    with desk(store, Faults(drop=0.02, seed=SEED)) as spot:
-        futures = Desk(store, spot.exchange, market="usdm")
+    own = PostgresStore(store.connect)  # a daemon's store has its daemon's name
+    with contextlib.closing(own), desk(store, Faults(drop=0.02, seed=SEED)) as spot:
+        futures = Desk(own, spot.exchange, market="usdm")
         try:
             spot.exchange.usdm_faults.drop = 0.02
             eventually(
