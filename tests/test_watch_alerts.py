@@ -294,6 +294,8 @@ def test_a_second_watcher_waits_and_takes_over(
             eventually(lambda: "another watcher" in second_log.read_text(), "the second waits")
             prices(store, [99.0, 101.0])
             eventually(lambda: sink.alerts == [1], "told once")
+            # Killed before it has noted this, it would be told again: at least once.
+            eventually(lambda: settled(store), "noted as told")
             first.kill()
             first.wait()
             prices(store, [99.0, 101.0], first=2)
