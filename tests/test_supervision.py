@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import Any
 
@@ -21,6 +22,8 @@ def test_a_part_that_fails_is_told_and_begun_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(supervision, "WELL_S", 0.5)
+    # A drawn wait may be too short to be seen.
+    monkeypatch.setattr(supervision, "_waits", lambda: itertools.repeat(0.1))
     runs = []
 
     async def part() -> None:
