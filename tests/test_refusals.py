@@ -141,12 +141,12 @@ def test_no_answer_that_may_pass_gives_trades_up(store: PostgresStore) -> None:
 def test_a_final_refusal_counts_once_it_was_repeated_for_long_enough(
     store: PostgresStore, number: int
 ) -> None:
-    patience = replace(HASTY, answers=4, seconds=0.6)
+    patience = replace(HASTY, answers=4, seconds=1.5)
     with Foreign("AAAUSDT") as exchange:
         holed(store, exchange)
         says(exchange, (401 if number < -2000 else 400, code(number)))
         until(store, exchange, lambda: given_up(store), patience)
-        assert asked(exchange) >= 8  # in 0.6 s, with waits of 0.05 s
+        assert asked(exchange) >= 8  # in 1.5 s, with waits of 0.05 s
     assert str(number) in reasons(store).pop()
 
 
