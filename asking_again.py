@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
-from feeds.backoff import backoff
+from feeds.backoff import backoff, next_wait_s
 from feeds.binance_rest import BinanceRest, RestError
 from feeds.weights import BULK
 from market import Venue
 from messages import one_line
-from repair import PATIENCE, Patience
+from repair import PATIENCE, Patience, nothing_before, older_than
 from storage.errors import DATABASE_ERRORS
 from storage.gaps import AT_A_START, Again, Gap
 from storage.given_up import GivenUp, given_up, postpone, reopen
@@ -67,7 +67,7 @@ class AskingAgain:
                     waits = self._waits()
                 await asyncio.sleep(min(LOOK_EVERY_S, self._patience.again_s))
             except (RestError, *DATABASE_ERRORS) as error:
-                wait = max(next(waits), getattr(error, "retry_after_s", 0.0))
+                wait = next_wait_s(waits, error)
                 log.warning('asking_again_waits seconds=%.1f reason="%s"', wait, error)
                 due.rotate(-1)  # one that is never answered keeps no other waiting
                 await asyncio.sleep(wait)
@@ -88,8 +88,7 @@ class AskingAgain:
             await asyncio.to_thread(self._store.close_gap, self._venue, gap)
             return
         if await self._too_old(Gap(gap.symbol, missing, gap.last_id)):
-            why = f"older than REPAIR_HOURS={self._hours:g}: klines stand in"
-            await self._postpone(gap, AT_A_START, why)
+            await self._postpone(gap, AT_A_START, older_than(self._hours))
             return
         try:
             page = await self._rest.trades_from(gap.symbol, missing, kind=BULK)
@@ -109,8 +108,8 @@ class AskingAgain:
         gap, first = lost.gap, lost.gap.first_id
         if begins > missing and not lost.refused:
             first = min(begins, gap.last_id + 1)
-            why = f"the exchange tells nothing before id {begins} any more"
-            await self._postpone(gap, Again(self._patience.again_s), why)
+            again = Again(self._patience.again_s)
+            await self._postpone(gap, again, nothing_before(begins))
         if first <= gap.last_id:
             log.info("gap_open symbol=%s first_id=%d last_id=%d: it can be had after all",
                      gap.symbol, first, gap.last_id)  # fmt: skip

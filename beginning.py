@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Mapping
 
-from feeds.backoff import backoff
+from feeds.backoff import backoff, next_wait_s
 from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
 from liveness import Watched
 from market import Venue
@@ -82,7 +82,7 @@ async def _first_id(rest: BinanceRest, symbol: str, since_ms: int) -> int | None
         except InvalidSymbol:
             raise
         except RestError as error:
-            wait = max(next(waits), error.retry_after_s)
+            wait = next_wait_s(waits, error)
             if error.final or time.monotonic() + wait > until:
                 log.warning("%s begins with its first trade received: %s", symbol, error)
                 return None

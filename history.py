@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from feeds.backoff import backoff
+from feeds.backoff import backoff, next_wait_s
 from feeds.binance import REST_PAGE
 from feeds.binance_rest import BinanceRest, InvalidSymbol, RestError
 from market import US_PER_S, Venue
@@ -93,7 +93,7 @@ class History:
                 busy = await self._ask_until(time.monotonic() + LOOK_EVERY_S)
                 waits = _waits()
             except (RestError, *DATABASE_ERRORS) as error:
-                wait = max(next(waits), getattr(error, "retry_after_s", 0.0))
+                wait = next_wait_s(waits, error)
                 if isinstance(error, RestError) and error.final:
                     wait = max(wait, REFUSED_S)
                 log.warning('history_waits seconds=%.1f reason="%s"', wait, error)
@@ -246,7 +246,7 @@ class History:
 
     def _note_failure(self, stretch: Stretch, error: Exception) -> None:
         turn = self._turn(stretch)
-        wait = max(next(turn.waits), getattr(error, "retry_after_s", 0.0))
+        wait = next_wait_s(turn.waits, error)
         if isinstance(error, RestError) and error.final:
             turn.refused += 1
             if turn.refused >= REFUSALS:

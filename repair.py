@@ -20,7 +20,7 @@ from datetime import timedelta
 
 import metrics
 from clock import steady_us
-from feeds.backoff import backoff
+from feeds.backoff import backoff, next_wait_s
 from feeds.binance import REST_PAGE, Unstorable
 from feeds.binance_rest import BinanceRest, RestError
 from feeds.weights import BULK, EDGE, Kind
@@ -156,7 +156,7 @@ class Repair:
                     waits = self._patience.waits()
                 metrics.GAPS_OPEN.labels(self._venue, symbol).set(0)
             except (RestError, *DATABASE_ERRORS) as error:
-                wait = max(next(waits), getattr(error, "retry_after_s", 0.0))
+                wait = next_wait_s(waits, error)
                 log.warning('repair_waits symbol=%s seconds=%.1f reason="%s"', symbol, wait, error)
                 await asyncio.sleep(wait)
                 event.set()
@@ -211,7 +211,7 @@ class Repair:
         bound = newest - timedelta(hours=self._hours)
         if before is not None and before >= bound:
             return False
-        why = f"older than REPAIR_HOURS={self._hours:g}: klines stand in"
+        why = older_than(self._hours)
         if after is not None and after < bound:
             await self._lose(gap, (rest.first_id, gap.last_id), "unrecoverable", why, AT_A_START)
             return True
@@ -345,7 +345,7 @@ class Repair:
         if not effort.verdict.stands(self._patience.gone_answers, self._patience.gone_s):
             effort.wait()
             return
-        why = f"the exchange tells nothing before id {begins} any more"
+        why = nothing_before(begins)
         again = Again(self._patience.again_s)
         await self._lose(gap, (first, last), "unrecoverable", why, again)
 
@@ -381,6 +381,16 @@ class Repair:
             if (await self._write(symbol, _trades(page), odd)).gaps:
                 self.wake(symbol)
             after = page[-1].trade_id
+
+
+def older_than(hours: float) -> str:
+    """Why trades are not asked for any more."""
+    return f"older than REPAIR_HOURS={hours:g}: klines stand in"
+
+
+def nothing_before(begins: int) -> str:
+    """Why trades that were asked for cannot be had."""
+    return f"the exchange tells nothing before id {begins} any more"
 
 
 def _key(gap: Gap) -> tuple[str, int, int]:

@@ -26,6 +26,11 @@ def backoff(rng: random.Random, first_s: float = 0.5, cap_s: float = 30.0) -> It
         ceiling = min(cap_s, ceiling * 2)
 
 
+def next_wait_s(waits: Iterator[float], error: Exception) -> float:
+    """The next of `waits`, or as long as the exchange has asked for with its error."""
+    return max(next(waits), getattr(error, "retry_after_s", 0.0))
+
+
 def retry_after_s(text: str | None, default: float) -> float:
     """A Retry-After header in seconds; `default` where there is none or it is a date."""
     try:

@@ -278,15 +278,6 @@ def _all_stored(cursor: Cursor, number: int, first: int, last: int) -> bool:
 
 
 def settle(
-    cursor: Cursor, number: int, gap: Gap, lost: tuple[int, int], state: str, why: str,
-    again: Again = NEVER,
-) -> None:  # fmt: skip
-    """Declare the ids `lost` inside an open gap `void` or `unrecoverable`, to be asked for `again`;
-    see settle_all."""
-    settle_all(cursor, number, gap, [lost], state, why, again)
-
-
-def settle_all(
     cursor: Cursor,
     number: int,
     gap: Gap,
@@ -346,10 +337,10 @@ def lose(cursor: Cursor, number: int, ids: set[int], why: str, known: range) -> 
         (number, max(ids), min(ids)),
     )
     for first, last in cursor.fetchall():
-        missing = ids - stored_of(cursor, number, {i for i in ids if first <= i <= last})
-        inside = {i for i in missing if first <= i <= last}
+        inside = {i for i in ids if first <= i <= last}
+        inside -= stored_of(cursor, number, inside)
         if inside:
-            settle_all(cursor, number, Gap("", first, last), runs(inside), "unrecoverable", why)
+            settle(cursor, number, Gap("", first, last), runs(inside), "unrecoverable", why)
         count += len(inside)
     return count
 

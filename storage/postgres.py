@@ -393,7 +393,7 @@ class PostgresStore:
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
             still_owned(gap.symbol, lock_feed(cursor, number), self.owner)
-            settle(cursor, number, gap, (first, last), state, why, again)
+            settle(cursor, number, gap, [(first, last)], state, why, again)
 
     # -- bars stated by others, and what could not be stored
 

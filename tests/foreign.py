@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+
+from tests.background import Background
 
 Row = dict[str, Any]
 
@@ -55,38 +56,26 @@ class Oddities:
     price: Callable[[int], str] = lambda i: f"{60_000 + i % 997 / 100:.8f}"
 
 
-class Foreign:
+class Foreign(Background):
     """The exchange in a thread. Use as a context manager."""
 
     def __init__(self, *symbols: str, market: str = "spot", **oddities: Any) -> None:
+        super().__init__()
         self.odd = Oddities(**oddities)
         self.trades: dict[str, list[Row]] = {symbol: [] for symbol in symbols}
         self.requests: list[str] = []
         self.handshakes: list[str] = []
         self._usdm = market == "usdm"
         self._connections: list[tuple[ServerConnection, set[str]]] = []
-        self._ready = threading.Event()
-
-    def __enter__(self) -> Foreign:
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
-        self._thread.start()
-        self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
 
     async def _main(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with serve(
             self._talk, "127.0.0.1", 0, process_request=self._request, compression=None,
             ping_interval=None, close_timeout=0.1, max_queue=None,
         ) as server:  # fmt: skip
             port = next(iter(server.sockets)).getsockname()[1]
             self.ws_url, self.rest_url = f"ws://127.0.0.1:{port}", f"http://127.0.0.1:{port}"
-            self._ready.set()
-            await self._stop.wait()
+            await self._serve_until_stopped()
 
     # -- what a test does
 

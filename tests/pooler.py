@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
+
+from tests.background import Background
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 
@@ -72,38 +73,26 @@ def _answers(dsn: str, log: Path) -> None:
     pytest.fail(f"PgBouncer does not answer: {log.read_text()[-500:]}")
 
 
-class Failover:
+class Failover(Background):
     """A TCP proxy before the server of `dsn`: new connections are led to the database `leads_to`,
     whatever they ask for; those that stand stay where they are, as behind a balancer of load whose
     primary has changed. `self.dsn` leads through here. Use as a context manager."""
 
     def __init__(self, dsn: str) -> None:
+        super().__init__()
         parts = parse_dsn(dsn)
         self._target = (parts["host"], int(parts["port"]))
         self._parts = parts
         self.leads_to = parts["dbname"]
         self.major: bytes | None = None  # the version that the server is said to be of
         self._clients = 0
-        self._ready = threading.Event()
-
-    def __enter__(self) -> Failover:
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
-        self._thread.start()
-        self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
 
     async def _main(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._client, "127.0.0.1", 0)
         here = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}
         plain = {"sslmode": "disable", "gssencmode": "disable"}  # the first message is looked into
         self.dsn = make_dsn(**{**self._parts, **here, **plain})
-        self._ready.set()
-        await self._stop.wait()
+        await self._serve_until_stopped()
         server.close()
         while self._clients:  # not cancelled: the loop would tell that of each
             await asyncio.sleep(0.01)

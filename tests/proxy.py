@@ -9,8 +9,10 @@ import socket
 import threading
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.background import Background
 
-class CuttingProxy:
+
+class CuttingProxy(Background):
     """Forwards to the server of `dsn`; `self.dsn` leads through here. Use as a context manager.
 
     While `cut` is above 0, a COMMIT that a client sends is passed on, but its answer is not: both
@@ -18,32 +20,20 @@ class CuttingProxy:
     """
 
     def __init__(self, dsn: str, *, seed: int = 0) -> None:
+        super().__init__()
         parts = urlsplit(dsn)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
         self._parts = parts
         self._rng = random.Random(seed)
         self.chance = 0.0
         self.cut = 0
-        self._ready = threading.Event()
-
-    def __enter__(self) -> CuttingProxy:
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
-        self._thread.start()
-        self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
 
     async def _main(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._client, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         user = self._parts.netloc.rpartition("@")[0]
         self.dsn = urlunsplit(self._parts._replace(netloc=f"{user}@127.0.0.1:{port}"))
-        self._ready.set()
-        await self._stop.wait()
+        await self._serve_until_stopped()
         server.close()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
