@@ -16,12 +16,12 @@ def heading(watched: Watched) -> str:
 
 
 def choose_y(watched: Watched, symbol: str) -> None:
-    """As a hand does: click, type, Enter; and the address follows."""
+    """As a hand does: click, type, choose; and the address follows."""
     box = watched.page.locator(".st-key-y input")
     box.click()
     box.fill(symbol)
-    watched.page.locator("[role=option]", has_text=symbol).first.wait_for()
-    box.press("Enter")
+    # Enter would take what is marked at that moment, before what was typed has been looked for.
+    watched.page.locator("[role=option]", has_text=symbol).first.click()
     watched.page.locator("h1", has_text=f"{symbol} / ").wait_for()
     watched.page.wait_for_function(
         "(symbol) => new URLSearchParams(location.search).get('y')?.includes(symbol)",

@@ -51,7 +51,7 @@ def test_a_part_that_fails_is_told_and_begun_again(
     assert (False, "repair ETHUSDT is down: KeyError: 'what nobody thought of'") in seen
     assert (False, "repair ETHUSDT is down: it ended without an error") in seen
     assert seen[-1] == (False, "")
-    lines = [r.message for r in caplog.records if r.levelno == logging.ERROR]
+    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert any("part_failed" in line and "KeyError" in line for line in lines)
     assert any("part_ended" in line for line in lines)
     assert all("\n" not in line for line in lines)
