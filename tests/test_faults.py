@@ -211,16 +211,13 @@ def test_one_stream_falls_silent_while_the_other_flows(store: PostgresStore) -> 
     with desk(store) as d:
         d.flowing()
         d.exchange.faults.silence = frozenset({"ethusdt@trade"})
-        started = time.monotonic()
         eventually(
             lambda: any(
                 f.symbol == "ETHUSDT" and f.state in ("stale", "disconnected", "starting")
                 for f in read_feeds(store.engine, "binance")
             ),
-            "the silent stream is told",
-            10,
-        )
-        assert time.monotonic() - started < 10
+            "the silent stream is told", 20,
+        )  # fmt: skip
         d.exchange.faults.silence = frozenset()
 
 

@@ -56,7 +56,7 @@ def test_ids_that_begin_anew_stop_their_symbol_and_no_other(
         before = count(store, SUM)
         assert database_utils(["new-record", "BTCUSDT"]) == 2  # it is being ingested
         anew(exchange, 20)
-        eventually(lambda: halted(store), "halted", 15)
+        eventually(lambda: halted(store), "halted", 30)
         assert "ids_began_anew symbol=BTCUSDT" in log.read_text()
         anew(exchange, 400, first=21)  # and beyond what was known
         exchange.print_trades("ETHUSDT", 50)
@@ -106,7 +106,7 @@ def test_a_symbol_that_was_stopped_stays_so_after_a_restart(store: PostgresStore
         assert count(store, between) == 0
         with ingesting(store, exchange):
             exchange.print_trades("BTCUSDT", 5)
-            eventually(lambda: halted(store), "still halted", 10)
+            eventually(lambda: halted(store), "still halted", 20)
             assert count(store, between) == 0
 
 
@@ -160,7 +160,7 @@ def test_one_frame_out_of_place_stops_nothing(store: PostgresStore) -> None:
         exchange.say(exchange._frame("BTCUSDT", {**row, "id": 3}))
         exchange.print_trades("BTCUSDT", 20)
         eventually(lambda: count(store, OF) == 40, "it goes on")
-        eventually(lambda: states(store)["BTCUSDT"] == "live", "live", 5)
+        eventually(lambda: states(store)["BTCUSDT"] == "live", "live", 15)
         assert count(store, "SELECT count(*) FROM v_gaps WHERE state <> 'filled'") == 0
 
 

@@ -290,7 +290,7 @@ def test_after_a_failover_writers_readers_and_leases_go_to_the_new_server(
         eventually(
             lambda: rows(store, "SHOW transaction_read_only") != [("off",)]
             or rows(store, "SELECT current_database()") == [(parse_dsn(copy)["dbname"],)],
-            "told", 5,
+            "told", 15,
         )  # fmt: skip
         mine_again = patiently(lambda: mine.claim(["BTCUSDT"]))
         assert mine_again == []  # what was not copied is made anew
@@ -298,7 +298,7 @@ def test_after_a_failover_writers_readers_and_leases_go_to_the_new_server(
         mine.heartbeat(LIVE)
         eventually(
             lambda: [f.state for f in read_feeds(page.engine, "binance")] == ["live"],
-            "one who only reads sees the new one", 5, every=0.0,
+            "one who only reads sees the new one", 15, every=0.0,
         )  # fmt: skip
         assert rows(behind, "SELECT count(*) FROM v_ticks") == [(2,)]
         mine.close()

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from tests.conftest import server_home
 from tests.running import ROOT, System, processes
+from tests.test_ingest import eventually
 
 pytestmark = pytest.mark.processes
 
@@ -37,10 +37,9 @@ def test_start_kill_everything_start_again_and_stop(data_dir: Path) -> None:
     try:
         first.wait_for("dashboard: http")
         first.wait_for("connected url=ws://127.0.0.1")
-        time.sleep(2)
+        eventually(lambda: first.query("SELECT count(*) FROM v_ticks"), "trades")
         stored = first.query("SELECT count(*) FROM v_ticks")
         assert isinstance(stored, int)
-        assert stored > 0
         home = str(server_home(data_dir))
         server = processes(home)
         assert server
@@ -57,11 +56,10 @@ def test_start_kill_everything_start_again_and_stop(data_dir: Path) -> None:
         second.wait_for("dashboard: http")
         second.wait_for("connected url=ws://127.0.0.1")
         second.wait_for(r"alerts \|.*watching channels=none")
-        time.sleep(2)
-        now = second.query("SELECT count(*) FROM v_ticks")
-        assert isinstance(now, int)
-        assert now > stored
-        assert second.query("SELECT count(*) FROM v_gaps WHERE state = 'open'") == 0
+        more = f"SELECT count(*) > {stored} FROM v_ticks"
+        eventually(lambda: second.query(more), "more trades")
+        no_gap = "SELECT count(*) = 0 FROM v_gaps WHERE state = 'open'"
+        eventually(lambda: second.query(no_gap), "no open gap")
         assert second.interrupt() == 0
     finally:
         second.close()
