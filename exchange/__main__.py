@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -77,6 +78,12 @@ def parser() -> argparse.ArgumentParser:
         "--exit-with-parent",
         action="store_true",
         help="end when standard input ends or the parent process dies",
+    )
+    out.add_argument(
+        "--tls",
+        nargs=2,
+        metavar=("CERTIFICATE", "KEY"),
+        help="speak TLS (https, wss) with this certificate chain and key, PEM files",
     )
     out.add_argument("--control", action="store_true", help="answer GET /control…")
     out.add_argument(
@@ -239,6 +246,18 @@ def chosen_limits(options: argparse.Namespace, market: str = SPOT) -> Limits:
     return replace(base, **changed)
 
 
+def chosen_tls(files: list[str] | None) -> ssl.SSLContext | None:
+    """The context of `--tls`, None for plain connections."""
+    if not files:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(*files)
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"--tls {' '.join(files)}: cannot be used: {error}") from None
+    return context
+
+
 def _end_with_parent(loop: asyncio.AbstractEventLoop, stop_event: asyncio.Event) -> None:
     """Watch standard input and the parent from threads, which must not hold up the exit."""
     parent = os.getppid()
@@ -277,6 +296,7 @@ async def serve(options: argparse.Namespace) -> None:
         limits=chosen_limits(options),
         usdm_limits=chosen_limits(options, USDM),
         control=options.control,
+        tls=chosen_tls(options.tls),
     )
     async with exchange:
         if options.exit_with_parent:

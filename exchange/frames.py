@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from exchange.book import Quote
 from exchange.tape import AggregateRow, Symbol
 
 FLAG = ("false", "true")
@@ -168,13 +169,15 @@ class AggregateMessage(Message):
         ).encode()
 
 
-def book_ticker(
-    info: Symbol, update: int, bid: int, bid_lots: int, ask: int, ask_lots: int
-) -> Plain:
+def book_ticker(info: Symbol, mark: int, quote: Quote) -> Plain:
     """A `@bookTicker` event: best bid and ask; it carries no time."""
-    text = (
-        f'{{"u":{update},"s":"{info.name}","b":"{info.price(bid)}",'
-        f'"B":"{info.quantity(bid_lots)}","a":"{info.price(ask)}",'
-        f'"A":"{info.quantity(ask_lots)}"}}'
-    )
-    return Plain(info.name.lower() + "@bookTicker", text.encode())
+    return Plain(info.name.lower() + "@bookTicker", b"{%s}" % quoted(info, mark, quote))
+
+
+def quoted(info: Symbol, mark: int, quote: Quote) -> bytes:
+    """The fields of a best bid and ask."""
+    return (
+        f'"u":{mark},"s":"{info.name}","b":"{info.price(quote.bid)}",'
+        f'"B":"{info.quantity(quote.bid_lots)}","a":"{info.price(quote.ask)}",'
+        f'"A":"{info.quantity(quote.ask_lots)}"'
+    ).encode()

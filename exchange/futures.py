@@ -14,7 +14,13 @@ import numpy as np
 
 from exchange.bundles import LEAST, Bundle, Template
 from exchange.frames import Message
-from exchange.futures_frames import SYMBOL_TYPE, FuturesAggregate, FuturesTrade, Placeholder
+from exchange.futures_frames import (
+    SYMBOL_TYPE,
+    FuturesAggregate,
+    FuturesTrade,
+    Placeholder,
+    book_ticker,
+)
 from exchange.paths import DAY_S
 from exchange.synthetic import DAY_US, Leg, SyntheticSource
 from exchange.tape import Bars, Floats, Ints, Symbol, Trades
@@ -41,6 +47,9 @@ class FuturesSymbol(Symbol):
 
     def quantity(self, lots: int) -> str:
         return shortest(lots, self.lot_decimals)
+
+    def price_of(self, amount: int, lots: int) -> str:
+        return shortest(amount // lots, self.price_decimals)
 
     def notional(self, ticks_lots: int) -> str:
         return shortest(ticks_lots, self.price_decimals + self.lot_decimals)
@@ -117,6 +126,7 @@ class FuturesSource(SyntheticSource):
             history_days=spot.history_us / DAY_US,
             tick_s=spot.tick_s,
         )
+        self.spot = spot
         self.tape_seed = spot.seed + _SEED_STEP
         for leg in self._legs.values():
             info = leg.info
@@ -131,6 +141,10 @@ class FuturesSource(SyntheticSource):
         turn = 2 * np.pi * np.arange(DAY_S + 1) / (DAY_S / 3)
         return np.asarray(mid * (1 + 1e-4 * (3 + 2 * np.cos(turn))))
 
+    def prices(self, symbol: str, start_s: int, end_s: int) -> tuple[Floats, Floats]:
+        """Index (the spot model) and contract at the second marks start … end, both included."""
+        return self.spot.marks(symbol, start_s, end_s), self.marks(symbol, start_s, end_s)
+
     def _make_block(self, leg: Leg, number: int) -> Trades:
         tape = super()._make_block(leg, number)
         return replace(tape, price=apart(tape), qty=np.maximum(tape.qty, MOST_TRADES))
@@ -138,15 +152,14 @@ class FuturesSource(SyntheticSource):
     def _printed_us(self, now: int) -> int:
         return now // WINDOW_US * WINDOW_US - 1
 
+    def part(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
+        return _by_trades(super().part(symbol, start_us, end_us, last_id))
+
     def seconds(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
-        """As elsewhere, with trades counted and numbered instead of aggregates."""
-        bars = super().seconds(symbol, start_us, end_us, last_id)
-        return replace(
-            bars,
-            count=trades_up_to(bars.last_id) - trades_up_to(bars.first_id - 1),
-            first_id=first_trades(bars.first_id),
-            last_id=first_trades(bars.last_id) + sizes(bars.last_id) - 1,
-        )
+        return _by_trades(super().seconds(symbol, start_us, end_us, last_id))
+
+    def _quoted(self, leg: Leg, mark: int) -> Message:
+        return book_ticker(leg.info, mark, self._quote(leg, mark))
 
     def _frames(self, info: Symbol, trades: Trades, kinds: set[str]) -> list[Message]:
         now = self.now_us()
@@ -155,6 +168,16 @@ class FuturesSource(SyntheticSource):
             bundle = FuturesBundle(info, trades, now)
             out += [bundle] if len(trades) >= LEAST else bundle.split()
         return out
+
+
+def _by_trades(bars: Bars) -> Bars:
+    """Bars with trades counted and numbered instead of aggregates."""
+    return replace(
+        bars,
+        count=trades_up_to(bars.last_id) - trades_up_to(bars.first_id - 1),
+        first_id=first_trades(bars.first_id),
+        last_id=first_trades(bars.last_id) + sizes(bars.last_id) - 1,
+    )
 
 
 def _raw_trades(info: Symbol, tape: Trades, event_us: int) -> list[Message]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from exchange.frames import FLAG, AggregateMessage, TradeMessage
+from exchange.book import MARK_US, Quote
+from exchange.frames import FLAG, AggregateMessage, Plain, TradeMessage, quoted
 from exchange.tape import AggregateRow, Symbol
 
 SYMBOL_TYPE = 1  # `st`: USD-M
@@ -56,3 +57,10 @@ class Placeholder(FuturesTrade):
 
     def payload(self, micro: bool) -> bytes:
         return self.event("0", "0", "NA")
+
+
+def book_ticker(info: Symbol, mark: int, quote: Quote) -> Plain:
+    """A `@bookTicker` event; T and E are the mark's time."""
+    at = mark * MARK_US // 1000
+    raw = b'{"e":"bookTicker",%s,"T":%d,"E":%d}' % (quoted(info, mark, quote), at, at)
+    return Plain(info.name.lower() + "@bookTicker", raw)

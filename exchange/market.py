@@ -15,15 +15,16 @@ from websockets.http11 import Response
 from websockets.protocol import State
 
 from exchange import rest, rest_futures
+from exchange.asking import View, error_body, weight_of
 from exchange.client import Client
 from exchange.faults import Event, Faults, injection
 from exchange.frames import Message
-from exchange.klines import kline_messages
 from exchange.limits import Limits, Weights, Window
 from exchange.plain_http import LOCATION, TOO_MUCH, html_page, http_response, spoilt
 from exchange.protocol import SPOT, Session
 from exchange.source import Source
 from exchange.tape import US
+from exchange.told import STEP_US, Teller, is_slow
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -57,7 +58,8 @@ class Market:
 
     def loops(self, spawn: Spawn) -> list[Coroutine[Any, Any, None]]:
         """What runs as long as the exchange does."""
-        return [self._pump(spawn), self._tell_klines(spawn), self._watch(spawn)]
+        seconds = [self._tell_each_second(spawn, slow=slow) for slow in (False, True)]
+        return [self._pump(spawn), self._tell_depth(spawn), *seconds, self._watch(spawn)]
 
     # -- connections
 
@@ -124,16 +126,29 @@ class Market:
                 client.sent = 0
                 self._cut(client, self.faults.close_code, spawn)
 
-    async def _tell_klines(self, spawn: Spawn) -> None:
-        told: dict[str, int] = {}
+    async def _tell_depth(self, spawn: Spawn) -> None:
+        teller, past = Teller(self.source), self.source.now_us()
+        while True:
+            await asyncio.sleep((STEP_US - past % STEP_US) / US + 0.002)
+            now = self.source.now_us()
+            streams = [s for s in self._wanted if "@depth" in s and not self.source.provides(s)]
+            if streams:
+                due = await asyncio.to_thread(teller.often, streams, past, now)
+                self._push(self.faults.apply(due), spawn)
+            past = now
+
+    async def _tell_each_second(self, spawn: Spawn, *, slow: bool) -> None:
+        """What may take long while nothing is cached is told apart: nobody else waits for it."""
+        teller = Teller(self.source)
         while True:
             into_second = self.source.now_us() % US / US
             await asyncio.sleep(1.0 - into_second + 0.01)
-            streams = [s for s in self._wanted if "@kline_" in s and not self.source.provides(s)]
-            if not streams:
-                continue
-            messages = await asyncio.to_thread(kline_messages, self.source, streams, told)
-            self._push(self.faults.apply(messages), spawn)
+            streams = [
+                s for s in self._wanted if not self.source.provides(s) and slow == is_slow(s)
+            ]
+            if streams:
+                messages = await asyncio.to_thread(teller.each_second, streams)
+                self._push(self.faults.apply(messages), spawn)
 
     # -- faults that concern connections
 
@@ -195,7 +210,7 @@ class Market:
             return None
         self.count("handshakes_refused")
         retry = {"Retry-After": str(max(1, round(self._attempts.wait_s(now))))}
-        body = rest.error_body(0, LOCATION) if status == 451 else b""
+        body = error_body(0, LOCATION) if status == 451 else b""
         return http_response(status, body, retry if status in (429, 418, 503) else {})
 
     async def answer(self, path: str, query: str, headers: Headers) -> Response:
@@ -208,7 +223,7 @@ class Market:
                 await asyncio.wait_for(self.stopping.wait(), faults.rest_delay_s)
         if faulty and faults.rest_status:
             return self._refusal(faults.rest_status, faults.rest_retry_after)
-        weight = rest.weight_of(self.endpoints[path], query)
+        weight = weight_of(self.endpoints[path], query)
         status, wait = self._weights.spend(weight, faults.weight_limit or None, time.time())
         if status != 200:
             return self._refusal(status, wait)
@@ -218,9 +233,9 @@ class Market:
             return spoilt(faults.rest_body, status, body)
         return http_response(status, body, self._used())
 
-    def _view(self, unit: str) -> rest.View:
+    def _view(self, unit: str) -> View:
         spot, void = self.name == SPOT, self.faults.void_ids
-        return rest.View(
+        return View(
             source=self.source,
             unit=1 if spot and unit.upper() == "MICROSECOND" else 1000,
             lag=self.faults.rest_lag,
@@ -238,7 +253,7 @@ class Market:
         if status in (429, 418):
             text = TOO_MUCH.format(self.faults.weight_limit or self.limits.weight_per_minute)
             more = {"Retry-After": str(wait), **self._used()}
-            return http_response(status, rest.error_body(-1003, text), more)
+            return http_response(status, error_body(-1003, text), more)
         if status == 451:
-            return http_response(status, rest.error_body(0, LOCATION))
+            return http_response(status, error_body(0, LOCATION))
         return html_page(status)

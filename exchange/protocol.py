@@ -11,7 +11,9 @@ import msgspec
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
 SPOT, USDM = "spot", "usdm"
+ROUTES = ("market", "public", "private")  # of USD-M
 PUBLIC_KINDS = ("bookTicker", "depth")  # what USD-M serves on /public, and only there
+BOTH_KINDS = ("trade",)  # undocumented; clients ask for it on /public, older ones on /market
 
 INVALID_TYPE, INVALID_REQUEST, INVALID_JSON, TOO_MANY = 1, 2, 3, 4
 
@@ -35,7 +37,7 @@ class ControlError(Exception):
 
 @dataclass
 class Session:
-    """What one connection has asked for; `route` is that of USD-M, `market` or `public`."""
+    """What one connection has asked for; `route` is one of ROUTES, or empty for spot."""
 
     market: str = SPOT
     route: str = ""
@@ -50,20 +52,26 @@ class Session:
 
     def hears(self, stream: str) -> bool:
         """Whether a subscribed stream is told here; where not, it stays silent."""
-        public = stream.partition("@")[2].startswith(PUBLIC_KINDS)
-        return not self.route or public == (self.route == "public")
+        if not self.route:
+            return True
+        name, _, kind = stream.partition("@")
+        kind = name.removeprefix("!") if name.startswith("!") else kind
+        if kind in BOTH_KINDS:
+            return self.route != "private"
+        return self.route == ("public" if kind.startswith(PUBLIC_KINDS) else "market")
 
 
 def open_session(target: str) -> Session | None:
     """The session a request target asks for; None where it is no stream address.
 
     `/ws`, `/ws/<a>/<b>`, `/stream`, `/stream?streams=<a>/<b>`, percent-encoded or not; the same
-    behind `/market` or `/public` for USD-M, which knows milliseconds only.
+    behind `/market`, `/public` or `/private` for USD-M, which knows milliseconds only. Nobody has
+    an account here: `/private` is silent.
     """
     parts = urlsplit(target)
     query = parse_qs(parts.query)
     session, path = Session(), parts.path
-    for route in ("market", "public"):
+    for route in ROUTES:
         if path.startswith(f"/{route}/"):
             session = Session(market=USDM, route=route)
             path = path[len(route) + 1 :]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from exchange.book import Book
 from exchange.frames import Message
 from exchange.recording import load_recording
 from exchange.source import Wanted
@@ -49,7 +50,7 @@ class ReplaySource:
         self.symbols = dict(self._recording.symbols)
         self.patient = speed is None
         self.history_us = 7 * 86_400 * US
-        self.ended = False
+        self.ended = self.closed = False
         self._tapes = dict(self._recording.tapes)
         self._streams = {message.stream for message in self._recording.messages}
         self._speed = speed
@@ -92,6 +93,9 @@ class ReplaySource:
     def first_id(self, symbol: str) -> int:
         return int(self._tapes[symbol].ids[0])
 
+    def listed_us(self, symbol: str) -> int:
+        return int(self._tapes[symbol].t[0])
+
     def last_id(self, symbol: str) -> int:
         done = int(np.searchsorted(self._recording.printed[symbol], self._position))
         if not done:
@@ -113,6 +117,9 @@ class ReplaySource:
         row = int(np.searchsorted(tape.ids, first_id))
         return tape.cut(row, row + max(count, 0))
 
+    def part(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
+        return self.seconds(symbol, start_us, end_us, last_id)
+
     def seconds(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
         tape = self._tapes[symbol].up_to_id(last_id)
         low, high = (int(i) for i in np.searchsorted(tape.t, (start_us, end_us)))
@@ -120,6 +127,10 @@ class ReplaySource:
 
     def minutes(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
         return fold(self.seconds(symbol, start_us, end_us, last_id), 60 * US)
+
+    def book(self, symbol: str, mark: int) -> Book:
+        """A recording of trades tells no book: REST answers an empty one."""
+        return Book(mark, [], [])
 
     # -- live
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exchange.futures import first_trades, sizes, split
-from exchange.rest import (
+from exchange.asking import (
     Endpoint,
     RestError,
     View,
@@ -18,12 +17,14 @@ from exchange.rest import (
     end_time,
     endpoint,
     integer,
-    klines,
-    ping,
-    rate_limits,
     start_time,
-    time,
 )
+from exchange.depth import futures_depth, futures_depth_weight
+from exchange.futures import first_trades, sizes, split
+from exchange.marks import USDM_MARKS
+from exchange.rest import ping, rate_limits, time
+from exchange.rest_klines import klines
+from exchange.rest_tickers import USDM_TICKERS
 from exchange.tape import US, Symbol, Trades
 
 KEPT_US = 48 * 3600 * US
@@ -46,7 +47,7 @@ def _first_asked(view: View, symbol: str, params: Mapping[str, str], limit: int)
             raise RestError(-1128, "Combination of optional parameters invalid.")
         return from_id
     if start is not None:
-        if end is not None and end // 1000 * 1000 - start >= SPAN_US:
+        if end is not None and end // 1000 * 1000 - start > SPAN_US:
             raise RestError(-1127, "More than 1 hours between startTime and endTime.")
         return view.source.id_at(symbol, start)
     last = view.last_id(symbol)
@@ -142,4 +143,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/fapi/v1/trades": endpoint(5, _trades, "symbol limit"),
     "/fapi/v1/aggTrades": endpoint(20, _aggregates, "symbol fromId startTime endTime limit"),
     "/fapi/v1/klines": endpoint(_kline_weight, klines, "symbol interval startTime endTime limit"),
+    "/fapi/v1/depth": endpoint(futures_depth_weight, futures_depth, "symbol limit"),
+    **USDM_TICKERS,
+    **USDM_MARKS,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import Coroutine
 from types import TracebackType
@@ -39,6 +40,7 @@ class Exchange:
     host, port : where to listen; port 0 takes a free one.
     limits, usdm_limits : what clients may do; those of USD-M follow `limits` where not given.
     control : whether `GET /control…` is answered.
+    tls : speak TLS with this context; plain where None.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Exchange:
         limits: Limits | None = None,
         usdm_limits: Limits | None = None,
         control: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.source = source
         self.faults = faults or Faults()
@@ -65,6 +68,7 @@ class Exchange:
             futures, most = FuturesSource(source), usdm_limits or self.limits.for_usdm()
             self.markets[USDM] = Market(USDM, futures, self.usdm_faults, most, self.stats)
         self._control = control
+        self._tls = tls
         self._opened: set[Client] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Server | None = None
@@ -74,12 +78,12 @@ class Exchange:
     @property
     def ws_url(self) -> str:
         """The bare WebSocket address."""
-        return f"ws://{self.host}:{self.port}"
+        return f"{'wss' if self._tls else 'ws'}://{self.host}:{self.port}"
 
     @property
     def rest_url(self) -> str:
         """The bare REST address."""
-        return f"http://{self.host}:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
 
     def market(self, name: str) -> Market:
         """One of the markets served."""
@@ -103,6 +107,7 @@ class Exchange:
             self._handle,
             self.host,
             self.port,
+            ssl=self._tls,
             process_request=self._request,
             process_response=self._say_simulated,
             compression=None,
@@ -116,6 +121,7 @@ class Exchange:
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         for market in self.markets.values():
+            market.source.closed = False
             for loop in market.loops(self._spawn):
                 self._spawn(loop)
         return self
@@ -128,6 +134,7 @@ class Exchange:
     ) -> None:
         for market in self.markets.values():
             market.stopping.set()
+            market.source.closed = True
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

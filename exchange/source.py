@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Protocol
 
+from exchange.book import Book
 from exchange.frames import Message
 from exchange.tape import Bars, Symbol, Trades
 
@@ -16,13 +17,15 @@ class Source(Protocol):
     """Trades of some symbols, past and live.
 
     `kind` is what the exchange says of itself: synthetic or replay. `patient` says that live
-    frames wait for slow clients instead of following a clock.
+    frames wait for slow clients instead of following a clock. Work under way ends early once
+    `closed` is set.
     """
 
     symbols: dict[str, Symbol]
     kind: str
     patient: bool
     history_us: int
+    closed: bool
 
     def now_us(self) -> int:
         """The exchange's clock, µs UTC."""
@@ -33,6 +36,9 @@ class Source(Protocol):
     def first_id(self, symbol: str) -> int:
         """Id of the first trade there is."""
 
+    def listed_us(self, symbol: str) -> int:
+        """When the symbol was listed: no kline is older."""
+
     def id_at(self, symbol: str, t_us: int) -> int:
         """Id of the first trade at or after `t_us`, printed or not."""
 
@@ -42,12 +48,18 @@ class Source(Protocol):
     def trades(self, symbol: str, first_id: int, count: int) -> Trades:
         """At most `count` trades from `first_id` on, printed or not."""
 
+    def part(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
+        """The bar of a part of one second, start ≤ T < end, of trades up to `last_id`."""
+
     def seconds(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
         """One-second bars with start ≤ open time < end, of trades up to `last_id`."""
 
     def minutes(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
         """One-minute bars with start ≤ open time < end (both full minutes), of trades up to
         `last_id`: those folded, but a source may keep them."""
+
+    def book(self, symbol: str, mark: int) -> Book:
+        """The order book at a mark; without levels where none is known."""
 
     def provides(self, stream: str) -> bool:
         """Whether `live` yields that stream itself."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from exchange.blocks import BlockPlan, bid_ticks, make_block
+from exchange.book import MARK_US, Book, Quote, book_of
 from exchange.bundles import LEAST, TradeBundle
 from exchange.cache import Cache
 from exchange.frames import AggregateMessage, Message, book_ticker
@@ -48,7 +50,6 @@ DAY_US = DAY_S * US
 HOUR_US, MINUTE_US = 3600 * US, 60 * US
 FIRST_DAY = 18_262  # 2020-01-01: ids count from 1 on this day
 BATCH = 5000  # most trades of one symbol in one batch
-_BOOK_US = 100_000  # quotes are told ten times a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class SyntheticSource:
         self.world = world or default_world()
         self.seed = seed
         self.tape_seed = seed
+        self.closed = False  # long work ends when it is set
         self.history_us = int(history_days * DAY_US)
         self._clock = clock or (lambda: time.time_ns() // 1000)
         self.tick_s = tick_s
@@ -178,6 +180,9 @@ class SyntheticSource:
     def first_id(self, symbol: str) -> int:
         return 1
 
+    def listed_us(self, symbol: str) -> int:
+        return max(FIRST_DAY * DAY_US, self.now_us() - self.history_us)
+
     def last_id(self, symbol: str) -> int:
         return self.id_at(symbol, self._printed_us(self.now_us()) + 1) - 1
 
@@ -229,6 +234,10 @@ class SyntheticSource:
             number += 1
         return join(parts)
 
+    def part(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
+        first, stop = self.id_at(symbol, start_us), self.id_at(symbol, end_us)
+        return bars_of(self.trades(symbol, first, stop - first).up_to_id(last_id))
+
     def seconds(self, symbol: str, start_us: int, end_us: int, last_id: int) -> Bars:
         leg = self._legs[symbol]
         span = leg.block_s * US
@@ -251,6 +260,8 @@ class SyntheticSource:
         start_us = max(start_us, FIRST_DAY * DAY_US)
 
         def hour(number: int) -> Bars:
+            if self.closed:
+                raise InterruptedError("the exchange has been closed")
             first = number * HOUR_US
             return fold(self.seconds(symbol, first, first + HOUR_US, last_id), MINUTE_US)
 
@@ -316,8 +327,8 @@ class SyntheticSource:
     def _due(self, leg: Leg, kinds: set[str], past: int, now: int) -> Iterator[list[Message]]:
         """What the leg prints in past < T ≤ now, as batches of messages."""
         if "bookTicker" in kinds:
-            marks = range(past // _BOOK_US + 1, now // _BOOK_US + 1)
-            yield [self._quote(leg, mark) for mark in marks[-10:]]
+            marks = range(past // MARK_US + 1, now // MARK_US + 1)
+            yield [self._quoted(leg, mark) for mark in marks[-10:]]
         if kinds == {"bookTicker"}:
             return
         past, now = self._printed_us(past), self._printed_us(now)
@@ -335,16 +346,38 @@ class SyntheticSource:
         """Events of a slice of the tape that holds whole aggregates, sent now."""
         return _messages(info, trades, kinds, self.now_us())
 
-    def _quote(self, leg: Leg, mark: int) -> Message:
-        """The best bid and ask at a tenth of a second, as a function of time."""
-        second, tenth = divmod(mark, US // _BOOK_US)
+    def _quoted(self, leg: Leg, mark: int) -> Message:
+        """The event that tells the best bid and ask at a mark."""
+        return book_ticker(leg.info, mark, self._quote(leg, mark))
+
+    # -- the book
+
+    def marks(self, symbol: str, start_s: int, end_s: int) -> Floats:
+        """The prices of the model at the second marks start … end, both included."""
+        leg = self._legs[symbol]
+        days = range(start_s // DAY_S, end_s // DAY_S + 1)
+        path = np.concatenate([self._day(leg, day).mid[:DAY_S] for day in days])
+        first = days[0] * DAY_S
+        return path[start_s - first : end_s - first + 1]
+
+    def _mid(self, leg: Leg, t_us: int) -> float:
+        second, within = divmod(t_us, US)
         day, start = divmod(second, DAY_S)
         path = self._day(leg, day).mid
-        mid = path[start] + (path[start + 1] - path[start]) * tenth * _BOOK_US / US
+        return float(path[start] + (path[start + 1] - path[start]) * within / US)
+
+    def _quote(self, leg: Leg, mark: int) -> Quote:
+        """The best bid and ask at a mark, as a function of time."""
+        mid = self._mid(leg, mark * MARK_US)
         bid = int(bid_ticks(np.asarray([mid]), leg.info.price_decimals)[0])
         rng = np.random.default_rng((self.seed, mark, leg.per_day))
         lots = np.maximum(1, leg.listing.median_lots * 20 * rng.exponential(1.0, 2)).astype(int)
-        return book_ticker(leg.info, mark, bid, int(lots[0]), bid + 1, int(lots[1]))
+        return Quote(bid, int(lots[0]), bid + 1, int(lots[1]))
+
+    def book(self, symbol: str, mark: int) -> Book:
+        leg = self._legs[symbol]
+        key = zlib.crc32(symbol.encode()) + self.tape_seed
+        return book_of(self._quote(leg, mark), mark, key, leg.listing.median_lots)
 
 
 def _messages(info: Symbol, trades: Trades, kinds: set[str], event_us: int) -> list[Message]:

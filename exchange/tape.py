@@ -48,6 +48,10 @@ class Symbol:
         """A quantity as the exchange writes it."""
         return fixed(lots, self.lot_decimals)
 
+    def price_of(self, amount: int, lots: int) -> str:
+        """A price as an amount (ticks × lots) divided by a quantity; decimals are cut off."""
+        return fixed(amount * 10 ** (8 - self.price_decimals) // lots, 8)
+
     def notional(self, ticks_lots: int) -> str:
         """A product of price and quantity units as a quote amount."""
         return fixed(ticks_lots, self.price_decimals + self.lot_decimals)
@@ -177,13 +181,22 @@ def bars_of(trades: Trades, step_us: int = US) -> Bars:
 
 def fold(bars: Bars, step_us: int) -> Bars:
     """Fold bars into longer ones: equal to folding their trades."""
+    return _fold(bars, bars.t // step_us * step_us)
+
+
+def fold_into(bars: Bars, opens: Ints) -> Bars:
+    """Fold bars into those that open at `opens`, ascending; all lie at or after the first."""
+    return _fold(bars, opens[np.maximum(np.searchsorted(opens, bars.t, "right") - 1, 0)])
+
+
+def _fold(bars: Bars, opens: Ints) -> Bars:
+    """Fold bars that have the same open time in `opens`."""
     if not len(bars):
         return bars
-    keys = bars.t // step_us
-    at = _starts(keys)
+    at = _starts(opens)
     end = np.append(at[1:], len(bars)) - 1
     return Bars(
-        t=keys[at] * step_us,
+        t=opens[at],
         open=bars.open[at],
         high=np.maximum.reduceat(bars.high, at),
         low=np.minimum.reduceat(bars.low, at),

@@ -16,9 +16,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from exchange import Exchange, ReplaySource, SyntheticSource, default_world
+from exchange.asking import View
 from exchange.faults import Ids
 from exchange.futures import WINDOW_US, FuturesSource, first_trades, sizes, trades_up_to
-from exchange.rest import View, respond
+from exchange.rest import respond
 from exchange.rest_futures import ENDPOINTS
 from exchange.synthetic import DAY_US
 from exchange.tape import US, Trades
@@ -138,9 +139,9 @@ def test_only_two_days_one_hour_and_no_mixture(source: FuturesSource) -> None:
     oldest = get(source, "aggTrades", symbol="BTCUSDT", fromId=1, limit=1)[0]
     assert 0 <= oldest["T"] * 1000 - (NOON - 2 * DAY_US) < 5 * US
     now = NOON // 1000
-    hour = {"startTime": now - 3_600_000, "endTime": now}
+    hour = {"startTime": now - 3_600_001, "endTime": now}
     assert get(source, "aggTrades", symbol="BTCUSDT", **hour) == -1127
-    hour["endTime"] -= 1
+    hour["startTime"] += 1  # an hour to the millisecond, as clients ask for it
     assert len(get(source, "aggTrades", symbol="BTCUSDT", **hour)) == 500
     assert get(source, "aggTrades", symbol="BTCUSDT", fromId=5, startTime=now) == -1128
     assert get(source, "aggTrades", symbol="NOPEUSDT") == -1121
@@ -234,11 +235,15 @@ def test_raw_trades_hold_placeholders() -> None:
     [
         ("/market", "btcusdt@aggTrade", True),
         ("/market", "btcusdt@kline_1s", True),
-        ("/market", "btcusdt@markPrice", False),
+        ("/market", "btcusdt@markPrice@1s", True),
         ("/market", "btcusdt@bookTicker", False),
+        ("/market", "btcusdt@depth", False),
         ("/public", "btcusdt@bookTicker", True),
         ("/public", "btcusdt@aggTrade", False),
-        ("/public", "btcusdt@depth", False),
+        ("/public", "btcusdt@markPrice@1s", False),
+        ("/public", "btcusdt@depth", True),
+        ("/public", "btcusdt@trade", True),
+        ("/private", "btcusdt@aggTrade", False),
     ],
 )
 def test_what_each_route_tells(route: str, stream: str, flows: bool) -> None:

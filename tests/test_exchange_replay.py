@@ -14,7 +14,8 @@ import pytest
 from websockets.asyncio import client
 
 from exchange import Exchange, ReplaySource
-from exchange.rest import View, respond
+from exchange.asking import View
+from exchange.rest import respond
 
 pytestmark = pytest.mark.processes
 

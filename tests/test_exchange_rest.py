@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from exchange import SyntheticSource
-from exchange.rest import ENDPOINTS, INTERVALS, View, respond
+from exchange.asking import View, weight_of
+from exchange.intervals import INTERVALS
+from exchange.rest import ENDPOINTS, respond
 from exchange.tape import US
 
 NOON = 1_772_625_600 * US  # 2026-03-04 12:00
@@ -64,17 +66,26 @@ def test_the_documented_error_text(view: View) -> None:
     )
 
 
-def test_weights_are_the_documented_ones() -> None:
-    weights = {path.rpartition("/")[2]: e.weight for path, e in ENDPOINTS.items()}
-    assert weights == {
-        "ping": 1,
-        "time": 1,
-        "exchangeInfo": 20,
-        "trades": 25,
-        "historicalTrades": 25,
-        "aggTrades": 4,
-        "klines": 2,
-    }
+@pytest.mark.parametrize(
+    ("weight", "names"),
+    [
+        (1, "ping time"),
+        (2, "klines uiKlines avgPrice ticker/24hr?symbol=A ticker/price?symbol=A"),
+        (2, "ticker/bookTicker?symbol=A ticker/24hr?symbols=A,B"),
+        (4, "aggTrades ticker/price ticker/bookTicker ticker?symbol=A ticker/tradingDay?symbol=A"),
+        (8, "ticker?symbols=A,B"),
+        (5, "depth depth?limit=100"),
+        (20, "exchangeInfo"),
+        (25, "trades historicalTrades depth?limit=101 depth?limit=500"),
+        (50, "depth?limit=1000"),
+        (80, "ticker/24hr"),
+        (250, "depth?limit=5000"),
+    ],
+)
+def test_weights_are_the_documented_ones(weight: int, names: str) -> None:
+    for name in names.split():
+        path, _, query = name.partition("?")
+        assert weight_of(ENDPOINTS[f"/api/v3/{path}"], query) == weight, name
 
 
 def test_time_and_ping(source: SyntheticSource, view: View) -> None:
@@ -182,7 +193,7 @@ def test_klines_equal_the_trades(view: View) -> None:
 
 @pytest.mark.parametrize("interval", ["1m", "3m", "5m", "15m"])
 def test_longer_klines_equal_seconds(view: View, interval: str) -> None:
-    step = INTERVALS[interval]
+    step = INTERVALS[interval].step_us // US
     start = NOON // 1000 - 900_000
     longer = get(view, "klines", symbol="LTCUSDT", interval=interval, startTime=start)
     seconds: list[Any] = []

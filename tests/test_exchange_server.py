@@ -170,7 +170,7 @@ def test_addresses_that_do_not_exist() -> None:
         with pytest.raises(InvalidStatus, match="404"):
             await connect(exchange.ws_url + "/markets/ws/btcusdt@trade")
         async with httpx.AsyncClient(base_url=exchange.rest_url) as http:
-            for path in ("/", "/api/v3/depth", "/control", "/ws"):
+            for path in ("/", "/api/v3/account", "/control", "/ws"):
                 assert (await http.get(path)).status_code in (404, 426)
             assert (await http.get("/api/v3/ping")).json() == {}
             micro = await http.get("/api/v3/time", headers={"X-MBX-TIME-UNIT": "MICROSECOND"})
