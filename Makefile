@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test test-fast test-pythons check format bench chaos clean
+.PHONY: help install run test test-fast test-pythons test-clients check format bench chaos clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -32,6 +32,9 @@ test-fast: $(VENV)/.installed-dev  ## before every commit: no processes, no brow
 test-pythons: $(VENV)/.installed-dev  ## the fast tests under the other Pythons that are installed
 	@exec $(BIN)/python tools/pythons.py
 
+test-clients:  ## other people's clients of Binance, unmodified, on the local exchange
+	@exec $(PYTHON) tools/clients.py
+
 check: $(VENV)/.installed-dev  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,7 +45,7 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what was installed and generated; data stay
-	rm -rf $(VENV) .venv-3.* static .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-3.* .venv-clients static .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev benchmarks/requirements.txt
 	@$(PYTHON) tools/install.py benchmarks/requirements.txt

@@ -48,14 +48,19 @@ def pins() -> list[str]:
 
 def environment(base: str, version: str) -> str:
     """The interpreter of this version's environment, made and filled where it is not."""
-    folder = ROOT / f".venv-{version}"
-    python, stamp = str(folder / "bin" / "python"), folder / ".installed"
     wanted = "".join((ROOT / n).read_text() for n in ("requirements.txt", "constraints.txt"))
+    return filled(base, f".venv-{version}", ["-r", "requirements.txt", *pins()], wanted)
+
+
+def filled(base: str, name: str, what: list[str], wanted: str) -> str:
+    """The interpreter of an environment that holds `what`; made anew where its stamp is not
+    `wanted`. RuntimeError says which step failed."""
+    folder = ROOT / name
+    python, stamp = str(folder / "bin" / "python"), folder / ".installed"
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     uv = shutil.which("uv")
-    what = ["-r", "requirements.txt", *pins()]
     if uv:
         steps = [[uv, "venv", "--python", base, str(folder)],
                  [uv, "pip", "install", "--python", python, *what]]  # fmt: skip
