@@ -175,7 +175,8 @@ def test_python_binance_futures_streams(addresses: tuple[str, str]) -> None:
 
 
 def test_python_binance_depth_cache(addresses: tuple[str, str]) -> None:
-    """The cache is never made anew: its snapshot is fetched once."""
+    """Once the cache has joined on it is never made anew. Its first snapshot may be older than its
+    stream, since it asks for one before it connects: the first event then has it ask again."""
     depth = client("binance.ws.depthcache")
 
     class Counted(depth.DepthCacheManager):  # type: ignore[misc, name-defined]
@@ -189,10 +190,12 @@ def test_python_binance_depth_cache(addresses: tuple[str, str]) -> None:
         async with python_binance(*addresses) as (api, sockets):
             manager = Counted(api, "BTCUSDT", bm=sockets, ws_interval=100, limit=1000)
             async with manager as cache:
+                await cache.recv()
+                joined = manager.made
                 for _ in range(30):
                     book = await cache.recv()
                     assert book.get_bids()[0][0] < book.get_asks()[0][0]
-            assert manager.made == 1
+            assert manager.made == joined <= 2
 
     asyncio.run(work())
 
