@@ -25,6 +25,7 @@ def follow_address() -> None:
     told, before, when = st.session_state.get(_STATE, ({}, {}, 0.0))
     on_its_way = named == before and time.monotonic() - when < SETTLING_S
     if named != told and not on_its_way:
+        st.session_state[_STATE] = (named, {}, 0.0)  # the browser has it: nothing is on its way
         for key, value in named.items():
             st.session_state[key] = value
 

@@ -92,6 +92,22 @@ def test_a_bad_setting_is_one_sentence(page: AppTest, monkeypatch: pytest.Monkey
     assert "FEED='magic' is not usable" in page.error[0].value
 
 
+def test_back_and_forward_follow_each_other_at_once(page: AppTest, store: PostgresStore) -> None:
+    """Whether an address is one that the page itself has just left is no question of seconds."""
+    fill(store)
+    page.run()
+    first, other = page.selectbox(key="y").value, page.selectbox(key="x").value
+    for y in (other, first, other):
+        if y == other:
+            x = first
+        else:
+            x = other
+        page.query_params.update(y=y, x=x)
+        page.run()
+        assert page.selectbox(key="y").value == y
+        assert page.query_params["y"] in (y, [y])
+
+
 @pytest.mark.parametrize("view", ["Market", "Pair", "Backtest", "Alerts", "Data", "System"])
 def test_every_view_is_drawn(page: AppTest, store: PostgresStore, view: str) -> None:
     fill(store)
