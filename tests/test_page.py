@@ -98,11 +98,7 @@ def test_back_and_forward_follow_each_other_at_once(page: AppTest, store: Postgr
     page.run()
     first, other = page.selectbox(key="y").value, page.selectbox(key="x").value
     for y in (other, first, other):
-        if y == other:
-            x = first
-        else:
-            x = other
-        page.query_params.update(y=y, x=x)
+        page.query_params.update(y=y, x=first if y == other else other)
         page.run()
         assert page.selectbox(key="y").value == y
         assert page.query_params["y"] in (y, [y])
