@@ -107,7 +107,8 @@ def _asked_names(view: View, params: Params) -> None:
     if "symbol" not in params and "symbols" not in params:
         raise RestError(-1128, "Combination of optional parameters invalid.")
     if _named(params) > _MOST_SYMBOLS:
-        raise RestError(-1101, "Too many parameters; expected '100' and received '{}'.")
+        told = f"Too many parameters; expected '{_MOST_SYMBOLS}' and received '{_named(params)}'."
+        raise RestError(-1101, told)
 
 
 def _rolling(view: View, params: Params) -> Any:

@@ -112,30 +112,29 @@ def _event(kind: str, told: Statistics, now_us: int, body: Callable[[int], str])
     ]
 
 
+def _ticker(kind: str, told: Statistics, now_us: int, quote: str = "") -> list[bytes]:
+    """A whole ticker of a window; `quote`: what of it only some tell, each field with a comma."""
+    return _event(
+        kind,
+        told,
+        now_us,
+        lambda unit: f"{_changes(told)},{quote}{_prices(told)},{_span(told, unit)}",
+    )
+
+
 def _spot_day(view: View, symbol: str, now_us: int) -> list[bytes]:
     told = last_day(view, symbol)
     info = told.info
     _, ((bid, bid_lots),), ((ask, ask_lots),) = best(view, symbol)
     quote = (
         f'"x":"{info.price(told.before)}","b":"{info.price(bid)}",'
-        f'"B":"{info.quantity(bid_lots)}","a":"{info.price(ask)}","A":"{info.quantity(ask_lots)}"'
+        f'"B":"{info.quantity(bid_lots)}","a":"{info.price(ask)}","A":"{info.quantity(ask_lots)}",'
     )
-    return _event(
-        "24hrTicker",
-        told,
-        now_us,
-        lambda unit: f"{_changes(told)},{quote},{_prices(told)},{_span(told, unit)}",
-    )
+    return _ticker("24hrTicker", told, now_us, quote)
 
 
 def _futures_day(view: View, symbol: str, now_us: int) -> list[bytes]:
-    told = last_day(view, symbol)
-    return _event(
-        "24hrTicker",
-        told,
-        now_us,
-        lambda unit: f"{_changes(told)},{_prices(told)},{_span(told, unit)}",
-    )
+    return _ticker("24hrTicker", last_day(view, symbol), now_us)
 
 
 def _mini_day(view: View, symbol: str, now_us: int) -> list[bytes]:
@@ -149,13 +148,7 @@ def _window(kind: str) -> Tell:
     length = window_us(name) or 0
 
     def tell(view: View, symbol: str, now_us: int) -> list[bytes]:
-        told = rolling(view, symbol, length)
-        return _event(
-            f"{name}Ticker",
-            told,
-            now_us,
-            lambda unit: f"{_changes(told)},{_prices(told)},{_span(told, unit)}",
-        )
+        return _ticker(f"{name}Ticker", rolling(view, symbol, length), now_us)
 
     return tell
 

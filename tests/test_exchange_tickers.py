@@ -95,6 +95,8 @@ def test_one_some_or_all() -> None:
     both = f'symbol={names[0]}&symbols=["{names[0]}"]'
     assert get("ticker/price", both)["code"] == -1128
     assert get("ticker")["code"] == -1128
+    many = json.dumps(["LTCUSDT"] * 101, separators=(",", ":"))
+    assert get("ticker", f"symbols={many}")["msg"].endswith("expected '100' and received '101'.")
 
 
 @pytest.mark.parametrize(
