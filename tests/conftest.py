@@ -42,7 +42,11 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the fault scenarios have proven, where any has run."""
+    """What failed and passed when run again, and what the fault scenarios have proven."""
+    if again := terminalreporter.stats.get("rerun"):
+        terminalreporter.section("failed, and run once more: each a fault to look for")
+        for report in again:
+            terminalreporter.write_line(f"{report.nodeid} ({report.when})\n{report.longreprtext}\n")
     if TALLY.comparisons or TALLY.steps:
         passed = len(terminalreporter.stats.get("passed", []))
         failed = len(terminalreporter.stats.get("failed", []))
@@ -139,8 +143,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Browser tests come last: they share one running system, and Playwright keeps an event loop
-    that no other test may meet. `--fast` leaves out what needs a process of its own."""
+    that no other test may meet. `--fast` leaves out what needs a process of its own. What has one
+    shares the machine's two or three cores with whatever else runs there: a failure is run once
+    more, and both are told."""
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    for item in items if config.pluginmanager.hasplugin("rerunfailures") else ():
+        if _needs_a_process(item) and item.get_closest_marker("chaos") is None:
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
     if config.getoption("--fast"):
         left_out = [item for item in items if _needs_a_process(item)]
         config.hook.pytest_deselected(items=left_out)
