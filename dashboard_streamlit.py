@@ -11,33 +11,23 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit import runtime
 
-from compiled import warm_up
+from pairs.jit import warm_up
 from database_utils import StoreError, open_database, open_store
-from messages import one_line, start_logging, take_over
-from panels import (
-    alerts,
-    backtest,
-    data,
-    market,
-    pair,
-    scanner,
-    statistics,
-    strip,
-    system,
-    watch,
-)
-from panels.chart import provide_script
-from panels.controls import legs_offered, sidebar
-from panels.desk import Choice, Desk, boundary, symbols_of
-from panels.plain import plain
-from panels.style import CSS
-from panels.upload import upload
-from settings import Settings, SettingsError, load_settings
-from storage.errors import DATABASE_ERRORS
-from storage.postgres import PostgresStore
-from storage.queries import read_symbols
+from pairs.messages import one_line, start_logging, take_over
+from pairs.dashboard.views import alerts, backtest, data, market, pair, scanner, statistics, system
+from pairs.dashboard import header, watch
+from pairs.dashboard.chart import provide_script
+from pairs.dashboard.sidebar import legs_offered, sidebar
+from pairs.dashboard.context import Choice, Desk, boundary, symbols_of
+from pairs.figures.plain import plain
+from pairs.dashboard.style import CSS
+from pairs.dashboard.upload import upload
+from pairs.settings import Settings, SettingsError, load_settings
+from pairs.storage.errors import DATABASE_ERRORS
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_symbols
 
-# The register of views: one file of panels/ each, and one line here.
+# The register of views: one file of pairs/dashboard/ each, and one line here.
 VIEWS: dict[str, Callable[[Desk], None]] = {
     "Market": market.draw,
     "Pair": pair.draw,
@@ -118,7 +108,7 @@ def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
     desk = Desk(store, settings, choice, options)
     alerts.page_begins()
     with numbers:
-        desk.live("Numbers", strip.draw)
+        desk.live("Numbers", header.draw)
     with boundary(str(view)):
         VIEWS[str(view)](desk)
     alerts.page_drawn()

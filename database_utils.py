@@ -26,28 +26,19 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from feeds.backoff import backoff
-from market import check_symbol
-from messages import (
-    CANNOT,
-    INTERRUPTED,
-    NOT_NOW,
-    failed,
-    noted,
-    one_line,
-    start_logging,
-    watch_uncaught,
-)  # fmt: skip
-from settings import Parser, Settings, SettingsError, load_settings
-from storage.audit import audit
-from storage.connecting import connect
-from storage.embedded import EmbeddedServer
-from storage.errors import DATABASE_ERRORS, is_away
-from storage.maintenance import health
-from storage.postgres import PostgresStore
-from storage.records import RecordError, begin_new, venue_of
-from storage.retention import prune
-from storage.schema import SchemaBusyError, SchemaError, stored
+from pairs.retry import backoff
+from pairs.market import check_symbol
+from pairs.messages import CANNOT, INTERRUPTED, NOT_NOW, failed, noted, one_line, start_logging, watch_uncaught
+from pairs.settings import Parser, Settings, SettingsError, load_settings
+from pairs.storage.audit import audit
+from pairs.storage.connecting import connect
+from pairs.storage.embedded import EmbeddedServer
+from pairs.storage.errors import DATABASE_ERRORS, is_away
+from pairs.storage.maintenance import health
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.records import RecordError, begin_new, venue_of
+from pairs.storage.retention import prune
+from pairs.storage.schema import SchemaBusyError, SchemaError, stored
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

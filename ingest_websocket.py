@@ -33,32 +33,32 @@ from typing import Any
 
 import psycopg2
 
-import metrics
-from asking_again import AskingAgain
-from beginning import begin_records
-from clock import steady_us
-from closing import Closing
+from pairs.ingest import metrics
+from pairs.ingest.asking_again import AskingAgain
+from pairs.ingest.beginning import begin_records
+from pairs.clock import steady_us
+from pairs.ingest.closing import Closing
 from database_utils import StoreError, open_database, open_patiently
-from feeds.backoff import backoff
-from feeds.binance_rest import PROBE_TIMEOUT_S, BinanceRest, RestError
-from feeds.binance_stream import LIFE_S, TradeStream, WrongExchangeError, shards
-from feeds.choice import Feed, choose_feed
-from feeds.local import LocalExchangeError
-from history import History
-from inbox import Batch, Inbox
-from liveness import NEVER, Liveness, Watched
-from market import US_PER_S, Rejected, Trade
-from messages import exit_code, failed, noted, one_line, start_logging, watch_uncaught
-from renumbered import counts_anew
-from repair import Repair
-from settings import Parser, Settings, SettingsError, load_settings, read_environment
-from storage.errors import DATABASE_ERRORS
-from storage.ownership import Ownership, OwnershipLostError, identity
-from storage.postgres import PostgresStore, Written
-from storage.queries import read_feeds
-from storage.records import halt, halted
-from storage.retention import prune
-from supervision import Supervisor, end, told
+from pairs.retry import backoff
+from pairs.feeds.binance.rest import PROBE_TIMEOUT_S, BinanceRest, RestError
+from pairs.feeds.binance.stream import LIFE_S, TradeStream, WrongExchangeError, shards
+from pairs.feeds.choice import Feed, choose_feed
+from pairs.feeds.local import LocalExchangeError
+from pairs.ingest.backfill import History
+from pairs.ingest.inbox import Batch, Inbox
+from pairs.ingest.liveness import NEVER, Liveness, Watched
+from pairs.market import US_PER_S, Rejected, Trade
+from pairs.messages import exit_code, failed, noted, one_line, start_logging, watch_uncaught
+from pairs.ingest.renumbered import counts_anew
+from pairs.ingest.repair import Repair
+from pairs.settings import Parser, Settings, SettingsError, load_settings, read_environment
+from pairs.storage.errors import DATABASE_ERRORS
+from pairs.storage.ownership import Ownership, OwnershipLostError, identity
+from pairs.storage.postgres import PostgresStore, Written
+from pairs.storage.queries import read_feeds
+from pairs.storage.records import halt, halted
+from pairs.storage.retention import prune
+from pairs.ingest.supervision import Supervisor, end, told
 
 log = logging.getLogger("ingest")
 

@@ -34,17 +34,17 @@ import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
 from database_utils import Database, StoreError, open_database, open_patiently
-from feeds.backoff import backoff
-from messages import INTERRUPTED, exit_code, failed, noted, one_line, start_logging, watch_uncaught
-from settings import Parser, Settings, SettingsError, load_settings
-from storage import outbox
-from storage.embedded import EmbeddedError
-from storage.postgres import PostgresStore
-from storage.retention import prune_alerts
-from storage.watching import Watch
+from pairs.retry import backoff
+from pairs.messages import INTERRUPTED, exit_code, failed, noted, one_line, start_logging, watch_uncaught
+from pairs.settings import Parser, Settings, SettingsError, load_settings
+from pairs.alerts import outbox
+from pairs.storage.embedded import EmbeddedError
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.retention import prune_alerts
+from pairs.alerts.lock import Watch
 
 if TYPE_CHECKING:
-    from evaluation import Evaluator
+    from pairs.alerts.evaluator import Evaluator
 
 log = logging.getLogger("alerts")
 Result = TypeVar("Result")
@@ -283,7 +283,7 @@ class Watcher:
 
     def _load(self) -> None:
         if self._evaluator is None:
-            from evaluation import Evaluator  # the pair maths: loaded once there is a rule
+            from pairs.alerts.evaluator import Evaluator  # the pair maths: loaded once there is a rule
 
             self._evaluator = Evaluator(self._store)
         before = len(self._evaluator)
@@ -293,7 +293,7 @@ class Watcher:
 
     def _evaluate(self, venues: frozenset[str]) -> float:
         """Evaluate what is due and store it; seconds until something is due again."""
-        from storage.alerts import store_outcomes
+        from pairs.alerts.store import store_outcomes
 
         evaluator = self._evaluator
         if evaluator is None:

@@ -36,9 +36,9 @@ from benchmarks.harness import (
     table,
     verdict,
 )
-from compiled import warm_up
-from simulation import prepare, traded
-from sweep import combinations, grid
+from pairs.jit import warm_up
+from pairs.backtest.simulation import prepare, traded
+from pairs.backtest.grid import combinations, grid
 
 HERE = Path(__file__).parent
 PEER = HERE / ".backtest"

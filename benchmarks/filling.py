@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from storage.partitions import make, of_bars, of_trades
+from pairs.storage.partitions import make, of_bars, of_trades
 
 BARS = """
 INSERT INTO kline

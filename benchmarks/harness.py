@@ -25,8 +25,8 @@ from typing import Any, Self
 import psycopg2
 
 from database_utils import Database, open_database
-from settings import load_settings
-from storage.postgres import PostgresStore
+from pairs.settings import load_settings
+from pairs.storage.postgres import PostgresStore
 
 _as_json = False
 

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.harness import empty_store, machine, options, parser, table
-from feeds.choice import Feed
+from pairs.feeds.choice import Feed
 from ingest_websocket import Daemon
-from market import Trade, Venue
-from settings import load_settings
-from storage.postgres import PostgresStore, Written
+from pairs.market import Trade, Venue
+from pairs.settings import load_settings
+from pairs.storage.postgres import PostgresStore, Written
 
 
 class Timed(PostgresStore):

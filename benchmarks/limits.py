@@ -33,12 +33,12 @@ from benchmarks.harness import (
 from benchmarks.kalman import legs
 from benchmarks.store import T0, batch
 from benchmarks.system import Tab, browser, system, url_of
-from compiled import INT, NUMBER, compiled
+from pairs.jit import INT, NUMBER, compiled
 from database_utils import open_store
 from resampling import ticks_to_bars
-from storage.copying import copy_trades
-from storage.postgres import PostgresStore
-from storage.queries import read_ticks
+from pairs.storage.copying import copy_trades
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_ticks
 
 ROWS = 1_000_000
 PASSES = 1_000_000

@@ -15,15 +15,15 @@ from statsmodels.tsa.stattools import coint
 
 from benchmarks.compare import arguments
 from benchmarks.harness import Cell, Timing, in_turn, machine, number, ratio, table, verdict
-from scan import scan_pairs
+from pairs.analytics.scan import scan_pairs
 
 PARTS = {
-    "unit-root kernel": ("unitroot.py", "_adf"),
-    "unit-root test, around the kernel": ("unitroot.py", "adf_statistic"),
+    "unit-root kernel": ("pairs/analytics/unitroot.py", "_adf"),
+    "unit-root test, around the kernel": ("pairs/analytics/unitroot.py", "adf_statistic"),
     "cointegrating regression": ("cointegration.py", "cointegrating_fit"),
     "half-life": ("cointegration.py", "reversion"),
-    "p-value": ("mackinnon.py", "mackinnon_p"),
-    "correlation": ("scan.py", "_correlation"),
+    "p-value": ("pairs/analytics/mackinnon.py", "mackinnon_p"),
+    "correlation": ("pairs/analytics/scan.py", "_correlation"),
 }
 
 
@@ -87,7 +87,7 @@ def profile(closes: pd.DataFrame) -> None:
     kernel = sum(
         entry[2]
         for (path, _, function), entry in entries
-        if path.endswith("unitroot.py") and function == "_adf"
+        if path.endswith("pairs/analytics/unitroot.py") and function == "_adf"
     )
     spent["unit-root kernel"] = kernel
     spent["unit-root test, around the kernel"] -= kernel

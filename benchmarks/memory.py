@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.harness import empty_store, machine, options, parser, table
-from settings import ROOT
-from storage.audit import audit
-from storage.postgres import PostgresStore
+from pairs.settings import ROOT
+from pairs.storage.audit import audit
+from pairs.storage.postgres import PostgresStore
 
 SIX = "BTCUSDT,ETHUSDT,SOLUSDT,BNBUSDT,XRPUSDT,LTCUSDT"
 FIFTY = ",".join(f"L{i:03d}USDT" for i in range(50))

@@ -34,7 +34,7 @@ from benchmarks.harness import (
 )
 from benchmarks.session import Session, visitors
 from benchmarks.system import Cost, dsn_of, running, system, url_of
-from run import free_port
+from pairs.__main__ import free_port
 
 SLICE_S = 2.0
 SETTLE_S = 2.0

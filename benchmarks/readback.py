@@ -15,10 +15,10 @@ import pandas as pd
 from benchmarks.compare import HEAD, compared
 from benchmarks.harness import analyse, empty_store, machine, options, parser, table
 from benchmarks.store import T0, batch
-from compiled import warm_up
+from pairs.jit import warm_up
 from resampling import ticks_to_bars
-from storage.postgres import PostgresStore
-from storage.queries import read_bars, read_ticks
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars, read_ticks
 
 TRADES = 1_000_000
 BARS = 100_000

@@ -33,16 +33,16 @@ from benchmarks.harness import (
     table,
 )
 from benchmarks.picture import lines
-from compiled import warm_up
-from live import LiveBars
-from market import Instrument, Trade
-from pair import PairSpec, pair_view
-from storage.audit import audit
-from storage.maintenance import read_figures
-from storage.partitions import TRADES_PER_PARTITION, make, of_trades
-from storage.postgres import PostgresStore
-from storage.queries import read_feeds, read_symbols, read_ticks
-from storage.retention import prune
+from pairs.jit import warm_up
+from pairs.live.bars import LiveBars
+from pairs.market import Instrument, Trade
+from pairs.analytics.pair import PairSpec, pair_view
+from pairs.storage.audit import audit
+from pairs.storage.maintenance import read_figures
+from pairs.storage.partitions import TRADES_PER_PARTITION, make, of_trades
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_feeds, read_symbols, read_ticks
+from pairs.storage.retention import prune
 
 SYMBOLS = [f"S{k:03}USDT" for k in range(10)]
 STEP_US = 10_000_000

@@ -1,4 +1,4 @@
-"""How long the parts take to be there: imports, and `run.py` until a live number is on screen.
+"""How long the parts take to be there: imports, and `pairs/__main__.py` until a live number is on screen.
 
 python -m benchmarks.startup [--runs 5]      Linux; the second part with a Chromium
 
@@ -25,9 +25,9 @@ from benchmarks.harness import (
     verdict,
 )
 from benchmarks.system import Tab, browser, system, url_of
-from settings import ROOT
+from pairs.settings import ROOT
 
-DOORS = ("ingest_websocket.py", "watch_alerts.py", "dashboard_streamlit.py", "run.py")
+DOORS = ("ingest_websocket.py", "watch_alerts.py", "dashboard_streamlit.py", "pairs/__main__.py")
 LIVE = (
     "() => /live/.test(document.querySelector('[data-testid=feed]')?.innerText)"
     " && /[0-9]/.test(document.querySelector('[data-testid=price-y] .v')?.innerText)"
@@ -104,7 +104,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     table("Imports of each door", ["door", "s", "heaviest, of their own"],
           [imported(door, given.runs) for door in DOORS])  # fmt: skip
-    table("Warm start: `run.py` → browser", ["until", "s", "limit"], to_first_number(given.runs))
+    table("Warm start: `pairs/__main__.py` → browser", ["until", "s", "limit"], to_first_number(given.runs))
 
 
 if __name__ == "__main__":

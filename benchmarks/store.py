@@ -32,8 +32,8 @@ from benchmarks.usual_writes import (
     feed_handler,
 )
 from database_utils import Database, open_store
-from market import Trade
-from storage.postgres import PostgresStore
+from pairs.market import Trade
+from pairs.storage.postgres import PostgresStore
 
 T0 = 1_723_161_600_000_000
 _ids = itertools.count(1)

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 from psycopg2.extras import execute_values
 
-from market import Trade
-from storage.batch import at
-from storage.postgres import PostgresStore
+from pairs.market import Trade
+from pairs.storage.batch import at
+from pairs.storage.postgres import PostgresStore
 
 Write = Callable[[Sequence[Trade]], None]
 INSERT = "INSERT INTO usual VALUES {} ON CONFLICT DO NOTHING"

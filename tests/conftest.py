@@ -18,8 +18,8 @@ import psycopg2
 import pytest
 
 from database_utils import Database, open_database, open_store
-from settings import DEFAULTS, load_settings
-from storage.postgres import PostgresStore
+from pairs.settings import DEFAULTS, load_settings
+from pairs.storage.postgres import PostgresStore
 from tests.browsing import ARTIFACTS, Watched, chromium
 from tests.chaos import SEED, TALLY
 from tests.running import System

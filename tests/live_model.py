@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from market import Trade
+from pairs.market import Trade
 
 S = 1_000_000
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from panels.plain import plain
+from pairs.figures.plain import plain
 
 for number, text in enumerate(json.loads(os.environ["HOSTILE"])):
     shown = plain(text)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class System:
-    """A running `run.py` and its log."""
+    """A running `pairs/__main__.py` and its log."""
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self.environment = {
@@ -28,7 +28,7 @@ class System:
         }  # fmt: skip
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "run.py"], cwd=ROOT, env=self.environment, text=True,
+            [sys.executable, "pairs/__main__.py"], cwd=ROOT, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from market import Kline, Trade
-from storage.partitions import TRADES_PER_PARTITION
+from pairs.market import Kline, Trade
+from pairs.storage.partitions import TRADES_PER_PARTITION
 
 S = 1_000_000
 LENGTHS = (1, 60)

@@ -14,27 +14,15 @@ import pandas as pd
 import psycopg2
 import pytest
 
-from alerts import AlertEvent, AlertState, Side
-from evaluation import Evaluator
-from live_alerts import LiveAlerts
-from market import Instrument
-from storage import outbox
-from storage.alerts import (
-    Outcome,
-    StoredRule,
-    acknowledge,
-    create_rule,
-    delete_rule,
-    list_events,
-    list_rules,
-    pulse,
-    recent_events,
-    store_outcomes,
-    update_rule,
-)
-from storage.postgres import PostgresStore
-from storage.retention import prune_alerts
-from storage.watching import Watch
+from pairs.alerts.rules import AlertEvent, AlertState, Side
+from pairs.alerts.evaluator import Evaluator
+from pairs.alerts.live import LiveAlerts
+from pairs.market import Instrument
+from pairs.alerts import outbox
+from pairs.alerts.store import Outcome, StoredRule, acknowledge, create_rule, delete_rule, list_events, list_rules, pulse, recent_events, store_outcomes, update_rule
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.retention import prune_alerts
+from pairs.alerts.lock import Watch
 from tests.test_alerts import BTC, T0, S, rule
 from tests.test_store import nothing_after, rows, trade
 
@@ -350,7 +338,7 @@ def test_all_tabs_share_one_poll(store: PostgresStore, monkeypatch: pytest.Monke
     def away(*_: object) -> None:
         raise psycopg2.OperationalError("server closed the connection")
 
-    monkeypatch.setattr("live_alerts.pulse", away)
+    monkeypatch.setattr("pairs.alerts.live.pulse", away)
     clock[0] += 1.0
     lost = live.poll(1.0)
     assert lost.error == "server closed the connection"

@@ -27,11 +27,11 @@ from analytics import (
     spread,
     zscore,
 )
-from arguments import Array
+from pairs.checks import Array
 from cointegration import johansen
-from kalman import KALMAN_COLUMNS, kalman_path
+from pairs.analytics.kalman import KALMAN_COLUMNS, kalman_path
 from tests.reference import published, reference_csv, reference_json
-from windows import window_fit
+from pairs.analytics.windows import window_fit
 
 
 def floats(series: pd.Series[float]) -> Array:

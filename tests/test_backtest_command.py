@@ -15,9 +15,9 @@ import pytest
 
 import backtest
 from backtest import Costs, Rules, main, run
-from bars_csv import read_bars_csv, write_bars_csv
-from settings import ROOT
-from storage.postgres import PostgresStore
+from pairs.bars.files import read_bars_csv, write_bars_csv
+from pairs.settings import ROOT
+from pairs.storage.postgres import PostgresStore
 
 TRADE = [
     "side", "entry_time", "exit_time", "beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y",

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-import pair_kernels
-import simulation
+from pairs.backtest import kernels
+from pairs.backtest import simulation
 from backtest import Costs, Result, Rules, run
-from signals import curve, walk
+from pairs.backtest.engine import curve, walk
 from tests.reference import reference_csv
 from tests.slow_backtest import Slow, backtest
 
@@ -189,7 +189,7 @@ def test_real_bars(length: str, hedge: str) -> None:
 def test_a_long_record(hedge: str, window: int) -> None:
     """Longer than the stretches of rows that are taken at a time, and held across their edges."""
     rng = np.random.default_rng(window)
-    rows = 3 * pair_kernels._STRETCH
+    rows = 3 * kernels._STRETCH
     x = 100 * np.exp(rng.normal(0, 1e-4, rows).cumsum())
     error = np.zeros(rows)
     for t in range(1, rows):
@@ -209,7 +209,7 @@ def test_a_long_record(hedge: str, window: int) -> None:
         result = run(bars_y, bars_x, rules, costs)
         agree(result, slow, rules.capital)
         same_bar_by_bar(result, bars_y, bars_x)
-        stretch = window * (pair_kernels._STRETCH // window)
+        stretch = window * (kernels._STRETCH // window)
         assert result.signals["position"].to_numpy()[stretch - 1 : -1 : stretch].any()
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from feeds.binance import SPOT, USDM, Unstorable, parse_klines, parse_rest_trades
-from feeds.binance_rest import BinanceRest, RestError
-from market import Trade
-from repair import Patience, Repair
-from storage.postgres import PostgresStore
+from pairs.feeds.binance.protocol import SPOT, USDM, Unstorable, parse_klines, parse_rest_trades
+from pairs.feeds.binance.rest import BinanceRest, RestError
+from pairs.market import Trade
+from pairs.ingest.repair import Patience, Repair
+from pairs.storage.postgres import PostgresStore
 from tests.foreign import Foreign
 from tests.test_ingest import count, eventually
 from tests.test_liveness import ingesting

@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 
 from backtest import Costs, Rules, main, run
-from bar_length import bar_length_ns, common_step_ns
-from bars_csv import write_bars_csv
+from pairs.bars.length import bar_length_ns, common_step_ns
+from pairs.bars.files import write_bars_csv
 from features import feature_table
-from pair import PairSpec, pair_view
+from pairs.analytics.pair import PairSpec, pair_view
 from resampling import align, resample_bars
-from scan import scan_pairs
-from sweep import cost_sensitivity, grid
+from pairs.analytics.scan import scan_pairs
+from pairs.backtest.grid import cost_sensitivity, grid
 from tests.test_backtest_command import leg
-from walk_forward import walk_forward
+from pairs.backtest.walk_forward import walk_forward
 
 RULES = Rules(window=10, entry_z=1.0)
 DOORS: dict[str, Callable[[pd.DataFrame, pd.DataFrame], Any]] = {

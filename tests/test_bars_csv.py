@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bars_csv import COLUMNS, CsvError, bar_seconds, frame_csv, read_bars_csv, write_bars_csv
+from pairs.bars.files import COLUMNS, CsvError, bar_seconds, frame_csv, read_bars_csv, write_bars_csv
 
 HEAD = "timestamp,open,high,low,close,volume\n"
 ROW = "2024-01-01T00:00:00Z,1,3,0.5,2,10\n"
@@ -90,10 +90,10 @@ def test_bytes_that_are_no_text_and_too_many_rows_are_refused(
 ) -> None:
     with pytest.raises(CsvError, match="UTF-16"):
         read_bars_csv(b"\xff\xfe" + HEAD.encode("utf-16-le"))
-    monkeypatch.setattr("bars_csv.MAX_ROWS", 2)
+    monkeypatch.setattr("pairs.bars.files.MAX_ROWS", 2)
     with pytest.raises(CsvError, match="more than 2 rows"):
         read(HEAD + ROW * 3)
-    monkeypatch.setattr("bars_csv.MAX_BYTES", 10)
+    monkeypatch.setattr("pairs.bars.files.MAX_BYTES", 10)
     with pytest.raises(CsvError, match="MiB"):
         read(HEAD + ROW)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from baskets import correlation_matrix, pca_factors
+from pairs.analytics.pca import correlation_matrix, pca_factors
 
 
 def closes(rows: int = 400, legs: int = 6, seed: int = 0) -> pd.DataFrame:

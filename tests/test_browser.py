@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bars_csv import read_bars_csv
+from pairs.bars.files import read_bars_csv
 from tests.browsing import (
     TIMEOUT_MS,
     Watched,

@@ -24,11 +24,11 @@ from benchmarks.heap import held
 from exchange.synthetic import SyntheticSource
 from exchange.testing import running
 from exchange.world import default_world
-from live import is_closed
-from pair import PairSpec, pair_view
+from pairs.live.bars import is_closed
+from pairs.analytics.pair import PairSpec, pair_view
 from resampling import resample_bars
-from storage.postgres import PostgresStore
-from storage.queries import read_bars, read_feeds
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars, read_feeds
 from tests.browsing import (
     ARTIFACTS,
     Watched,

@@ -34,10 +34,10 @@ from analytics import (
     spread,
     zscore,
 )
-from arguments import Array
-from baskets import correlation_matrix, pca_factors
+from pairs.checks import Array
+from pairs.analytics.pca import correlation_matrix, pca_factors
 from cointegration import engle_granger, engle_granger_both, half_life, hurst_exponent, johansen
-from compiled import VECTOR, compiled
+from pairs.jit import VECTOR, compiled
 from features import feature_table
 from indicators import (
     anchored_vwap,
@@ -49,27 +49,14 @@ from indicators import (
     sma,
     vwap,
 )
-from pair import PairSpec, pair_view
+from pairs.analytics.pair import PairSpec, pair_view
 from resampling import align, resample_bars, ticks_to_bars
-from robust import huber_hedge_ratio, theil_sen_hedge_ratio, tls_hedge_ratio
-from scan import (
-    adjusted_p,
-    benjamini_hochberg,
-    pair_correlations,
-    scan_pairs,
-    small_sample_p,
-)
-from stationarity import kpss_test, variance_ratio_test
-from summary import pair_tests, price_statistics
+from pairs.analytics.robust import huber_hedge_ratio, theil_sen_hedge_ratio, tls_hedge_ratio
+from pairs.analytics.scan import adjusted_p, benjamini_hochberg, pair_correlations, scan_pairs, small_sample_p
+from pairs.analytics.stationarity import kpss_test, variance_ratio_test
+from pairs.analytics.summary import pair_tests, price_statistics
 from tests.test_structure import FLOORS
-from windows import (
-    window_correlation,
-    window_fit,
-    window_mean_deviation,
-    window_score,
-    window_sum,
-    window_weighted_mean,
-)
+from pairs.analytics.windows import window_correlation, window_fit, window_mean_deviation, window_score, window_sum, window_weighted_mean
 
 Frame = pd.DataFrame
 Study = Callable[[Frame], Any]
@@ -295,7 +282,7 @@ def test_every_module_with_studies_is_looked_through() -> None:
 
 def test_no_kind_of_function_escapes_the_register(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = importlib.import_module("windows")
-    monkeypatch.setattr("compiled._KERNELS", [])
+    monkeypatch.setattr("pairs.jit._KERNELS", [])
 
     def plain(values: Array) -> Array:
         return values

@@ -11,19 +11,19 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import closing
-from closing import LENGTHS_S, Allowance, Closing, ended_us
+from pairs.ingest import closing
+from pairs.ingest.closing import LENGTHS_S, Allowance, Closing, ended_us
 from exchange.synthetic import SyntheticSource
 from exchange.world import default_world
-from feeds.binance import SPOT, USDM, Protocol
-from feeds.binance_rest import RestError
-from feeds.weights import CLOSING, Kind
-from inbox import steady_us
-from live import LiveBars, Snapshot
-from liveness import Watched
-from market import Instrument
-from storage.postgres import PostgresStore
-from storage.queries import read_feeds
+from pairs.feeds.binance.protocol import SPOT, USDM, Protocol
+from pairs.feeds.binance.rest import RestError
+from pairs.feeds.binance.budget import CLOSING, Kind
+from pairs.ingest.inbox import steady_us
+from pairs.live.bars import LiveBars, Snapshot
+from pairs.ingest.liveness import Watched
+from pairs.market import Instrument
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_feeds
 from tests.chaos import SEED
 from tests.test_faults import desk
 from tests.test_ingest import eventually

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from messages import CANNOT, NOT_NOW
-from settings import SettingsError, read_environment
+from pairs.messages import CANNOT, NOT_NOW
+from pairs.settings import SettingsError, read_environment
 
 pytestmark = pytest.mark.processes
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import compiled
-from compiled import INT, VECTOR, warm_up
-from windows import window_score
+from pairs import jit
+from pairs.jit import INT, VECTOR, warm_up
+from pairs.analytics.windows import window_score
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -22,16 +22,16 @@ print(windows.window_sum(np.arange(5.0), 2)[-1])
 
 
 def test_everything_is_compiled_before_the_first_figure() -> None:
-    assert warm_up() == len(compiled._KERNELS) >= 12
-    ready = [kernel._ready for kernel in compiled._KERNELS]
+    assert warm_up() == len(jit._KERNELS) >= 12
+    ready = [kernel._ready for kernel in jit._KERNELS]
     assert None not in ready
     assert warm_up() == len(ready)
-    assert all(kernel._ready is r for kernel, r in zip(compiled._KERNELS, ready, strict=True))
+    assert all(kernel._ready is r for kernel, r in zip(jit._KERNELS, ready, strict=True))
 
 
 def test_every_module_with_kernels_is_warmed_up() -> None:
     found = {path.stem for path in ROOT.glob("*.py") if "\n@compiled(" in path.read_text()}
-    assert found == set(compiled._WITH_KERNELS)
+    assert found == set(jit._WITH_KERNELS)
 
 
 def test_read_only_arrays_need_no_code_of_their_own() -> None:
@@ -39,7 +39,7 @@ def test_read_only_arrays_need_no_code_of_their_own() -> None:
     frozen = values.copy()
     frozen.setflags(write=False)
     assert np.array_equal(window_score(values, 5), window_score(frozen, 5), equal_nan=True)
-    for kernel in compiled._KERNELS:
+    for kernel in jit._KERNELS:
         assert kernel._ready is None or len(kernel._ready.signatures) == 1  # type: ignore[attr-defined]
 
 
@@ -52,7 +52,7 @@ def test_other_types_are_refused_not_compiled() -> None:
 def test_a_cache_that_cannot_be_written_is_done_without(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, asked = compiled.njit, []
+    real, asked = jit.njit, []
 
     def njit(**options: object) -> object:
         asked.append(options["cache"])
@@ -60,9 +60,9 @@ def test_a_cache_that_cannot_be_written_is_done_without(
             raise error
         return real(**options)
 
-    monkeypatch.setattr(compiled, "njit", njit)
-    monkeypatch.setattr(compiled, "_KERNELS", [])
-    kernel = compiled.compiled(VECTOR, INT)(lambda values, times: values.sum() * times)
+    monkeypatch.setattr(jit, "njit", njit)
+    monkeypatch.setattr(jit, "_KERNELS", [])
+    kernel = jit.compiled(VECTOR, INT)(lambda values, times: values.sum() * times)
     assert kernel(np.ones(4), 2) == 8.0
     assert asked == [True, False]
 

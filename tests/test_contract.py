@@ -24,7 +24,7 @@ from analytics import (
 from cointegration import engle_granger, half_life, hurst_exponent, johansen
 from indicators import bollinger_bands, ema, sma, vwap
 from resampling import resample_bars, ticks_to_bars
-from storage.postgres import PostgresStore
+from pairs.storage.postgres import PostgresStore
 
 NAMES = {
     "analytics": {

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import bars_csv
-from bars_csv import CsvError, read_bars_csv
+from pairs.bars import files
+from pairs.bars.files import CsvError, read_bars_csv
 
 HEAD = "timestamp,open,high,low,close,volume\n"
 ROWS = "".join(f"2024-01-{d:02},1.5,3,0.5,2,10\n" for d in range(1, 9))
@@ -134,7 +134,7 @@ def test_too_much_is_refused_before_it_is_parsed(content: bytes, named: str) -> 
 
 
 def test_a_reading_ends_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bars_csv, "BLOCK", 3)
+    monkeypatch.setattr(files, "BLOCK", 3)
     told: list[tuple[int, int]] = []
 
     class Stop(Exception):  # noqa: N818
@@ -149,7 +149,7 @@ def test_a_reading_ends_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> N
         read_bars_csv(GOOD.encode(), progress)
     assert len(told) == 2
     told.clear()
-    monkeypatch.setattr(bars_csv, "BLOCK", 5)
+    monkeypatch.setattr(files, "BLOCK", 5)
     with pytest.raises(CsvError, match="row 9: "):  # rows go on being counted
         read_bars_csv(GOOD.replace("2024-01-08", "x").encode())
 

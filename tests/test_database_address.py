@@ -12,8 +12,8 @@ import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from database_utils import main, open_database, open_store, write_service
-from messages import CANNOT
-from settings import load_settings
+from pairs.messages import CANNOT
+from pairs.settings import load_settings
 from tests.conftest import free_port
 
 PASSWORD = "o'd\\d @:/?#[]%&= é✓ \"x,y"

@@ -14,12 +14,12 @@ import psutil
 import psycopg2
 import pytest
 
-import asking
-from asking import Asked, UnansweredError
-from live import LiveBars, Snapshot
-from live_alerts import AlertsSnapshot, LiveAlerts
-from storage.embedded import EmbeddedError
-from storage.postgres import PostgresStore
+from pairs.live import asking
+from pairs.live.asking import Asked, UnansweredError
+from pairs.live.bars import LiveBars, Snapshot
+from pairs.alerts.live import AlertsSnapshot, LiveAlerts
+from pairs.storage.embedded import EmbeddedError
+from pairs.storage.postgres import PostgresStore
 from tests.conftest import free_port
 from tests.test_live import LEGS, both
 from tests.test_store import rows

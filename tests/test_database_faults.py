@@ -27,9 +27,9 @@ import pytest
 
 from exchange.server import Exchange
 from exchange.testing import running
-from storage.audit import audit
-from storage.embedded import EmbeddedServer
-from storage.postgres import PostgresStore
+from pairs.storage.audit import audit
+from pairs.storage.embedded import EmbeddedServer
+from pairs.storage.postgres import PostgresStore
 from tests.chaos import SEED
 from tests.proxy import CuttingProxy
 from tests.test_ingest import ROOT, count, daemon, eventually

@@ -8,10 +8,10 @@ import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from database_utils import Database, StoreAwayError, StoreError, main, open_database, open_store
-from market import Rejected
-from messages import CANNOT
-from settings import load_settings
-from storage.postgres import PostgresStore
+from pairs.market import Rejected
+from pairs.messages import CANNOT
+from pairs.settings import load_settings
+from pairs.storage.postgres import PostgresStore
 from tests.pooler import Failover
 from tests.test_store import rows
 

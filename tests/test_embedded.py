@@ -17,9 +17,9 @@ import psycopg2
 import pytest
 
 from database_utils import open_database, open_store
-from settings import load_settings
-from storage.audit import audit
-from storage.embedded import EmbeddedError, EmbeddedServer
+from pairs.settings import load_settings
+from pairs.storage.audit import audit
+from pairs.storage.embedded import EmbeddedError, EmbeddedServer
 from tests.conftest import free_port, server_home
 from tests.test_store import trade
 

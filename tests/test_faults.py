@@ -18,25 +18,25 @@ from typing import Any
 import psycopg2
 import pytest
 
-import history
-import inbox
+from pairs.ingest import backfill
+from pairs.ingest import inbox
 import ingest_websocket
-import liveness
+from pairs.ingest import liveness
 from exchange.faults import Faults, Ids
 from exchange.limits import Limits
 from exchange.synthetic import SyntheticSource
 from exchange.testing import Running, running
 from exchange.world import default_world
-from feeds import binance_rest
-from feeds.binance import SPOT, USDM
-from feeds.choice import Feed
+from pairs.feeds.binance import rest
+from pairs.feeds.binance.protocol import SPOT, USDM
+from pairs.feeds.choice import Feed
 from ingest_websocket import Daemon
-from settings import load_settings
-from storage import postgres
-from storage.audit import audit
-from storage.maintenance import health
-from storage.postgres import PostgresStore
-from storage.queries import read_feeds
+from pairs.settings import load_settings
+from pairs.storage import postgres
+from pairs.storage.audit import audit
+from pairs.storage.maintenance import health
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_feeds
 from tests.chaos import SEED, TALLY
 from tests.test_ingest import eventually
 
@@ -473,7 +473,7 @@ def test_the_own_clock_is_set_while_running(
         shim = types.SimpleNamespace(**vars(time))
         shim.time_ns = lambda: time.time_ns() + step_s * 10**9
         shim.time = lambda: time.time() + step_s
-        for module in (ingest_websocket, inbox, binance_rest, history, liveness, postgres):
+        for module in (ingest_websocket, inbox, rest, backfill, liveness, postgres):
             monkeypatch.setattr(module, "time", shim)
         d.exchange.faults.do("abort")
         d.flowing(500)

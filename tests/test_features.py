@@ -13,7 +13,7 @@ import pytest
 from cointegration import half_life
 from features import FEATURES, LABELS, feature_table
 from indicators import order_flow_imbalance, realised_volatility
-from pair import PairSpec, pair_view
+from pairs.analytics.pair import PairSpec, pair_view
 from tests.reference import reference_csv
 
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"

@@ -10,19 +10,9 @@ from itertools import islice
 
 import pytest
 
-from feeds.backoff import backoff
-from feeds.binance import (
-    SPOT,
-    USDM,
-    Control,
-    Unstorable,
-    exact,
-    parse,
-    parse_klines,
-    parse_rest_trades,
-    stream_url,
-)
-from market import Rejected, Trade
+from pairs.retry import backoff
+from pairs.feeds.binance.protocol import SPOT, USDM, Control, Unstorable, exact, parse, parse_klines, parse_rest_trades, stream_url
+from pairs.market import Rejected, Trade
 from tests.conftest import shared
 
 GOOD = {

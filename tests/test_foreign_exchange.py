@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from storage.audit import audit
-from storage.maintenance import health
-from storage.postgres import PostgresStore
-from storage.queries import read_feeds
+from pairs.storage.audit import audit
+from pairs.storage.maintenance import health
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_feeds
 from tests.chaos import TALLY
 from tests.foreign import Foreign
 from tests.test_ingest import count, daemon, eventually

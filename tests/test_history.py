@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-import history
-from feeds.binance import SPOT, USDM
-from feeds.binance_rest import BinanceRest
-from history import History
-from market import Trade
-from repair import Repair
-from storage.gaps import Gap
-from storage.postgres import PostgresStore
-from storage.wanted import Stretch, want, wanted
+from pairs.ingest import backfill
+from pairs.feeds.binance.protocol import SPOT, USDM
+from pairs.feeds.binance.rest import BinanceRest
+from pairs.ingest.backfill import History
+from pairs.market import Trade
+from pairs.ingest.repair import Repair
+from pairs.storage.gaps import Gap
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.wanted import Stretch, want, wanted
 from tests.foreign import Foreign
 
 HOUR_MS = 3_600_000
@@ -89,7 +89,7 @@ def test_an_exchange_slower_than_its_seconds_ends_and_serves_every_symbol(
     """Three seconds to each answer: in that time three more 1 s bars have closed, so that running
     after the clock never ends, nor may the bits of the running minute keep the older pages waiting.
     Minutes of every symbol come before seconds of any."""
-    monkeypatch.setattr(history, "SECONDS_OF_HISTORY", 1500)
+    monkeypatch.setattr(backfill, "SECONDS_OF_HISTORY", 1500)
     symbols = ("AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT", "EEEUSDT", "FFFUSDT")
     with Foreign(*symbols, slow_s={"klines": 3.0}) as exchange:
         start = now_ms() // 60_000 * 60_000 - HOUR_MS
@@ -99,10 +99,10 @@ def test_an_exchange_slower_than_its_seconds_ends_and_serves_every_symbol(
         asked = [r for r in exchange.requests if r.startswith("klines")]
     # to a symbol: the minutes, two pages of seconds, and the running minute in either length; where
     # the seconds end with a silent one, once more for what is missing
-    assert len(asked) <= len(symbols) * (1 + 2 * 2 + 1 + 2) + history.SIDE_BY_SIDE
+    assert len(asked) <= len(symbols) * (1 + 2 * 2 + 1 + 2) + backfill.SIDE_BY_SIDE
     minutes = [k for k, r in enumerate(asked) if "interval=1m" in r]
     seconds = [k for k, r in enumerate(asked) if "interval=1s" in r]
-    assert max(minutes[: len(symbols)]) < len(symbols) + history.SIDE_BY_SIDE
+    assert max(minutes[: len(symbols)]) < len(symbols) + backfill.SIDE_BY_SIDE
     assert len(seconds) >= len(symbols)
     for symbol in symbols:
         assert len(bars(store, symbol, 60)) >= 59
@@ -113,7 +113,7 @@ def test_what_has_come_is_stored_and_the_rest_waits_for_the_next_start(
 ) -> None:
     """The exchange goes away after two pages, and the daemon ends; the next one asks for the
     rest alone."""
-    monkeypatch.setattr(history, "REST_PAGE", 20)
+    monkeypatch.setattr(backfill, "REST_PAGE", 20)
     with Foreign("AAAUSDT") as exchange:
         start = now_ms() // 60_000 * 60_000 - 2 * HOUR_MS
         printed(exchange, "AAAUSDT", start, now_ms(), 20_000)
@@ -243,8 +243,8 @@ def test_windows_of_weeks_have_their_bars_at_the_first_start(
 ) -> None:
     """Hours of a month, days of all there is; closed ones, after minutes and seconds. The next
     start asks only for what has closed since."""
-    monkeypatch.setattr(history, "LONGER_S", (3600, 86_400))
-    monkeypatch.setattr(history, "LONGER_BARS", 720)
+    monkeypatch.setattr(backfill, "LONGER_S", (3600, 86_400))
+    monkeypatch.setattr(backfill, "LONGER_BARS", 720)
     chosen: list[int] = []  # requests made side by side arrive in any order
     choose = History._next
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arguments import Array
+from pairs.checks import Array
 from indicators import (
     anchored_vwap,
     bollinger_bands,
@@ -23,7 +23,7 @@ from indicators import (
     vwap,
 )
 from tests.reference import published, reference_csv, reference_json
-from windows import window_mean_deviation, window_score
+from pairs.analytics.windows import window_mean_deviation, window_score
 
 
 def exact_windows(values: Array, window: int) -> npt.NDArray[np.longdouble]:

@@ -20,13 +20,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from feeds.binance import parse_klines
-from messages import CANNOT, NOT_NOW
+from pairs.feeds.binance.protocol import parse_klines
+from pairs.messages import CANNOT, NOT_NOW
 from resampling import resample_bars, ticks_to_bars
-from storage.audit import audit
-from storage.maintenance import health
-from storage.postgres import PostgresStore
-from storage.queries import BAR_COLUMNS, read_bars, read_feeds
+from pairs.storage.audit import audit
+from pairs.storage.maintenance import health
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import BAR_COLUMNS, read_bars, read_feeds
 from tests.chaos import TALLY
 from tests.conftest import shared
 

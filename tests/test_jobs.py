@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import KEPT, Job, Jobs, Progress, weight_of
-from simulation import run
-from trading_rules import Costs, Rules
+from pairs.live.jobs import KEPT, Job, Jobs, Progress, weight_of
+from pairs.backtest.simulation import run
+from pairs.backtest.rules import Costs, Rules
 
 
 def wait(job: Job) -> Job:
@@ -83,7 +83,7 @@ def test_old_results_are_forgotten() -> None:
 
 def test_results_are_kept_by_what_they_weigh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by their number: one run over a million bars holds more than a thousand short ones."""
-    monkeypatch.setattr("jobs.BUDGET", 3_000_000)
+    monkeypatch.setattr("pairs.live.jobs.BUDGET", 3_000_000)
     jobs = Jobs()
     for k in range(6):
         wait(jobs.submit(k, "work", lambda _: np.zeros(100_000)))  # 800 kB

@@ -19,13 +19,13 @@ from analytics import (
     kalman_hedge_ratio,
     kalman_zscore,
 )
-from arguments import Array
+from pairs.checks import Array
 from backtest import Costs, Result, Rules, run
-from bars_csv import frame_csv
+from pairs.bars.files import frame_csv
 from features import feature_table
-from pair import PairSpec, misfit, pair_view
-from panels.findings import filter_html
-from report import filter_text, result_dict
+from pairs.analytics.pair import PairSpec, misfit, pair_view
+from pairs.figures.statistics import filter_html
+from pairs.backtest.report import filter_text, result_dict
 from tests.reference import reference_csv
 
 Legs = tuple["pd.Series[float]", "pd.Series[float]"]

@@ -12,8 +12,8 @@ import pytest
 from exchange.synthetic import SyntheticSource
 from exchange.testing import Running, running
 from exchange.world import default_world
-from storage.audit import audit
-from storage.postgres import PostgresStore
+from pairs.storage.audit import audit
+from pairs.storage.postgres import PostgresStore
 from tests.chaos import SEED, TALLY
 from tests.conftest import free_port
 from tests.test_faults import SYMBOLS

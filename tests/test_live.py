@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from sqlalchemy.exc import OperationalError
 
-import live
-from live import LiveBars, base_bar_s, is_closed, stored_bars
-from market import Instrument
-from pair import PairSpec, pair_view
+from pairs.live import bars
+from pairs.live.bars import LiveBars, base_bar_s, is_closed, stored_bars
+from pairs.market import Instrument
+from pairs.analytics.pair import PairSpec, pair_view
 from resampling import bar_length_ns, resample_bars
-from storage.postgres import PostgresStore
-from storage.queries import FeedStatus
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import FeedStatus
 from tests.test_store import T0, nothing_after, trade
 
 S = 1_000_000
@@ -104,7 +104,7 @@ def test_a_repair_behind_the_newest_bar_is_seen(store: PostgresStore) -> None:
 
 
 def test_the_tape_is_bounded(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "KEEP_BARS", 30)
+    monkeypatch.setattr(bars, "KEEP_BARS", 30)
     both(store, range(100))
     live_pair = pair(store)
     assert len(live_pair.poll(0).y.closed) == 30
@@ -124,8 +124,8 @@ def test_larger_bars_are_resampled_exactly(store: PostgresStore) -> None:
 def polls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for every look at the feeds."""
     made: list[int] = []
-    real = live.read_feeds
-    monkeypatch.setattr(live, "read_feeds", lambda *a: made.append(1) or real(*a))
+    real = bars.read_feeds
+    monkeypatch.setattr(bars, "read_feeds", lambda *a: made.append(1) or real(*a))
     return made
 
 
@@ -167,7 +167,7 @@ def test_when_the_database_goes_away_the_picture_stays_and_says_so(
     def away(*_: object) -> None:
         raise OperationalError("SELECT", {}, Exception("server closed the connection"))
 
-    monkeypatch.setattr(live, "read_feeds", away)
+    monkeypatch.setattr(bars, "read_feeds", away)
     bad = live_pair.poll(0)
     assert bad.error is not None
     assert "server closed" in bad.error

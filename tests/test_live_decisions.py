@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from backtest import Costs, Rules, positions, run
-from live import LiveBars
-from market import Instrument, Trade
-from pair import pair_view
+from pairs.live.bars import LiveBars
+from pairs.market import Instrument, Trade
+from pairs.analytics.pair import pair_view
 from resampling import ticks_to_bars
-from storage.postgres import PostgresStore
+from pairs.storage.postgres import PostgresStore
 from tests.reference import reference_csv, trades
 
 COSTS = Costs(fee_bps=5, slippage_bps=1)

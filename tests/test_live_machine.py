@@ -25,18 +25,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import closing
-from alerts import AlertState, bar_readings, evaluate
-from closing import Closing
-from evaluation import Evaluator
-from feeds.binance import SPOT
-from feeds.binance_rest import RestError
-from live import Leg, LiveBars
-from liveness import Watched
-from market import Instrument, Trade
-from pair import pair_view
-from storage.alerts import create_rule, delete_rule, list_events, list_rules, store_outcomes
-from storage.postgres import PostgresStore
+from pairs.ingest import closing
+from pairs.alerts.rules import AlertState, bar_readings, evaluate
+from pairs.ingest.closing import Closing
+from pairs.alerts.evaluator import Evaluator
+from pairs.feeds.binance.protocol import SPOT
+from pairs.feeds.binance.rest import RestError
+from pairs.live.bars import Leg, LiveBars
+from pairs.ingest.liveness import Watched
+from pairs.market import Instrument, Trade
+from pairs.analytics.pair import pair_view
+from pairs.alerts.store import create_rule, delete_rule, list_events, list_rules, store_outcomes
+from pairs.storage.postgres import PostgresStore
 from tests.chaos import SEED, TALLY
 from tests.live_model import Line, S
 from tests.test_alerts_store import price_rule

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from feeds.binance import PROTOCOLS
-from feeds.choice import Feed
+from pairs.feeds.binance.protocol import PROTOCOLS
+from pairs.feeds.choice import Feed
 from ingest_websocket import Daemon
-from liveness import SILENCE_S, Watched, agree
-from market import Trade, Venue
-from settings import load_settings
-from storage.postgres import PostgresStore
-from storage.queries import read_feeds
+from pairs.ingest.liveness import SILENCE_S, Watched, agree
+from pairs.market import Trade, Venue
+from pairs.settings import load_settings
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_feeds
 from tests.foreign import Foreign
 from tests.test_ingest import count, eventually
 

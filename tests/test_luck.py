@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import storage.trials
+from pairs.storage import trials
 from backtest import Costs, Rules, main, run
-from luck import LEVEL, Counted, Where, judge, luck_words, trials_words
-from market import Instrument
-from overfitting import DeflatedSharpe
-from panels import robustness
-from panels.backtest import Judged, words
-from storage.postgres import PostgresStore
-from storage.trials import Sample, count_trials
-from sweep import combinations, grid
+from pairs.backtest.luck import LEVEL, Counted, Where, judge, luck_words, trials_words
+from pairs.market import Instrument
+from pairs.backtest.overfitting import DeflatedSharpe
+from pairs.dashboard.views import robustness
+from pairs.dashboard.views.backtest import Judged, words
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.trials import Sample, count_trials
+from pairs.backtest.grid import combinations, grid
 from tests.test_backtest_command import files, leg, printed  # noqa: F401
 from tests.test_walk_forward import COSTS, legs
-from walk_forward import walk_forward
+from pairs.backtest.walk_forward import walk_forward
 
 A, B, C = (Instrument("binance", name) for name in ("AAA", "BBB", "CCC"))
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -91,7 +91,7 @@ class TestRegister:
             assert len(count_trials(store, other, {"p": 0.1})) == 1
 
     def test_it_is_bounded(self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(storage.trials, "KEPT", 5)
+        monkeypatch.setattr(trials, "KEPT", 5)
         for k in range(9):
             count_trials(store, sample(), {f"{k}": 0.1})
         assert len(count_trials(store, sample(), {"last": 0.1})) <= 6

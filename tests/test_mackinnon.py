@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from statsmodels.tsa.adfvalues import mackinnoncrit, mackinnonp
 
-from mackinnon import mackinnon_critical, mackinnon_p
+from pairs.analytics.mackinnon import mackinnon_critical, mackinnon_p
 
 CASES = [(trend, series) for trend in ("n", "c", "ct") for series in (1, 2)]
 

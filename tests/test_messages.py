@@ -8,17 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-import messages
-from messages import (
-    Lines,
-    first_line,
-    keep_secret,
-    one_line,
-    printable,
-    take_over,
-    without_secrets,
-)
-from settings import SettingsError, load_settings
+from pairs import messages
+from pairs.messages import Lines, first_line, keep_secret, one_line, printable, take_over, without_secrets
+from pairs.settings import SettingsError, load_settings
 
 HOSTILE = {
     "a line break": "gone\n2026-01-01 00:00:00,000 ERROR ingest: forged",

@@ -13,10 +13,10 @@ import pytest
 from websockets.asyncio.client import connect
 
 from exchange.testing import Running, running
-from feeds.binance_rest import BinanceRest
-from feeds.choice import choose_feed
-from feeds.network import NetworkSettingError, proxy_for, stream_options, tls_context
-from settings import load_settings
+from pairs.feeds.binance.rest import BinanceRest
+from pairs.feeds.choice import choose_feed
+from pairs.feeds.network import NetworkSettingError, proxy_for, stream_options, tls_context
+from pairs.settings import load_settings
 from tests.test_kills import source
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")

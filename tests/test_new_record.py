@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from clock import steady_us
+from pairs.clock import steady_us
 from database_utils import main as database_utils
-from market import Trade
-from storage.audit import audit
-from storage.maintenance import health
-from storage.postgres import PostgresStore
-from storage.queries import read_bars
+from pairs.market import Trade
+from pairs.storage.audit import audit
+from pairs.storage.maintenance import health
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars
 from tests.foreign import Foreign
 from tests.test_foreign_exchange import complete
 from tests.test_ingest import count, daemon, eventually

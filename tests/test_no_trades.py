@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from feeds.binance import USDM, Unstorable, parse, parse_rest_trades
-from market import Rejected, Trade
-from storage.audit import audit
-from storage.batch import at
-from storage.gaps import Gap
-from storage.maintenance import health
-from storage.postgres import PostgresStore
-from storage.queries import read_incomplete
-from storage.retention import prune
+from pairs.feeds.binance.protocol import USDM, Unstorable, parse, parse_rest_trades
+from pairs.market import Rejected, Trade
+from pairs.storage.audit import audit
+from pairs.storage.batch import at
+from pairs.storage.gaps import Gap
+from pairs.storage.maintenance import health
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_incomplete
+from pairs.storage.retention import prune
 from tests.foreign import Foreign
 from tests.test_foreign_exchange import OPEN
 from tests.test_ingest import count, eventually

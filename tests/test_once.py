@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from panels.once import Once
+from pairs.live.shared import Once
 
 
 def test_threads_that_ask_at_once_get_what_one_of_them_made() -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from market import Rejected
-from storage.alerts import create_rule, list_events, list_rules, store_outcomes
-from storage.postgres import PostgresStore
-from storage.queries import read_bars
+from pairs.market import Rejected
+from pairs.alerts.store import create_rule, list_events, list_rules, store_outcomes
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars
 from tests.test_alerts_store import event, only, outcome, price_rule
 from tests.test_store import trade
 

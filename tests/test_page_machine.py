@@ -25,8 +25,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from storage.postgres import PostgresStore
-from storage.queries import read_bars
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars
 from tests.chaos import SEED
 from tests.test_page import fill
 

@@ -18,7 +18,7 @@ from analytics import (
     spread,
     zscore,
 )
-from pair import COLUMNS, PairSpec, pair_view
+from pairs.analytics.pair import COLUMNS, PairSpec, pair_view
 from resampling import resample_bars, ticks_to_bars
 from tests.reference import reference_csv, trades
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from market import Trade
-from storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
-from storage.gaps import Gap, first_missing, times_of
-from storage.maintenance import read_figures
-from storage.partitions import TRADES_PER_PARTITION, make, of_trades
-from storage.postgres import PostgresStore
-from storage.queries import read_ticks
+from pairs.market import Trade
+from pairs.storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
+from pairs.storage.gaps import Gap, first_missing, times_of
+from pairs.storage.maintenance import read_figures
+from pairs.storage.partitions import TRADES_PER_PARTITION, make, of_trades
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_ticks
 
 T0 = 1_723_161_600_000_000
 COUNT = 40

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from market import Instrument, Rejected, check_symbol
-from panels import market as market_panel
-from panels import pair as pair_panel
-from panels.findings import correlation_figure
-from panels.plain import figure_text, plain
-from storage.alerts import create_rule
-from storage.postgres import PostgresStore
+from pairs.market import Instrument, Rejected, check_symbol
+from pairs.dashboard.views import market as market_panel
+from pairs.dashboard.views import pair as pair_panel
+from pairs.figures.statistics import correlation_figure
+from pairs.figures.plain import figure_text, plain
+from pairs.alerts.store import create_rule
+from pairs.storage.postgres import PostgresStore
 from tests.browsing import Watched
 from tests.conftest import free_port
 from tests.test_alerts_store import price_rule

@@ -18,13 +18,13 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from database_utils import Database, StoreAwayError, open_database, open_store
 from exchange.testing import running
-from settings import load_settings
-from storage.connecting import connect, is_pooled
-from storage.ownership import Ownership, OwnershipLostError, identity, is_dead
-from storage.postgres import PostgresStore
-from storage.queries import read_feeds
-from storage.retention import prune
-from storage.watching import Watch
+from pairs.settings import load_settings
+from pairs.storage.connecting import connect, is_pooled
+from pairs.storage.ownership import Ownership, OwnershipLostError, identity, is_dead
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_feeds
+from pairs.storage.retention import prune
+from pairs.alerts.lock import Watch
 from tests.conftest import free_port
 from tests.pooler import Failover, pgbouncer
 from tests.test_ingest import count, daemon, eventually
@@ -193,7 +193,7 @@ def test_a_lease_expires_and_a_dead_process_of_this_machine_holds_none(
         assert elsewhere.claim(["BTCUSDT"]) == []
     elsewhere.close()
     done = subprocess.run(
-        [sys.executable, "-c", "from storage.ownership import identity; print(identity())"],
+        [sys.executable, "-c", "from pairs.storage.ownership import identity; print(identity())"],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     dead = Ownership(store.connect, "binance", owner=done.stdout.strip())

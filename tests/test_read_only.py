@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from panels import chart
+from pairs.dashboard import chart
 from tests.conftest import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ def installed(folder: Path) -> Path:
     shutil.copytree(ROOT, folder, ignore=IGNORED)
     (folder / "static").mkdir(exist_ok=True)
     subprocess.run(
-        [sys.executable, "-c", "from panels.chart import provide_script; provide_script()"],
+        [sys.executable, "-c", "from pairs.dashboard.chart import provide_script; provide_script()"],
         cwd=folder, check=True, timeout=60,
     )  # fmt: skip
     assert (folder / "static" / chart.SCRIPT).exists()

@@ -11,19 +11,19 @@ from dataclasses import replace
 
 import pytest
 
-import history
-from asking_again import AskingAgain
-from beginning import begin_records
-from feeds.binance import SPOT
-from feeds.binance_rest import BinanceRest
-from liveness import Watched
-from repair import Patience, Repair
-from storage.audit import audit
-from storage.gaps import Gap
-from storage.maintenance import health
-from storage.ownership import Ownership
-from storage.postgres import PostgresStore
-from storage.schema import MIGRATIONS
+from pairs.ingest import backfill
+from pairs.ingest.asking_again import AskingAgain
+from pairs.ingest.beginning import begin_records
+from pairs.feeds.binance.protocol import SPOT
+from pairs.feeds.binance.rest import BinanceRest
+from pairs.ingest.liveness import Watched
+from pairs.ingest.repair import Patience, Repair
+from pairs.storage.audit import audit
+from pairs.storage.gaps import Gap
+from pairs.storage.maintenance import health
+from pairs.storage.ownership import Ownership
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.schema import MIGRATIONS
 from tests.foreign import Foreign
 from tests.test_history import bars, fetch, now_ms, printed, run, stored
 from tests.test_ingest import count
@@ -62,7 +62,7 @@ PASSING: dict[str, tuple[int, str]] = {
 
 @pytest.fixture(autouse=True)
 def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repair.GRACE_S", 0.01)
+    monkeypatch.setattr("pairs.ingest.repair.GRACE_S", 0.01)
 
 
 def holed(store: PostgresStore, exchange: Foreign, symbol: str = "AAAUSDT") -> None:
@@ -280,8 +280,8 @@ def test_a_store_of_before_asks_for_what_it_gave_up(store: PostgresStore) -> Non
 def test_klines_refused_by_something_in_between_are_asked_for_again(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "_waits", HASTY.waits)
-    monkeypatch.setattr(history, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(backfill, "_waits", HASTY.waits)
+    monkeypatch.setattr(backfill, "LOOK_EVERY_S", 0.1)
     with Foreign("AAAUSDT") as exchange:
         printed(exchange, "AAAUSDT", now_ms() - 3_600_000, now_ms(), 10_000)
         exchange.odd.says = {"klines": (404, HTML), "time": (404, HTML)}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from evaluation import Evaluator
-from rejudging import first_change
-from storage.alerts import StoredEvent, create_rule, list_events, store_outcomes
-from storage.postgres import PostgresStore
+from pairs.alerts.evaluator import Evaluator
+from pairs.alerts.rejudging import first_change
+from pairs.alerts.store import StoredEvent, create_rule, list_events, store_outcomes
+from pairs.storage.postgres import PostgresStore
 from tests.test_alerts import T0, S
 from tests.test_alerts_store import T0_US, only, price_rule, prices
 from tests.test_store import nothing_after, rows, trade

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from feeds.binance import SPOT
-from feeds.binance_rest import BinanceRest
-from market import Trade
-from repair import Repair
-from settings import load_settings
-from storage.audit import audit
-from storage.postgres import PostgresStore
+from pairs.feeds.binance.protocol import SPOT
+from pairs.feeds.binance.rest import BinanceRest
+from pairs.market import Trade
+from pairs.ingest.repair import Repair
+from pairs.settings import load_settings
+from pairs.storage.audit import audit
+from pairs.storage.postgres import PostgresStore
 from tests.foreign import Foreign
 from tests.test_history import now_ms, printed, run, stored
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from market import Kline, Trade
-from storage import retention
-from storage.audit import audit
-from storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
-from storage.gaps import Gap, cut
-from storage.partitions import TRADES_PER_PARTITION, make, of_trades
-from storage.postgres import PostgresStore
-from storage.retention import prune
+from pairs.market import Kline, Trade
+from pairs.storage import retention
+from pairs.storage.audit import audit
+from pairs.storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
+from pairs.storage.gaps import Gap, cut
+from pairs.storage.partitions import TRADES_PER_PARTITION, make, of_trades
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.retention import prune
 
 DAY_US = 86_400_000_000
 T0 = 1_723_161_600_000_000  # 2024-08-09 00:00:00 UTC

@@ -16,7 +16,7 @@ from statsmodels.robust.robust_linear_model import RLM
 from statsmodels.tools import add_constant
 
 from analytics import ols_hedge_ratio
-from robust import huber_hedge_ratio, theil_sen_hedge_ratio, tls_hedge_ratio
+from pairs.analytics.robust import huber_hedge_ratio, theil_sen_hedge_ratio, tls_hedge_ratio
 
 
 def legs(rows: int = 300, seed: int = 0) -> tuple[pd.Series[float], pd.Series[float]]:

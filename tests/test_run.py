@@ -71,7 +71,7 @@ def test_start_kill_everything_start_again_and_stop(data_dir: Path) -> None:
 
 def test_a_taken_port_is_told_and_the_next_free_one_used() -> None:
     sys.path.insert(0, str(ROOT))
-    from run import free_port
+    from pairs.__main__ import free_port
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -80,7 +80,7 @@ def test_a_taken_port_is_told_and_the_next_free_one_used() -> None:
 
 def test_a_bad_setting_ends_the_start_with_one_line(data_dir: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "run.py"], cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, "pairs/__main__.py"], cwd=ROOT, capture_output=True, text=True, check=False,
         env={**os.environ, "DATA_DIR": str(data_dir), "FEED": "magic"}, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2

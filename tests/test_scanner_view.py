@@ -13,24 +13,12 @@ import pytest
 
 from analytics import spread
 from cointegration import engle_granger
-from jobs import Cancelled
-from market import Instrument
-from panels.scanner import (
-    RATES,
-    Scan,
-    Universe,
-    filtered,
-    residual_scores,
-    scan_csv,
-    scan_universe,
-    styled,
-    summary_of,
-    table_of,
-    verdict_html,
-)
-from scan import adjusted_p, scan_pairs, small_sample_p
-from storage.postgres import PostgresStore
-from storage.queries import read_bars
+from pairs.live.jobs import Cancelled
+from pairs.market import Instrument
+from pairs.dashboard.views.scanner import RATES, Scan, Universe, filtered, residual_scores, scan_csv, scan_universe, styled, summary_of, table_of, verdict_html
+from pairs.analytics.scan import adjusted_p, scan_pairs, small_sample_p
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars
 from tests.test_page import html
 from tests.test_scan import universe as prices_of
 from tests.test_store import trade
@@ -311,9 +299,9 @@ class TestPage:
 def test_a_pair_is_opened_where_it_is_at_home(
     y: str, x: str, state: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from panels import controls
+    from pairs.dashboard import sidebar
 
     kept: dict[str, Any] = {}
-    monkeypatch.setattr(controls.st, "session_state", kept)
-    controls.open_pair(*(Instrument(*name.split(":")) for name in (y, x)), "Pair")
+    monkeypatch.setattr(sidebar.st, "session_state", kept)
+    sidebar.open_pair(*(Instrument(*name.split(":")) for name in (y, x)), "Pair")
     assert (kept["venue"], kept["y"], kept["x"], kept["view"]) == (*state, "Pair")

@@ -14,13 +14,13 @@ import psycopg2
 import pytest
 
 from database_utils import StoreError, open_database, open_patiently, open_store
-from market import Trade
-from settings import load_settings
-from storage import schema
-from storage.audit import audit
-from storage.maintenance import health
-from storage.postgres import PostgresStore
-from storage.schema import MIGRATIONS, SchemaBusyError, SchemaError, versions
+from pairs.market import Trade
+from pairs.settings import load_settings
+from pairs.storage import schema
+from pairs.storage.audit import audit
+from pairs.storage.maintenance import health
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.schema import MIGRATIONS, SchemaBusyError, SchemaError, versions
 from tests.test_ingest import ROOT
 
 FIRST_SQL = (MIGRATIONS / "versions" / "0001_as_it_was.sql").read_text()

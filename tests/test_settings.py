@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import DEFAULTS, ROOT, Parser, SettingsError, load_settings, read_environment
+from pairs.settings import DEFAULTS, ROOT, Parser, SettingsError, load_settings, read_environment
 
 
 def test_defaults() -> None:

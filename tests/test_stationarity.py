@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from statsmodels.tsa.stattools import kpss
 
-from stationarity import kpss_test, variance_ratio_test
+from pairs.analytics.stationarity import kpss_test, variance_ratio_test
 from tests.reference import reference_csv
 
 

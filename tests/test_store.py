@@ -11,30 +11,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from feeds.binance import parse
-from market import Kline, Rejected, Trade
-from storage.audit import audit
-from storage.batch import at
-from storage.copying import copy_columns
-from storage.gaps import Gap, holes
-from storage.maintenance import health
-from storage.postgres import PostgresStore
-from storage.queries import (
-    NEWEST_BARS,
-    newest_bar,
-    read_bars,
-    read_feeds,
-    read_symbols,
-    read_ticks,
-)
-from storage.statements import (
-    FOLD,
-    FRESH_BY_KEY,
-    FRESH_IN_RANGE,
-    RECORD_CONFLICTS,
-    STAGE,
-    STORED_NEAR,
-)
+from pairs.feeds.binance.protocol import parse
+from pairs.market import Kline, Rejected, Trade
+from pairs.storage.audit import audit
+from pairs.storage.batch import at
+from pairs.storage.copying import copy_columns
+from pairs.storage.gaps import Gap, holes
+from pairs.storage.maintenance import health
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import NEWEST_BARS, newest_bar, read_bars, read_feeds, read_symbols, read_ticks
+from pairs.storage.statements import FOLD, FRESH_BY_KEY, FRESH_IN_RANGE, RECORD_CONFLICTS, STAGE, STORED_NEAR
 from tests.conftest import shared
 
 MINUTE_US = 60_000_000

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from market import Kline, Trade
-from storage.audit import audit
-from storage.batch import at
-from storage.gaps import Gap, cut
-from storage.postgres import PostgresStore
-from storage.queries import read_bars, read_feeds, read_incomplete
-from storage.retention import prune
+from pairs.market import Kline, Trade
+from pairs.storage.audit import audit
+from pairs.storage.batch import at
+from pairs.storage.gaps import Gap, cut
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars, read_feeds, read_incomplete
+from pairs.storage.retention import prune
 
 S = 1_000_000
 T0 = 1_723_161_600 * S  # 2024-08-09 00:00:00 UTC

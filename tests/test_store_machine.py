@@ -25,14 +25,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from market import Kline, Trade
-from storage.audit import audit
-from storage.batch import at
-from storage.gaps import Gap
-from storage.partitions import TRADES_PER_PARTITION
-from storage.postgres import PostgresStore
-from storage.queries import read_changes
-from storage.retention import prune
+from pairs.market import Kline, Trade
+from pairs.storage.audit import audit
+from pairs.storage.batch import at
+from pairs.storage.gaps import Gap
+from pairs.storage.partitions import TRADES_PER_PARTITION
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_changes
+from pairs.storage.retention import prune
 from tests.chaos import SEED, TALLY
 from tests.store_model import LENGTHS, Model, S, bucket
 

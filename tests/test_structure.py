@@ -10,7 +10,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from storage.schema import MIGRATIONS, VIEWS_FILE, versions
+from pairs.storage.schema import MIGRATIONS, VIEWS_FILE, versions
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (

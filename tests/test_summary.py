@@ -13,9 +13,9 @@ from scipy import stats
 from analytics import adf_test, rolling_correlation
 from cointegration import engle_granger, half_life, hurst_exponent, johansen
 from indicators import realised_volatility, vwap
-from pair import PairSpec, pair_view
-from stationarity import kpss_test, variance_ratio_test
-from summary import interval_statistics, pair_tests, price_statistics
+from pairs.analytics.pair import PairSpec, pair_view
+from pairs.analytics.stationarity import kpss_test, variance_ratio_test
+from pairs.analytics.summary import interval_statistics, pair_tests, price_statistics
 
 
 def bars(seed: int = 0, rows: int = 900, level: float = 100.0) -> pd.DataFrame:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-import supervision
-from storage.embedded import EmbeddedError
-from storage.postgres import PostgresStore
-from storage.queries import read_feeds
-from supervision import Supervisor, end
+from pairs.ingest import supervision
+from pairs.storage.embedded import EmbeddedError
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_feeds
+from pairs.ingest.supervision import Supervisor, end
 from tests.test_faults import desk
 from tests.test_ingest import eventually
 

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import tape
-from live import LiveBars, stored_bars
-from market import Instrument, Kline
-from storage.postgres import PostgresStore
-from tape import merged
+from pairs.live import tape
+from pairs.live.bars import LiveBars, stored_bars
+from pairs.market import Instrument, Kline
+from pairs.storage.postgres import PostgresStore
+from pairs.live.tape import merged
 from tests.test_live import LEGS, S, both, pair
 from tests.test_store import T0, nothing_after, trade
 
@@ -93,7 +93,7 @@ def test_many_changes_apart_from_each_other(store: PostgresStore) -> None:
 def test_the_oldest_bars_go_as_time_does_also_where_there_are_few(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("live.KEEP_BARS", 100)
+    monkeypatch.setattr("pairs.live.bars.KEEP_BARS", 100)
     both(store, range(10))
     held = pair(store)
     held.poll(0)

@@ -9,18 +9,18 @@ from datetime import datetime
 import psycopg2
 import pytest
 
-from clock import AHEAD_US, ExchangeClock, steady_us
-from feeds.binance import SPOT
-from feeds.choice import Feed
-from inbox import Inbox
+from pairs.clock import AHEAD_US, ExchangeClock, steady_us
+from pairs.feeds.binance.protocol import SPOT
+from pairs.feeds.choice import Feed
+from pairs.ingest.inbox import Inbox
 from ingest_websocket import Daemon
-from liveness import Watched
-from market import Rejected, Trade
-from settings import load_settings
-from storage.maintenance import health
-from storage.ownership import Ownership
-from storage.postgres import PostgresStore
-from storage.queries import read_bars, read_feeds
+from pairs.ingest.liveness import Watched
+from pairs.market import Rejected, Trade
+from pairs.settings import load_settings
+from pairs.storage.maintenance import health
+from pairs.storage.ownership import Ownership
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars, read_feeds
 from tests.foreign import Foreign
 from tests.test_foreign_exchange import OPEN, complete
 from tests.test_ingest import count, eventually

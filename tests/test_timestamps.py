@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timestamps import TimestampError, read_timestamps
+from pairs.bars.timestamps import TimestampError, read_timestamps
 
 
 def one(text: str) -> pd.Timestamp:

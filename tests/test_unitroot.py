@@ -12,10 +12,10 @@ import pytest
 from statsmodels.tsa.stattools import adfuller
 
 from analytics import adf_test
-from arguments import Array
+from pairs.checks import Array
 from resampling import ticks_to_bars
 from tests.reference import reference_csv, trades
-from unitroot import adf_statistic
+from pairs.analytics.unitroot import adf_statistic
 
 LongDouble = npt.NDArray[np.longdouble]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
-from market import Instrument
-from panels.upload import partner_of, symbol_of
-from storage.postgres import PostgresStore
-from storage.queries import read_bars
+from pairs.market import Instrument
+from pairs.dashboard.upload import partner_of, symbol_of
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars
 from tests.test_page import fill
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def test_two_jobs_at_once_do_not_break_the_page(
         while not held.wait(0.02):
             progress(1, 2)
 
-    monkeypatch.setattr("panels.upload.read_bars_csv", slowly)
+    monkeypatch.setattr("pairs.dashboard.upload.read_bars_csv", slowly)
     page.query_params.update(view="Backtest", window_1s="30", fit_1s="60")
     page.run()
     put(page, "AAA.csv", minutes(5))

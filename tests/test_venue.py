@@ -13,10 +13,10 @@ import pytest
 from websockets.sync.client import connect
 
 from exchange.testing import running
-from feeds.binance import wrong_nature
-from feeds.binance_rest import BinanceRest, RestError
-from storage.postgres import PostgresStore
-from storage.queries import read_feeds
+from pairs.feeds.binance.protocol import wrong_nature
+from pairs.feeds.binance.rest import BinanceRest, RestError
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_feeds
 from tests.conftest import free_port
 from tests.foreign import Foreign
 from tests.test_ingest import count, daemon, eventually

@@ -12,22 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from arguments import Array
-from mackinnon import mackinnon_p
-from pair import PairSpec, pair_view
-from panels.findings import LEVEL, findings_of, joint_verdict, stretch_of, verdicts, verdicts_html
-from panels.pair import verdict_html
-from panels.strip import adf_of
-from scan import benjamini_hochberg, scan_pairs, small_sample_p
-from small_sample import (
-    hurst_lags,
-    hurst_limits,
-    johansen_limits,
-    ratio_limits,
-    unit_root_limit,
-    unit_root_p,
-)
-from summary import PairTests, pair_tests
+from pairs.checks import Array
+from pairs.analytics.mackinnon import mackinnon_p
+from pairs.analytics.pair import PairSpec, pair_view
+from pairs.figures.statistics import LEVEL, findings_of, joint_verdict, stretch_of, verdicts, verdicts_html
+from pairs.dashboard.views.pair import verdict_html
+from pairs.dashboard.header import adf_of
+from pairs.analytics.scan import benjamini_hochberg, scan_pairs, small_sample_p
+from pairs.analytics.small_sample import hurst_lags, hurst_limits, johansen_limits, ratio_limits, unit_root_limit, unit_root_p
+from pairs.analytics.summary import PairTests, pair_tests
 
 ROWS = (101, 120, 300, 1000)
 COUNT = 500  # walks of a length

@@ -14,13 +14,13 @@ import psutil
 import psycopg2
 import pytest
 
-import run
+from pairs import __main__ as run
 from database_utils import StoreAwayError, StoreError, open_database, open_patiently
-from messages import CANNOT, NOT_NOW
-from run import Child, watch
-from settings import load_settings
-from storage.errors import is_away
-from storage.postgres import PostgresStore
+from pairs.messages import CANNOT, NOT_NOW
+from pairs.__main__ import Child, watch
+from pairs.settings import load_settings
+from pairs.storage.errors import is_away
+from pairs.storage.postgres import PostgresStore
 from tests.conftest import server_home
 from tests.running import System
 from tests.test_database_faults import OwnServer, own_server

@@ -18,21 +18,21 @@ from typing import Any
 
 import pytest
 
-import evaluation
-from alerts import AlertState, bar_readings, evaluate
-from evaluation import Evaluator
+from pairs.alerts import evaluator
+from pairs.alerts.rules import AlertState, bar_readings, evaluate
+from pairs.alerts.evaluator import Evaluator
 from exchange.server import Exchange
 from exchange.synthetic import SyntheticSource
 from exchange.testing import running
 from exchange.world import default_world
-from market import Instrument
-from pair import PairSpec, pair_view
-from settings import SettingsError, load_settings
-from storage.alerts import create_rule, list_events, list_rules, pulse, store_outcomes
-from storage.outbox import channel_states
-from storage.ownership import Ownership
-from storage.postgres import PostgresStore
-from storage.queries import read_bars
+from pairs.market import Instrument
+from pairs.analytics.pair import PairSpec, pair_view
+from pairs.settings import SettingsError, load_settings
+from pairs.alerts.store import create_rule, list_events, list_rules, pulse, store_outcomes
+from pairs.alerts.outbox import channel_states
+from pairs.storage.ownership import Ownership
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars
 from tests.test_alerts import readings, rule
 from tests.test_alerts_store import only, price_rule, prices, watch_once
 from tests.test_ingest import daemon, eventually
@@ -406,14 +406,14 @@ def test_one_rules_failure_is_its_own(
     prices(store, [99.0, 101.0])
     create_rule(store, price_rule(spec=PairSpec(window=7)))
     create_rule(store, price_rule())
-    real = evaluation.pair_view
+    real = evaluator.pair_view
 
     def failing(y: Any, x: Any, spec: PairSpec) -> Any:
         if spec.window == 7:
             raise ArithmeticError("it went wrong")
         return real(y, x, spec)
 
-    monkeypatch.setattr(evaluation, "pair_view", failing)
+    monkeypatch.setattr(evaluator, "pair_view", failing)
     assert len(watch_once(store)) == 1
     bad, good = list_rules(store)
     assert bad.problem == "cannot be evaluated: it went wrong"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from inbox import steady_us
-from live import LiveBars
-from market import Instrument
-from storage.postgres import PostgresStore
-from storage.queries import FeedStatus, read_feeds
+from pairs.ingest.inbox import steady_us
+from pairs.live.bars import LiveBars
+from pairs.market import Instrument
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import FeedStatus, read_feeds
 from tests.test_store import MINUTE_US, T0, rows, trade
 
 S = 1_000_000

@@ -65,10 +65,10 @@ def main(requirements: str) -> None:
         step(f"installing {requirements} (a minute or two)",
              [python, "-m", "pip", "install", "--quiet", "-r", requirements])  # fmt: skip
     step("compiling the numerical kernels (once, half a minute)",
-         [python, "-c", "from compiled import warm_up; warm_up()"])  # fmt: skip
+         [python, "-c", "from pairs.jit import warm_up; warm_up()"])  # fmt: skip
     # Here and not at the start: what is installed may be read-only for whoever runs it.
     step("putting the chart's script in place",
-         [python, "-c", "from panels.chart import provide_script; provide_script()"])  # fmt: skip
+         [python, "-c", "from pairs.dashboard.chart import provide_script; provide_script()"])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The figures of small_sample.py, simulated again: python -m tools.null_quantiles [scale]
+"""The figures of analytics/small_sample.py, simulated again: python -m tools.null_quantiles [scale]
 
 Walks of independent normal steps without drift. `scale` multiplies the number of walks, 1 taking
 some minutes on a core. Prints the shifts of the unit-root p-values, and the quantiles of
@@ -15,9 +15,9 @@ from statistics import NormalDist
 import numpy as np
 from numba import njit
 
-from mackinnon import mackinnon_p
-from small_sample import hurst_lags
-from unitroot import _adf, _most_lags
+from pairs.analytics.mackinnon import mackinnon_p
+from pairs.analytics.small_sample import hurst_lags
+from pairs.analytics.unitroot import _adf, _most_lags
 
 ROWS = (25, 35, 50, 70, 100, 140, 200, 300, 500, 1000)
 LEVELS = np.exp(np.linspace(math.log(1e-4), math.log(0.4), 40))
@@ -113,7 +113,7 @@ def hursts(count, rows, longest, seed):  # type: ignore[no-untyped-def]
 def ratios(count: int, rows: int, seed: int) -> Iterator[float]:
     import pandas as pd
 
-    from stationarity import variance_ratio_test
+    from pairs.analytics.stationarity import variance_ratio_test
 
     rng = np.random.default_rng(seed)
     for _ in range(count):

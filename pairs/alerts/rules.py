@@ -1,0 +1,435 @@
+"""Alert rules and their evaluation: pure, edge-triggered, causal, restartable.
+
+A rule watches one quantity of a pair. `bar_readings` takes its values from a `PairView` (closed
+bars only), `feed_reading` from the age of the feeds; `evaluate` moves the rule's state over them
+and returns the events. The state is all that there is to remember: evaluating the same readings
+once more changes nothing, and a run cut into pieces anywhere equals the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import pandas as pd
+
+from pairs.checks import check_choice, check_number, check_window
+from pairs.market import VENUES, Instrument, bar_seconds, check_symbol
+from pairs.analytics.pair import COLUMNS, PairSpec, PairView, check_spec
+
+__all__ = [
+    "COLUMN_OF",
+    "AlertEvent",
+    "AlertRule",
+    "AlertState",
+    "Condition",
+    "Edge",
+    "Quantity",
+    "Reading",
+    "Side",
+    "bar_readings",
+    "evaluate",
+    "feed_reading",
+    "message",
+    "rule_from_json",
+    "rule_to_json",
+    "state_from_json",
+    "state_to_json",
+]  # fmt: skip
+
+Quantity = Literal[
+    "zscore", "spread", "correlation", "beta", "price_y", "price_x", "staleness"
+]  # fmt: skip
+Condition = Literal["above", "below", "crosses_up", "crosses_down", "crosses"]
+Edge = Literal["up", "down"]
+Phase = Literal["new", "armed", "fired"]
+
+COLUMN_OF: dict[str, str] = {
+    "zscore": "zscore", "spread": "spread", "correlation": "correlation", "beta": "beta",
+    "price_y": "close_y", "price_x": "close_x",
+}  # fmt: skip
+"""Quantity → column of the PairView; `staleness` has none."""
+
+_EDGES: dict[str, tuple[Edge, ...]] = {
+    "above": ("up",), "crosses_up": ("up",), "below": ("down",), "crosses_down": ("down",),
+    "crosses": ("up", "down"),
+}  # fmt: skip
+# What the quantity cannot leave: a rule that only a value outside could fire or re-arm is refused.
+_RANGES: dict[str, tuple[float, float]] = {
+    "correlation": (-1.0, 1.0), "price_y": (0.0, math.inf), "price_x": (0.0, math.inf),
+    "staleness": (0.0, math.inf),
+}  # fmt: skip
+_MAX_COOL_DOWN_S = 30 * 86_400.0
+_WORDS = {
+    "zscore": "z-score", "spread": "spread", "correlation": "correlation", "beta": "β",
+    "price_y": "price", "price_x": "price", "staleness": "feed age",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """What to watch, and when to tell. Raises ValueError naming the field.
+
+    `quantity` of the pair y, x at closed bars of length `bar` under `spec`; `staleness` is the
+    seconds since anything was received of the leg that is silent longest (`bar` and `spec` then
+    have no effect). Conditions are strict; times are those of the data:
+
+    - `above`: fires where the value is above `threshold`, also at the first bar the rule sees.
+    - `crosses_up`: the same, but only after the rule has seen a value that is not above.
+    - `below`, `crosses_down`: mirrored. `crosses`: either direction, each with its own state.
+    - `persistence`: the value must stand beyond the threshold at so many closed bars in a row.
+    - `hysteresis`: having fired, the rule is armed again only at `threshold - hysteresis` or less
+      (`below`: `threshold + hysteresis` or more).
+    - `cool_down_s`: no further event until so many seconds after the last one. What becomes due
+      meanwhile is not forgotten: it fires at the first bar after, if it still holds there.
+
+    An undefined value (NaN) neither fires nor arms; it interrupts persistence.
+    """
+
+    name: str
+    y: Instrument
+    x: Instrument
+    quantity: Quantity
+    condition: Condition
+    threshold: float
+    bar: str = "1min"
+    spec: PairSpec = field(default_factory=PairSpec)
+    persistence: int = 1
+    hysteresis: float = 0.0
+    cool_down_s: float = 0.0
+    enabled: bool = True
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        for leg in ("y", "x"):
+            object.__setattr__(self, leg, _instrument(leg, getattr(self, leg)))
+        _check_pair(self.y, self.x)
+        check_choice("quantity", self.quantity, get_args(Quantity))
+        check_choice("condition", self.condition, get_args(Condition))
+        _check_bar(self.bar)
+        if check_spec(self.spec).hedge == "ols":
+            raise ValueError(
+                "spec: hedge='ols' fits the whole sample and looks ahead: "
+                "rolling, kalman or fixed is allowed"
+            )
+        if not isinstance(self.enabled, bool):
+            raise ValueError(f"enabled={self.enabled!r} is not usable: True or False is allowed")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        for name, low, high, open_low in (
+            ("threshold", -math.inf, math.inf, True),
+            ("hysteresis", 0.0, math.inf, False),
+            ("cool_down_s", 0.0, _MAX_COOL_DOWN_S, False),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool):
+                raise ValueError(f"{name}={value!r} is not usable: a number is allowed")
+            number = check_number(name, value, low, high, open_low=open_low)
+            object.__setattr__(self, name, number)
+        object.__setattr__(self, "persistence", check_window("persistence", self.persistence, 1))
+        if self.persistence > 1000:
+            raise ValueError(f"persistence={self.persistence} is not usable: 1 to 1000 is allowed")
+        if self.quantity == "staleness":
+            if "upload" in (self.y.venue, self.x.venue):
+                raise ValueError("quantity='staleness' is not usable: uploads have no feed")
+            if self.persistence != 1:
+                raise ValueError(
+                    f"persistence={self.persistence} is not usable with staleness, which has no "
+                    "bars: 1 is allowed, the threshold is a duration already"
+                )
+        self._check_range()
+
+    def _check_range(self) -> None:
+        low, high = _RANGES.get(self.quantity, (-math.inf, math.inf))
+        if not low < self.threshold < high:
+            raise ValueError(
+                f"threshold={self.threshold:g} is not usable for {self.quantity}: "
+                f"a number between {low:g} and {high:g} is allowed"
+            )
+        if "up" in self.edges and self.threshold - self.hysteresis <= low:
+            raise ValueError(
+                f"hysteresis={self.hysteresis:g} is not usable: {self.quantity} never comes back "
+                f"to {self.threshold - self.hysteresis:g}"
+            )
+        if "down" in self.edges and self.threshold + self.hysteresis >= high:
+            raise ValueError(
+                f"hysteresis={self.hysteresis:g} is not usable: {self.quantity} never comes back "
+                f"to {self.threshold + self.hysteresis:g}"
+            )
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """The directions in which this rule can fire."""
+        return _EDGES[self.condition]
+
+    @property
+    def bar_s(self) -> int:
+        """Seconds of a bar; 0 for staleness."""
+        return 0 if self.quantity == "staleness" else bar_seconds(self.bar)
+
+    def condition_text(self) -> str:
+        """The condition in words: `ETHUSDT/BTCUSDT z-score above 2 for 3 bars`."""
+        pair = f"{self.y.symbol}/{self.x.symbol}"
+        of = {"price_y": self.y.symbol, "price_x": self.x.symbol}.get(self.quantity, pair)
+        text = f"{of} {_WORDS[self.quantity]} {self.condition.replace('_', ' ')} "
+        text += f"{self.threshold:.10g}" + (" s" if self.quantity == "staleness" else "")
+        return text + (f" for {self.persistence} bars" if self.persistence > 1 else "")
+
+    def watches_the_same(self, other: AlertRule) -> bool:
+        """Whether only the name differs: such an edit leaves the rule's state as it is."""
+        return replace(self, name=other.name) == other
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One direction of a rule: whether it may fire, and bars in a row beyond the threshold."""
+
+    phase: Phase = "new"
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """All that a rule remembers. `last_ts`: the last reading evaluated, None before the first;
+    `last_fired`: when the values of the last event were known."""
+
+    last_ts: datetime | None = None
+    up: Side = Side()
+    down: Side = Side()
+    last_fired: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The value of a rule's quantity. `ts` labels it (a bar's open time), `known_at` is when it
+    was known (a bar's close); NaN where undefined. `figures`: everything else known then."""
+
+    ts: datetime
+    known_at: datetime
+    value: float
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """A rule has fired, at the reading `ts`, upwards or downwards, with the values at the time."""
+
+    ts: datetime
+    known_at: datetime
+    edge: Edge
+    value: float
+    figures: Mapping[str, float]
+
+
+def bar_readings(rule: AlertRule, view: PairView, after: datetime | None) -> list[Reading]:
+    """The rule's value at each row of the view later than `after`, oldest first.
+
+    `view`: of closed bars, computed with the rule's spec. Row t is known at t + bar.
+    """
+    frame = view.frame
+    column = COLUMN_OF[rule.quantity]
+    if after is not None:
+        frame = frame.iloc[frame.index.searchsorted(pd.Timestamp(after), side="right") :]
+    times = pd.DatetimeIndex(frame.index).to_pydatetime()
+    rows = frame[list(COLUMNS)].to_numpy(dtype=np.float64).tolist()
+    at, length = COLUMNS.index(column), timedelta(seconds=rule.bar_s)
+    return [
+        Reading(ts, ts + length, row[at], dict(zip(COLUMNS, row, strict=True)))
+        for ts, row in zip(times, rows, strict=True)
+    ]
+
+
+def feed_reading(
+    rule: AlertRule, ages: Mapping[Instrument, float | None], now: datetime
+) -> Reading:
+    """The staleness at `now`: the larger age of the two legs, in seconds; NaN where one is unknown.
+
+    `ages`: instrument → seconds since something was received of it.
+    """
+    known = [ages.get(leg) for leg in (rule.y, rule.x)]
+    numbers = [math.nan if age is None else max(0.0, age) for age in known]
+    value = math.nan if any(map(math.isnan, numbers)) else max(numbers)
+    return Reading(now, now, value, {"staleness_y": numbers[0], "staleness_x": numbers[1]})
+
+
+def evaluate(
+    rule: AlertRule, state: AlertState, readings: Sequence[Reading]
+) -> tuple[AlertState, list[AlertEvent]]:
+    """Move the state over the readings, in their order; the new state and the events.
+
+    Readings not later than `state.last_ts` are skipped, so that repeating a call with the state
+    it returned changes nothing. Causal: the events of a prefix are a prefix of the events.
+    A disabled rule is left as it is.
+    """
+    events: list[AlertEvent] = []
+    if not rule.enabled:
+        return state, events
+    for reading in readings:
+        if state.last_ts is not None and reading.ts <= state.last_ts:
+            continue
+        state = replace(state, last_ts=reading.ts)
+        for edge in rule.edges:
+            side = _moved(rule, getattr(state, edge), edge, reading.value)
+            if _due(rule, side, state.last_fired, reading):
+                event = AlertEvent(
+                    reading.ts, reading.known_at, edge, reading.value, dict(reading.figures)
+                )
+                events.append(event)
+                side = replace(side, phase="fired")
+                state = replace(state, last_fired=reading.known_at)
+            state = replace(state, up=side) if edge == "up" else replace(state, down=side)
+    return state, events
+
+
+def _moved(rule: AlertRule, side: Side, edge: Edge, value: float) -> Side:
+    """The side after one value: armed where it may fire, counted where it is beyond."""
+    if math.isnan(value):
+        return replace(side, count=0)
+    up = edge == "up"
+    beyond = value > rule.threshold if up else value < rule.threshold
+    phase = side.phase
+    if phase == "new" and not (beyond and rule.condition.startswith("crosses")):
+        phase = "armed"
+    elif phase == "fired":
+        back = rule.threshold - rule.hysteresis if up else rule.threshold + rule.hysteresis
+        if not beyond and (value <= back if up else value >= back):
+            phase = "armed"
+    return Side(phase, min(side.count + 1, rule.persistence) if beyond else 0)
+
+
+def _due(rule: AlertRule, side: Side, last_fired: datetime | None, reading: Reading) -> bool:
+    if side.phase != "armed" or side.count < rule.persistence:
+        return False
+    if last_fired is None:
+        return True
+    return (reading.known_at - last_fired).total_seconds() >= rule.cool_down_s
+
+
+# -- as JSON, for the store
+
+
+def rule_to_json(rule: AlertRule) -> dict[str, Any]:
+    """The rule as JSON-ready values; `rule_from_json` is the inverse."""
+    values = {item.name: getattr(rule, item.name) for item in fields(rule)}
+    values |= {leg: getattr(rule, leg)._asdict() for leg in ("y", "x")}
+    values["spec"] = {item.name: getattr(rule.spec, item.name) for item in fields(PairSpec)}
+    return values
+
+
+def rule_from_json(values: object) -> AlertRule:
+    """The rule of `rule_to_json`. ValueError names what is missing, unknown or not usable."""
+    given = dict(_mapping("rule", values, AlertRule))
+    if "spec" in given:
+        given["spec"] = PairSpec(**_mapping("spec", given["spec"], PairSpec))
+    missing = [
+        item.name
+        for item in fields(AlertRule)
+        if item.name not in given and item.default is item.default_factory is MISSING
+    ]
+    if missing:
+        raise ValueError(f"rule has no {', '.join(missing)}")
+    return AlertRule(**given)
+
+
+def state_to_json(state: AlertState) -> dict[str, Any]:
+    """The state without `last_ts`, which the store keeps in a column of its own."""
+    return {
+        "up": [state.up.phase, state.up.count],
+        "down": [state.down.phase, state.down.count],
+        "last_fired": state.last_fired.isoformat() if state.last_fired else None,
+    }
+
+
+def state_from_json(last_ts: datetime | None, values: Mapping[str, Any]) -> AlertState:
+    """The inverse of `state_to_json`; `{}` is the state of a new rule."""
+    fired = values.get("last_fired")
+    up, down = (_side(name, values.get(name, ["new", 0])) for name in ("up", "down"))
+    return AlertState(last_ts, up, down, datetime.fromisoformat(fired) if fired else None)
+
+
+def _side(name: str, pair: object) -> Side:
+    if isinstance(pair, list) and len(pair) == 2 and pair[0] in get_args(Phase):
+        return Side(cast(Phase, pair[0]), check_window(name, pair[1], 0))
+    raise ValueError(f"{name}={pair!r} is no state: [phase, count] is allowed")
+
+
+def _mapping(name: str, values: object, of: Any) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name} is a {type(values).__name__}: an object of fields is allowed")
+    allowed = [item.name for item in fields(of)]
+    unknown = [str(key) for key in values if key not in allowed]
+    if unknown:
+        raise ValueError(
+            f"{name} has no field {', '.join(unknown)}: allowed are {', '.join(allowed)}"
+        )
+    return values
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not 1 <= len(name.strip()) <= 80 or not name.isprintable():
+        raise ValueError(f"name={name!r} is not usable: 1 to 80 printable characters are allowed")
+
+
+def _instrument(leg: str, value: object) -> Instrument:
+    """From an Instrument or, as JSON has it, an object with its fields."""
+    if isinstance(value, Mapping):
+        value = tuple(value.get(name) for name in Instrument._fields)
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise ValueError(f"{leg}={value!r} is not usable: an Instrument(venue, symbol) is allowed")
+    venue, symbol = value
+    check_choice(f"{leg}.venue", venue, VENUES)
+    try:
+        return Instrument(venue, check_symbol(symbol if isinstance(symbol, str) else ""))
+    except ValueError as error:
+        raise ValueError(f"{leg}.symbol={symbol!r} is not usable: {error}") from None
+
+
+def _check_pair(y: Instrument, x: Instrument) -> None:
+    if y == x:
+        raise ValueError(f"x={x} is y as well: two different instruments are allowed")
+    if "local" in (y.venue, x.venue) and {y.venue, x.venue} & {"binance", "binance-usdm"}:
+        raise ValueError(f"x={x} is not usable with y={y}: simulated with real data is no pair")
+
+
+def _check_bar(bar: object) -> None:
+    try:
+        seconds = bar_seconds(bar) if isinstance(bar, str) else 0
+    except ValueError:
+        seconds = 0
+    if not 1 <= seconds <= 7 * 86_400:
+        raise ValueError(f"bar={bar!r} is not usable: 1s, 1min, 5min, 1h, 1d … 7d is allowed")
+
+
+# -- in words
+
+
+def message(rule: AlertRule, event: AlertEvent, now: datetime) -> tuple[str, str]:
+    """Title and text of a delivery: what happened, where, when, with which figures.
+
+    Simulated data say so first. Times are UTC; `now` tells how late an alert is that was caught
+    up after a stop.
+    """
+    unit = " s" if rule.quantity == "staleness" else ""
+    mark = "[SIMULATED] " if "local" in (rule.y.venue, rule.x.venue) else ""
+    title = f"{mark}{rule.condition_text()}: {event.value:.8g}{unit}"
+    where = f"{rule.y} / {rule.x}"
+    if rule.quantity == "staleness":
+        lines = [rule.name, f"{where}, {_utc(event.ts)}"]
+    else:
+        lines = [rule.name, f"{where}, {rule.bar} bar of {_utc(event.ts)}, "
+                 f"closed {_utc(event.known_at)}"]  # fmt: skip
+    lines += [f"{name} {value:.8g}" for name, value in event.figures.items()
+              if not math.isnan(value)]  # fmt: skip
+    late_s = (now - event.known_at).total_seconds()
+    if late_s > 60:
+        lines.append(f"told {timedelta(seconds=round(late_s))} after it was known")
+    return title, "\n".join(lines)
+
+
+def _utc(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

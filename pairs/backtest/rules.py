@@ -1,0 +1,169 @@
+"""What a backtest is told: the rules it trades by, and what trading costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from pairs.checks import check_choice, check_number, check_window
+from pairs.analytics.pair import PairSpec
+
+__all__ = ["PRESETS", "PRESETS_TAKEN", "Costs", "Preset", "Rules", "with_changes"]
+
+Hedge = Literal["fixed", "rolling", "kalman"]
+INFINITE = math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """When a pair is traded, and how much of it. All arguments by name; None: not used.
+
+    `hedge`: "fixed" (`beta`), "rolling" (least squares over `hedge_window` bars, None: `window`)
+    or "kalman" (a memory of `hedge_window` bars; or `delta` and `observation_variance`, in the
+    units of the prices). `window`: bars of the z-score.
+    `entry_z`, `exit_z`, `stop_z`: levels of |z|, the exit's below the entry's (below 0: beyond
+    the mean), the stop's above it. `stop_loss`: fraction of `notional`. `max_bars`: bars a
+    position lives at most. `notional`: gross value of a trade at its signal; `capital`: what the
+    account begins with, both in quote currency. `rebalance`: the x leg is set anew where the
+    hedge ratio has moved by this fraction of the one held; None: beta stays frozen at entry.
+    Raises ValueError naming the argument, what was received and what is allowed.
+    """
+
+    hedge: Hedge = "rolling"
+    beta: float | None = None
+    hedge_window: int | None = None
+    window: int = 60
+    entry_z: float = 2.0
+    exit_z: float = 0.0
+    stop_z: float | None = None
+    stop_loss: float | None = None
+    max_bars: int | None = None
+    notional: float = 10_000.0
+    capital: float = 10_000.0
+    delta: float | None = None
+    observation_variance: float | None = None
+    rebalance: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("hedge", self.hedge, get_args(Hedge))
+        for name in ("beta", "hedge_window", "window", "delta", "observation_variance"):
+            _plain(self, name)
+        _ = self.spec  # refuses what a PairSpec refuses
+        _number(self, "entry_z", 0.0)
+        _number(self, "exit_z", -INFINITE)
+        for name in ("stop_z", "stop_loss", "rebalance"):
+            if getattr(self, name) is not None:
+                _number(self, name, 0.0)
+        if self.max_bars is not None:
+            object.__setattr__(self, "max_bars", check_window("max_bars", self.max_bars, 1))
+        _number(self, "notional", 0.0)
+        _number(self, "capital", 0.0)
+        if self.exit_z >= self.entry_z:
+            raise ValueError(
+                f"exit_z={self.exit_z:g} is not usable with entry_z={self.entry_z:g}: "
+                "an exit below the entry is allowed"
+            )
+        if self.stop_z is not None and self.stop_z <= self.entry_z:
+            raise ValueError(
+                f"stop_z={self.stop_z:g} is not usable with entry_z={self.entry_z:g}: "
+                "a stop beyond the entry is allowed"
+            )
+
+    @property
+    def spec(self) -> PairSpec:
+        """What these rules ask of a pair view."""
+        return PairSpec(
+            hedge=self.hedge,
+            window=self.window,
+            hedge_window=self.hedge_window,
+            beta=self.beta,
+            delta=self.delta,
+            observation_variance=self.observation_variance,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What trading costs, per leg and fill, in basis points (1 bps = 0.0001).
+
+    `slippage_bps` moves the price against the trade; `fee_bps` is taken of the value traded at
+    that price. `funding_y`, `funding_x`: for perpetuals, the funding rates of a leg as fractions,
+    indexed by their settlement times; where positive, longs pay shorts.
+    Raises ValueError for a negative cost, 10,000 bps or more, or rates that are not finite.
+    """
+
+    fee_bps: float = 0.0
+    slippage_bps: float = 0.0
+    funding_y: pd.Series[float] | None = field(default=None, compare=False)
+    funding_x: pd.Series[float] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("fee_bps", "slippage_bps"):
+            value = check_number(name, getattr(self, name), 0.0, 10_000.0, open_low=False)
+            object.__setattr__(self, name, value)
+        for name in ("funding_y", "funding_x"):
+            if getattr(self, name) is not None:
+                _check_funding(name, getattr(self, name))
+
+    @property
+    def funded(self) -> bool:
+        """Whether any leg pays funding."""
+        return self.funding_y is not None or self.funding_x is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A published fee: what it is of, and the fee in basis points."""
+
+    label: str
+    fee_bps: float
+
+
+PRESETS_TAKEN = "2026-11-24"
+"""When the fees of PRESETS were noted."""
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "binance-spot-maker": Preset("Binance spot, maker", 10.0),
+        "binance-spot-taker": Preset("Binance spot, taker", 10.0),
+        "binance-usdm-maker": Preset("Binance USD-M futures, maker", 2.0),
+        "binance-usdm-taker": Preset("Binance USD-M futures, taker", 5.0),
+    }
+)
+"""Binance's public base rates: VIP 0, no discount for paying in BNB. Yours may be lower."""
+
+
+def with_changes(rules: Rules, **changes: Any) -> Rules:
+    """The same rules but for these; ValueError for a name that no rule bears."""
+    known = [f.name for f in fields(Rules)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"{name!r} is no rule: one of {', '.join(known)} is allowed")
+    return replace(rules, **changes)
+
+
+def _plain(rules: Rules, name: str) -> None:
+    """A numpy number becomes Python's own, so that it is written as JSON."""
+    value = getattr(rules, name)
+    if hasattr(value, "item"):
+        object.__setattr__(rules, name, value.item())
+
+
+def _number(rules: Rules, name: str, low: float) -> None:
+    number = check_number(name, getattr(rules, name), low, INFINITE, open_low=True)
+    object.__setattr__(rules, name, number)
+
+
+def _check_funding(name: str, rates: object) -> None:
+    if not isinstance(rates, pd.Series) or not isinstance(rates.index, pd.DatetimeIndex):
+        raise ValueError(
+            f"{name} is a {type(rates).__name__}: a Series with a DatetimeIndex is allowed"
+        )
+    if rates.dtype.kind not in "iuf" or not rates.map(math.isfinite).all():
+        raise ValueError(f"{name} holds rates that are not finite numbers: fractions are allowed")
+    if rates.index.hasnans or not rates.index.is_unique:
+        raise ValueError(f"{name} holds a settlement time twice or none: each once is allowed")

@@ -1,0 +1,241 @@
+"""A backtest of one pair: from bars, rules and costs to trades, equity and metrics. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from pairs.checks import Array, frame_values
+from pairs.analytics.pair import filter_deviation, traded_hedge
+from pairs.backtest.kernels import EXIT
+from pairs.backtest.metrics import measure
+from pairs.bars.resampling import align, bar_length_ns
+from pairs.backtest.engine import ACTIONS, EXIT_REASONS, TRADE_COLUMNS, Prices, Walk, walk
+from pairs.backtest.rules import Costs, Rules
+from pairs.analytics.windows import window_score
+
+__all__ = ["TRADE_FIELDS", "Pair", "Result", "prepare", "run", "trades_frame"]
+
+TRADE_FIELDS = (
+    "side", "entry_time", "exit_time", "beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y",
+    "exit_x", "pnl_y", "pnl_x", "fees", "pnl", "bars", "exit_reason",
+)  # fmt: skip
+_SIDES = pd.array(["short", "", "long"], dtype="str")
+_ACTIONS = pd.array(list(ACTIONS), dtype="str")
+_REASONS = pd.array(list(EXIT_REASONS), dtype="str")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The common bars of two legs as arrays; `index` their open times (UTC), `bar_ns` their
+    length in nanoseconds (None: not told)."""
+
+    index: pd.DatetimeIndex
+    open_y: Array
+    open_x: Array
+    close_y: Array
+    close_x: Array
+    bar_ns: int | None = None
+
+    def unscored(self, rules: Rules, costs: Costs) -> Prices:
+        """With what a walk makes the z-scores of these rules from on its way, and the funding due:
+        for one walk, which so spares the memory of long arrays."""
+        nothing = np.empty(0)
+        if rules.hedge == "fixed":
+            beta, spread = np.array([rules.beta], dtype=np.float64), nothing
+        else:
+            beta, spread = traded_hedge(self.close_y, self.close_x, rules.spec)
+        return self._priced(beta, nothing, costs, spread=spread, window=rules.window)
+
+    def scored(self, rules: Rules, costs: Costs) -> Prices:
+        """With hedge ratio and z-score by these rules, and the funding due: for many walks."""
+        beta, spread = traded_hedge(self.close_y, self.close_x, rules.spec)
+        return self.with_scores(beta, window_score(spread, rules.window), costs)
+
+    def with_scores(self, beta: Array, zscore: Array, costs: Costs) -> Prices:
+        """With hedge ratio and z-score given."""
+        return self._priced(beta, zscore, costs)
+
+    def _priced(self, beta: Array, zscore: Array, costs: Costs, **made: Any) -> Prices:
+        funding_y, funding_x = (
+            _due(self.index, rates) if costs.funded else np.empty(0)
+            for rates in (costs.funding_y, costs.funding_x)
+        )
+        return Prices(
+            np.ascontiguousarray(self.index.asi8), self.open_y, self.open_x, self.close_y,
+            self.close_x, beta, zscore, funding_y, funding_x, **made,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """ValueError for a price that is not finite and above 0."""
+        for leg in ("y", "x"):
+            for column in ("open", "close"):
+                prices = getattr(self, f"{column}_{leg}")
+                # A NaN is their least and their largest, and compares as false.
+                if prices.min(initial=1.0) > 0.0 and prices.max(initial=1.0) < np.inf:
+                    continue
+                row = int(np.argmin((prices > 0.0) & (prices < np.inf)))
+                raise ValueError(
+                    f"bars_{leg}[{column!r}] is {prices[row]} at {self.index[row]}: a finite "
+                    "price above 0 is allowed"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A backtest. Amounts in quote currency, times UTC, rates as fractions.
+
+    `metrics`: by name, see `performance.METRICS` for labels and units; NaN where there is no
+    value. `trades`: one row per trade, columns TRADE_FIELDS (with funding or rebalancing also
+    `funding`, `rebalances`). `equity`: Series by bar, its value at the bar's close.
+    """
+
+    rules: Rules
+    costs: Costs
+    metrics: dict[str, float]
+    trades: pd.DataFrame
+    equity: pd.Series[float]
+    _pair: Pair
+    _prices: Prices
+    _walk: Walk
+
+    @cached_property
+    def signals(self) -> pd.DataFrame:
+        """One row per bar: close_y, close_x, beta, zscore, position (side held at the close: 1
+        long, -1 short, 0 flat), action (decided at the close: "", "long", "short" or an exit's
+        reason). The last row's action is void here, and the one to take live."""
+        prices, done = self._prices, self._walk
+        if prices.window:
+            prices = self._pair.scored(self.rules, self.costs)
+        return pd.DataFrame(
+            {
+                "close_y": prices.close_y,
+                "close_x": prices.close_x,
+                "beta": prices.beta,
+                "zscore": prices.zscore,
+                "position": done.position(),
+                "action": _ACTIONS.take(done.action().astype(np.int64) % len(ACTIONS)),
+            },
+            index=self.equity.index,
+        )
+
+    @cached_property
+    def filter_deviation(self) -> float:
+        """See `pair.filter_deviation`; NaN unless the hedge is a Kalman filter's."""
+        return filter_deviation(self._pair.close_y, self._pair.close_x, self.rules.spec)
+
+    @cached_property
+    def drawdown(self) -> pd.Series[float]:
+        """Fraction of the highest equity so far that is lost at each close, the starting capital
+        counting as a height; 0 or positive."""
+        peak = self.equity.cummax().clip(lower=self.rules.capital)
+        return ((peak - self.equity) / peak).rename("drawdown")
+
+
+def run(bars_y: pd.DataFrame, bars_x: pd.DataFrame, rules: Rules, costs: Costs) -> Result:
+    """Trade a pair of bars by the rules, at these costs.
+
+    `bars_y`, `bars_x`: bars with a DatetimeIndex (UTC open times) and columns open, close; rows
+    that only one leg has are left out. Decided at the close of bar t from rows ≤ t, filled at the
+    open of bar t+1; both legs trade. See docs/methods.md for every rule and figure.
+    Raises ValueError for a missing leg or column, a timestamp that stands twice, a price that is
+    missing or not positive, and for fewer common bars than the first z-score needs.
+    """
+    _check_kind("rules", rules, Rules)
+    _check_kind("costs", costs, Costs)
+    pair = _common(bars_y, bars_x, rules.spec.bars_needed)
+    return traded(pair, pair.unscored(rules, costs), rules, costs)
+
+
+def traded(pair: Pair, prices: Prices, rules: Rules, costs: Costs) -> Result:
+    """The result of trading bars with z-scores, or what makes them, given; ValueError for a price
+    that cannot be one."""
+    done = walk(prices, rules, costs)
+    if not done.usable:
+        pair.check()
+    return Result(
+        rules=rules,
+        costs=costs,
+        metrics=measure(pair.index, done.path, done.sums, rules.capital, bar_ns=pair.bar_ns),
+        trades=trades_frame(pair.index, done.trades, rules, costs),
+        equity=pd.Series(done.equity, index=pair.index, name="equity", copy=False),
+        _pair=pair,
+        _prices=prices,
+        _walk=done,
+    )
+
+
+def _check_kind(name: str, given: object, kind: type) -> None:
+    if not isinstance(given, kind):
+        raise ValueError(f"{name} is a {type(given).__name__}: {kind.__name__} is allowed")
+
+
+def prepare(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
+    """The common bars, checked: every price positive, and at least `needed` of them."""
+    pair = _common(bars_y, bars_x, needed)
+    pair.check()
+    return pair
+
+
+def _common(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
+    """The common bars, at least `needed` of them; their prices are not looked at."""
+    y, x = align(bars_y, bars_x)
+    if len(y) < needed:
+        raise ValueError(
+            f"bars_y ({len(bars_y):,} rows) and bars_x ({len(bars_x):,} rows) have {len(y):,} bars "
+            f"in common: at least {needed:,} are needed: a longer record, or shorter windows"
+        )
+    open_y, open_x, close_y, close_x = (
+        _column(name, bars, column)
+        for column in ("open", "close")
+        for name, bars in (("bars_y", y), ("bars_x", x))
+    )
+    length = bar_length_ns(bars_y) or bar_length_ns(bars_x)
+    index = cast(pd.DatetimeIndex, y.index)
+    return Pair(index, open_y, open_x, close_y, close_x, length)
+
+
+def _column(name: str, bars: pd.DataFrame, column: str) -> Array:
+    series = bars[column] if column in bars.columns else None
+    if series is not None and series.dtype == np.float64:
+        return np.ascontiguousarray(series.to_numpy())
+    return frame_values(name, bars, column)
+
+
+def _due(index: pd.DatetimeIndex, rates: pd.Series[float] | None) -> Array:
+    """The rates due at each bar's open: all settled since the bar before it opened."""
+    due = np.zeros(len(index))
+    if rates is not None and len(index):
+        at = pd.DatetimeIndex(rates.index)
+        at = at.tz_localize("UTC") if at.tz is None else at.tz_convert("UTC")
+        rows = index.as_unit("ns").searchsorted(at.as_unit("ns"))
+        inside = (rows < len(index)) & (at >= index[0])
+        np.add.at(due, rows[inside], rates.to_numpy(dtype=np.float64)[inside])
+    return due
+
+
+def trades_frame(
+    index: pd.DatetimeIndex, table: Array, rules: Rules, costs: Costs
+) -> pd.DataFrame:  # fmt: skip
+    """`Walk.trades` as the table of trades that users see."""
+    columns = dict(zip(TRADE_COLUMNS, table, strict=True))
+    whole = {name: columns[name].astype(np.int64) for name in ("entry_row", "exit_row", "bars")}
+    sides = columns["side"].astype(np.int64) + 1
+    reasons = columns["reason"].astype(np.int64) - EXIT
+    made: dict[str, object] = {
+        "side": _SIDES.take(sides),
+        "entry_time": index.take(whole["entry_row"]),
+        "exit_time": index.take(whole["exit_row"]),
+    }
+    made |= {name: columns[name] for name in TRADE_FIELDS[3:14]}
+    made["bars"] = whole["bars"]
+    made["exit_reason"] = _REASONS.take(reasons)
+    if costs.funded:
+        made["funding"] = columns["funding"]
+    if rules.rebalance is not None:
+        made["rebalances"] = columns["rebalances"].astype(np.int64)
+    return pd.DataFrame(made, copy=False)

@@ -1,0 +1,187 @@
+"""Walk-forward: parameters chosen on one stretch of bars, traded on the next, stitched together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pairs.checks import check_choice, check_window
+from pairs.backtest.overfitting import DeflatedSharpe, deflated_sharpe, returns_of
+from pairs.backtest.metrics import measure, returns_per_year
+from pairs.backtest.engine import SUMS, TRADE_COLUMNS, curve, walk
+from pairs.backtest.simulation import prepare, trades_frame
+from pairs.backtest.grid import FIGURES, Progress, Scored, grid_table, least_bars, told
+from pairs.backtest.rules import Costs, Rules
+
+__all__ = ["FOLD_COLUMNS", "WalkForward", "walk_forward"]
+
+FOLD_COLUMNS = (
+    "train_start", "test_start", "test_end", "chosen", "train", "test", "test_pnl", "test_trades",
+)  # fmt: skip
+_ENTRY, _EXIT = TRADE_COLUMNS.index("entry_row"), TRADE_COLUMNS.index("exit_row")
+
+
+@dataclass(frozen=True, eq=False)
+class WalkForward:
+    """What trading the choices of the past would have given.
+
+    `metrics`, `trades`, `equity`: out of sample, of all test pieces in a row; as those of
+    `Result`; a position open at the end of a piece is closed there ("end of data"). `folds`: one
+    row per piece with FOLD_COLUMNS; times are labels of bars, `chosen` the candidate's number (-1:
+    none had a value, nothing was traded), train and test its `objective` on either stretch.
+    `candidates`: all of them over the whole sample, in-sample. `deflated`: the out-of-sample
+    Sharpe ratio against luck, its trials being the candidates' on the same bars; NaN where all of
+    the capital was lost.
+    """
+
+    rules: tuple[Rules, ...]
+    costs: Costs
+    objective: str
+    metrics: dict[str, float]
+    trades: pd.DataFrame
+    equity: pd.Series[float]
+    folds: pd.DataFrame
+    candidates: pd.DataFrame
+    deflated: DeflatedSharpe
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Estimates that were brought along, one value for all pieces, instead of being chosen in
+        training: the beta of a fixed hedge, the noise of a Kalman filter. Where they were found
+        on these bars, or on later ones, no piece is out of sample."""
+        estimates = {"fixed": ("beta",), "kalman": ("delta", "observation_variance")}
+        return tuple(
+            name
+            for hedge, names in estimates.items()
+            for name in names
+            if len(found := {getattr(r, name) for r in self.rules if r.hedge == hedge}) == 1
+            and found != {None}
+        )
+
+    @property
+    def heading(self) -> str:
+        """Whether the pieces are out of sample, in words."""
+        if not self.given:
+            return "out of sample"
+        return (
+            f"in-sample as to {' and '.join(self.given)}, which every piece was given: out of "
+            "sample only if known before the first bar"
+        )
+
+
+def walk_forward(
+    bars_y: pd.DataFrame,
+    bars_x: pd.DataFrame,
+    candidates: Sequence[Rules],
+    costs: Costs,
+    *,
+    train: int,
+    test: int,
+    objective: str = "sharpe",
+    anchored: bool = False,
+    progress: Progress | None = None,
+) -> WalkForward:
+    """Choose the best of `candidates` on `train` bars, trade it on the next `test`, move on.
+
+    `objective`: the figure of `sweep.FIGURES` that is highest for the best; the first of equals.
+    `anchored`: every training stretch begins at the first bar. z-scores in a test piece use the
+    bars before it, as they would live; each piece begins flat, and the first decision is made at
+    the close of its first bar. The last piece may be shorter. All candidates must have one
+    capital. Raises ValueError as `run`, and where not one whole training stretch and two test
+    bars are there.
+    """
+    check_choice("objective", objective, FIGURES)
+    train, test = check_window("train", train, 2), check_window("test", test, 2)
+    needed = max(least_bars(candidates), train + 2)
+    if len({rules.capital for rules in candidates}) > 1:
+        raise ValueError("candidates differ in capital: one capital for all is allowed")
+    pair = prepare(bars_y, bars_x, needed)
+    scored = Scored(pair, costs)
+    starts = [s for s in range(train, len(pair.index), test) if len(pair.index) - s >= 2]
+    pieces = []
+    for count, start in enumerate(starts):
+        pieces.append(
+            _piece(scored, candidates, objective, 0 if anchored else start - train, start,
+                   min(start + test, len(pair.index)))
+        )  # fmt: skip
+        if progress is not None:
+            progress(count + 1, len(starts) + 2)
+    found = _stitched(scored, candidates, objective, pieces, train)
+    if progress is not None:
+        progress(len(starts) + 2, len(starts) + 2)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    row: dict[str, object]
+    equity: np.ndarray[tuple[int], np.dtype[np.float64]]
+    trades: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+    sums: dict[str, float]
+
+
+def _piece(
+    scored: Scored, candidates: Sequence[Rules], objective: str, first: int, start: int, stop: int
+) -> _Piece:
+    """One training stretch [first, start) and the test [start, stop) of its choice."""
+    index = scored.pair.index
+    trained = np.array([row[objective] for row in scored.figures(candidates, first, start)])
+    chosen = -1 if np.isnan(trained).all() else int(np.nanargmax(trained))
+    rules = candidates[max(chosen, 0)]
+    equity, trades = np.full(stop - start, rules.capital), np.empty((len(TRADE_COLUMNS), 0))
+    sums = dict.fromkeys(SUMS, 0.0)
+    tested: dict[str, float] = dict.fromkeys(FIGURES, math.nan) | {"total_pnl": 0.0, "trades": 0}
+    if chosen >= 0:
+        done = walk(scored.prices(rules).rows(start, stop), rules, scored.costs)
+        equity, trades, sums = done.equity, done.trades, done.sums
+        tested = told(done, rules, stop - start, returns_per_year(index[start:stop]))
+    row = {
+        "train_start": index[first],
+        "test_start": index[start],
+        "test_end": index[stop - 1],
+        "chosen": chosen,
+        "train": trained[chosen] if chosen >= 0 else math.nan,
+        "test": tested[objective],
+        "test_pnl": tested["total_pnl"],
+        "test_trades": tested["trades"],
+    }
+    return _Piece(row, equity, trades, sums)
+
+
+def _stitched(
+    scored: Scored, candidates: Sequence[Rules], objective: str, pieces: list[_Piece], train: int
+) -> WalkForward:
+    capital, pair = candidates[0].capital, scored.pair
+    parts, tables, level, row = [], [], capital, 0
+    for piece in pieces:
+        parts.append(level + (piece.equity - capital))
+        table = piece.trades.copy()
+        table[[_ENTRY, _EXIT]] += row
+        tables.append(table)
+        level, row = float(parts[-1][-1]), row + len(piece.equity)
+    equity, trades = np.concatenate(parts), np.concatenate(tables, axis=1)
+    sums = {name: math.fsum(piece.sums[name] for piece in pieces) for name in SUMS}
+    index = pair.index[train : train + row]
+    tried = scored.figures(candidates, train, train + row)
+    path = curve(equity, capital, index.asi8)
+    metrics = measure(index, path, sums, capital, bar_ns=pair.bar_ns)
+    lost = metrics["max_drawdown"] >= 1.0  # a debt has no returns to judge
+    return WalkForward(
+        rules=tuple(candidates),
+        costs=scored.costs,
+        objective=objective,
+        metrics=metrics,
+        trades=trades_frame(index, trades, candidates[0], scored.costs),
+        equity=pd.Series(equity, index=index, name="equity"),
+        folds=pd.DataFrame([piece.row for piece in pieces], columns=pd.Index(FOLD_COLUMNS)),
+        candidates=grid_table(candidates, scored.figures(candidates, 0, len(pair.index))),
+        deflated=deflated_sharpe(
+            np.zeros(len(equity)) if lost else returns_of(equity),
+            [figures["sharpe"] for figures in tried],
+            returns_per_year(index),
+        ),
+    )

@@ -1,0 +1,258 @@
+"""What every view of the page is given: the choices made, the store, and the live bars.
+
+A view is a file of this folder with `draw(desk)`; its figures are pure functions beside it. What
+several sessions would compute alike is computed once for all of them, here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pairs.live.jobs import Job, Jobs
+from pairs.live.bars import Leg, LiveBars, Snapshot, base_bar_s, stored_bars
+from pairs.market import Instrument, bar_seconds
+from pairs.messages import one_line
+from pairs.analytics.pair import PairSpec, PairView, pair_view
+from pairs.dashboard.chart import draw_chart
+from pairs.figures.layout import pack
+from pairs.live.shared import Once
+from pairs.figures.plain import plain
+from pairs.settings import Settings
+from pairs.storage.errors import DATABASE_ERRORS
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars, read_incomplete, read_sizes, read_symbols
+from pairs.storage.uploads import read_uploads
+
+log = logging.getLogger("dashboard")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the sidebar asks for."""
+
+    y: Instrument
+    x: Instrument
+    bar: str
+    spec: PairSpec
+    entry_z: float
+    exit_z: float
+    stop_z: float | None
+    refresh_s: float | None
+
+    @property
+    def pair(self) -> tuple[Instrument, Instrument]:
+        return self.y, self.x
+
+    @property
+    def venue(self) -> str:
+        """Where the pair is at home: a file beside a live market is a guest there."""
+        return next((leg.venue for leg in self.pair if leg.venue != "upload"), "upload")
+
+    @property
+    def name(self) -> str:
+        return f"{self.y.symbol} / {self.x.symbol}"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The store, the settings and the choices of one run of the page; `options` is the place
+    beside the names of the views where a view puts its own controls."""
+
+    store: PostgresStore
+    settings: Settings
+    choice: Choice
+    options: DeltaGenerator
+
+    def snapshot(self) -> Snapshot:
+        """The pair's bars as of now, asked for at most once per refresh by all sessions."""
+        return self.bars_of(self.choice.pair)
+
+    def bars_of(self, instruments: tuple[Instrument, ...]) -> Snapshot:
+        """Likewise of other instruments, at the bar length chosen."""
+        return bars_of(self.store, instruments, self.choice.bar, self.choice.refresh_s or 1.0)
+
+    def now(self) -> tuple[Snapshot, PairView]:
+        """The pair's bars and what is known of it, from one and the same moment."""
+        snapshot, spec = self.snapshot(), self.choice.spec
+        view: PairView = once(
+            lambda: pair_view(snapshot.y.closed, snapshot.x.closed, spec),
+            ("view", *self.key(snapshot), spec),
+        )
+        return snapshot, view
+
+    def key(self, snapshot: Snapshot) -> tuple[Any, ...]:
+        """What a result depends on beside the controls: the bars closed so far."""
+        return (self.choice.bar, *snapshot.closed_until)
+
+    def stored(self, instrument: Instrument, span_s: float | None) -> pd.DataFrame:
+        """Closed bars of a span from the database, None: all; however many."""
+        base = base_of(self.store, instrument, self.choice.bar)
+        return stored_bars(self.store.engine, instrument, self.choice.bar, base, span_s)
+
+    def incomplete(self, leg: Leg, bars: int) -> pd.DatetimeIndex:
+        """Open times of those of the last `bars` closed bars of which a trade is known to be
+        missing. None where the database does not answer: the strip says that."""
+        shown = pd.DatetimeIndex(leg.closed.index[-bars:])
+        if leg.feed is None or shown.empty:
+            return shown[:0]
+        key = ("incomplete", self.choice.bar, bars, *leg.version,
+               leg.feed.open_gaps, leg.feed.missing)  # fmt: skip
+        try:
+            found: pd.DatetimeIndex = once(lambda: self._incomplete(leg, shown[0]), key)
+        except DATABASE_ERRORS as error:
+            log.warning('incomplete_unknown reason="%s"', one_line(error))
+            return shown[:0]
+        return found.intersection(shown)
+
+    def _incomplete(self, leg: Leg, since: pd.Timestamp) -> pd.DatetimeIndex:
+        engine, length = self.store.engine, bar_seconds(self.choice.bar)
+        base = base_of(self.store, leg.instrument, self.choice.bar)
+        start = since.to_pydatetime()
+        found = read_incomplete(engine, *leg.instrument, base, start).floor(f"{length}s").unique()
+        if base == length or found.empty:
+            return found
+        # Of a longer bar the exchange may have stated as much as is shown.
+        stated = read_bars(engine, *leg.instrument, length, start)["trades"].reindex(found)
+        shown = leg.closed["trades"].reindex(found)
+        return found[~(stated >= shown).to_numpy()]
+
+    def live(self, name: str, draw: Callable[[Desk], None]) -> None:
+        """Draw a board now and at every refresh, behind a boundary of its own."""
+        st.fragment(_board, run_every=self.choice.refresh_s)(self, name, draw)
+
+    def chart(
+        self,
+        figure: Callable[[], Any],
+        key: tuple[Any, ...],
+        *,
+        name: str,
+        height: str,
+        patch: dict[str, Any] | None = None,
+    ) -> None:
+        """Show a figure, made once per `key` for all sessions; the node of `name` is kept.
+        `patch`: what to lay over it, see `draw_chart`."""
+        payload = once(lambda: pack(figure()), ("chart", name, *key))
+        version = hashlib.sha256(repr((name, *key)).encode()).hexdigest()[:16]
+        label = f"{name}: {self.choice.name}, bars of {self.choice.bar}"
+        draw_chart({**payload, "version": version}, patch, name=name, label=label, height=height)
+
+
+def _board(desk: Desk, name: str, draw: Callable[[Desk], None]) -> None:
+    with boundary(name):
+        draw(desk)
+
+
+@contextmanager
+def boundary(name: str) -> Iterator[None]:
+    """One board's failure stays in that board, is told in one sentence, and is logged."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith("streamlit.runtime"):
+            raise  # Streamlit's own control flow: rerun and stop
+        log.exception("%s failed", name)
+        st.error(f"{plain(name)} cannot be shown: {plain(one_line(error)[:300])}")
+
+
+# -- shared by every session
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def live_bars(
+    _store: PostgresStore, instruments: tuple[Instrument, ...], bar: str, bases: tuple[int, ...]
+) -> LiveBars:
+    return LiveBars(_store.engine, instruments, bar, bases)
+
+
+def bars_of(
+    store: PostgresStore, instruments: tuple[Instrument, ...], bar: str, refresh_s: float
+) -> Snapshot:
+    """Bars as of now, asked for at most once per refresh by all sessions."""
+    bases = tuple(base_of(store, instrument, bar) for instrument in instruments)
+    return live_bars(store, instruments, bar, bases).poll(refresh_s)
+
+
+@st.cache_resource(show_spinner=False)
+def jobs() -> Jobs:
+    """What takes longer than a refresh runs here, one after the other."""
+    return Jobs()
+
+
+@st.cache_data(ttl=3, show_spinner=False)
+def symbols_of(_store: PostgresStore) -> dict[str, list[str]]:
+    return read_symbols(_store.engine)
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def sizes_at(_store: PostgresStore, venue: str) -> dict[str, list[int]]:
+    """Symbol → the bar lengths, in seconds, that others than the daemon have stored."""
+    return read_sizes(_store.engine, venue)
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def uploads_of(_store: PostgresStore) -> pd.DataFrame:
+    return read_uploads(_store.engine)
+
+
+def sizes_of(store: PostgresStore, instrument: Instrument) -> list[int]:
+    """The bar lengths an instrument is stored at, in seconds."""
+    if instrument.venue != "upload":
+        return [1, 60]
+    return sizes_at(store, instrument.venue).get(instrument.symbol, [])
+
+
+def instruments_at(store: PostgresStore, venue: str, bar: str) -> list[Instrument]:
+    """The instruments of a venue that have bars of this length, or such as make it up."""
+    found = [Instrument(venue, symbol) for symbol in symbols_of(store).get(venue, ())]
+    return [i for i in found if any(bar_seconds(bar) % s == 0 for s in sizes_of(store, i))]
+
+
+def base_of(store: PostgresStore, instrument: Instrument, bar: str) -> int:
+    return base_bar_s(bar, sizes_of(store, instrument))
+
+
+@st.cache_resource(show_spinner=False)
+def results() -> Once:
+    """What was made of the newest bars."""
+    return Once(256)
+
+
+def once(make: Callable[[], Any], key: tuple[Hashable, ...]) -> Any:
+    """What `make` gives, made once per key for all sessions. Not to be changed by its users."""
+    return results().get(make, key)
+
+
+@st.cache_resource(ttl=0.8, max_entries=64, show_spinner=False)
+def lately(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
+    """What `_make` reads from the database, read once for all sessions that ask at about the same
+    time. Keys are few: they hold no time. Not to be changed by its users."""
+    return _make()
+
+
+def follow(job: Job) -> None:
+    """Show how far a job is, with a way to stop it; run the page again once it has finished."""
+
+    @st.fragment(run_every=0.4)
+    def look() -> None:
+        if job.finished:
+            st.rerun()
+        st.progress(min(1.0, job.share), text=f"{plain(job.title)} …")
+        if st.button("Stop", key=f"stop-{job.number}"):
+            job.cancel()
+
+    look()
+
+
+def forget() -> None:
+    """Let the page notice new symbols and new bars of a file at once."""
+    for cache in (symbols_of, sizes_at, uploads_of, live_bars, results):
+        cache.clear()

@@ -1,0 +1,267 @@
+"""The sidebar: pair → signal → live, in the order one thinks. Choices live in the address too."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, cast
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pairs.analytics.kalman import KalmanNoise, fit_kalman_noise
+from pairs.live.bars import Snapshot
+from pairs.market import LIVE_BARS, Instrument, bar_label, bar_seconds
+from pairs.analytics.pair import PairSpec
+from pairs.dashboard.address import follow_address, start_with, tell_address
+from pairs.dashboard.context import Choice, bars_of, follow, jobs, sizes_of
+from pairs.figures.plain import plain
+from pairs.bars.resampling import align
+from pairs.settings import Settings
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_feeds
+
+VENUE_NAMES = {
+    "local": "Simulated", "binance": "Binance", "binance-usdm": "USD-M", "upload": "Uploads",
+}  # fmt: skip
+# Venues whose bars may stand beside those of a venue: simulated never beside real ones.
+BESIDE = {
+    "local": ("upload",),
+    "binance": ("binance-usdm", "upload"),
+    "binance-usdm": ("binance", "upload"),
+    "upload": (),
+}
+HEDGES = {"rolling": "Rolling OLS", "kalman": "Kalman filter", "fixed": "Fixed β",
+          "ols": "OLS, whole sample (in-sample)"}  # fmt: skip
+# z-score and hedge windows that a pair of that bar length starts with
+WINDOWS = {"1s": (120, 900), "1min": (120, 480), "5min": (48, 144), "1h": (24, 48)}
+PREFERRED = ("ETHUSDT", "BTCUSDT")
+DELTAS, NOISES = (-16.0, -1.0), (-24.0, 12.0)
+FIT_BARS = 2000
+Hedge = Literal["ols", "rolling", "kalman", "fixed"]
+
+
+def sidebar(
+    store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
+) -> Choice | None:
+    """The controls; None where the legs chosen have no bar length in common."""
+    with st.sidebar:
+        st.subheader("Pair", anchor=False)
+        follow_address()
+        venue = _venue(store, symbols)
+        y, x = _legs(venue, symbols)
+        chosen = {key: str(st.session_state[key]) for key in ("venue", "y", "x")}
+        bars = bars_offered(store, (y, x))
+        if not bars:
+            tell_address(chosen)
+            st.warning(
+                f"{plain(y.symbol)} and {plain(x.symbol)} have no bar length in common. "
+                "Choose two of equal length."
+            )
+            return None
+        start_with("bar", bars, bars[0])
+        bar = st.segmented_control(
+            "Bar", bars, default=bars[0], required=True, key="bar", width="stretch"
+        )
+        bar = bar if bar in bars else bars[0]
+        tell_address({**chosen, "bar": bar})
+        spec = _hedge(store, (y, x), bar)
+        entry, exit_, stop = _thresholds()
+        st.subheader("Live", anchor=False)
+        refresh_s = settings.streamlit_refresh_ms / 1000
+        live = st.toggle(f"Refresh every {refresh_s:g} s", value=True, key="live",
+                         bind="query-params")  # fmt: skip
+        st.caption("β, spread, z and correlation use closed bars only. All times are UTC.")
+    return Choice(y, x, bar, spec, entry, exit_, stop, refresh_s if live else None)
+
+
+def open_pair(y: Instrument, x: Instrument, view: str | None = None) -> None:
+    """Choose a pair from elsewhere on the page; for callbacks, which run before the controls."""
+    venue = x.venue if y.venue == "upload" else y.venue  # a file is a guest beside a market
+    st.session_state["venue"] = venue
+    for key, leg in (("y", y), ("x", x)):
+        st.session_state[key] = leg.symbol if leg.venue == venue else str(leg)
+    if view is not None:
+        st.session_state["view"] = view
+
+
+def _venue(store: PostgresStore, symbols: dict[str, list[str]]) -> str:
+    venues = [venue for venue in VENUE_NAMES if len(legs_offered(venue, symbols)) >= 2]
+    start = _running(store, tuple(venues))
+    start_with("venue", venues, start)
+    chosen = st.segmented_control(
+        "Venue", venues, default=start, required=True, key="venue", width="stretch",
+        format_func=lambda name: VENUE_NAMES[name],
+    )  # fmt: skip
+    return str(chosen) if chosen in venues else venues[0]
+
+
+@st.cache_data(ttl=30, show_spinner=False)
+def _running(_store: PostgresStore, venues: tuple[str, ...]) -> str:
+    """The venue whose daemon runs; else the first."""
+    for venue in venues:
+        if any(feed.state != "stopped" for feed in read_feeds(_store.engine, venue)):
+            return venue
+    return venues[0]
+
+
+def legs_offered(venue: str, symbols: dict[str, list[str]]) -> list[Instrument]:
+    """The instruments that may be a leg under a venue: its own first."""
+    if not symbols.get(venue):
+        return []
+    return [
+        Instrument(name, symbol)
+        for name in (venue, *BESIDE[venue])
+        for symbol in symbols.get(name, ())
+    ]
+
+
+def leg_label(leg: Instrument, venue: str) -> str:
+    """An instrument as the page calls it under a venue: of another one, that is said."""
+    return leg.symbol if leg.venue == venue else f"{leg.symbol} ({VENUE_NAMES[leg.venue]})"
+
+
+def _legs(venue: str, symbols: dict[str, list[str]]) -> tuple[Instrument, Instrument]:
+    """Two different instruments. A venue's own go by their symbol alone."""
+    offered = {
+        (leg.symbol if leg.venue == venue else str(leg)): leg
+        for leg in legs_offered(venue, symbols)
+    }
+
+    def label(name: str) -> str:
+        return leg_label(offered[name], venue) if name in offered else name
+
+    names = list(offered)
+    own = [name for name in names if offered[name].venue == venue]
+    first = PREFERRED[0] if PREFERRED[0] in own else own[0]
+    left, right = st.columns(2)
+    at = start_with("y", names, first)
+    y = str(left.selectbox("y (explained)", names, index=at, key="y", format_func=label))
+    others = [name for name in names if name != y]
+    second = PREFERRED[1] if PREFERRED[1] in others else others[0]
+    at = start_with("x", others, second)
+    x = str(right.selectbox("x (explains)", others, index=at, key="x", format_func=label))
+    return offered[y], offered[x]
+
+
+def bars_offered(store: PostgresStore, legs: tuple[Instrument, ...]) -> list[str]:
+    """Bar lengths that can be made of what is stored of every leg, shortest first."""
+    stored = [sizes_of(store, leg) for leg in legs]
+    wanted = set(LIVE_BARS)
+    if any(leg.venue == "upload" for leg in legs):
+        wanted |= {"1d", *(bar_label(size) for sizes in stored for size in sizes)}
+    fitting = [
+        bar
+        for bar in wanted
+        if all(any(bar_seconds(bar) % size == 0 for size in sizes) for sizes in stored)
+    ]
+    return sorted(fitting, key=bar_seconds)
+
+
+def _hedge(store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str) -> PairSpec:
+    """Hedge ratio method and windows; the windows are remembered per bar length."""
+    score_bars, fit_bars = WINDOWS.get(bar, (60, 240))
+    hedge = cast(
+        Hedge,
+        st.selectbox("Hedge ratio", list(HEDGES), format_func=lambda name: HEDGES[name],
+                     key="hedge", bind="query-params"),
+    )  # fmt: skip
+    left, right = st.columns(2)
+    window = left.number_input(
+        "Window, bars", 2, 1000, score_bars, key=f"window_{bar}", bind="query-params",
+        help="Of z-score and correlation",
+    )  # fmt: skip
+    fields: dict[str, Any] = {}
+    if hedge == "rolling":
+        fields["hedge_window"] = int(
+            right.number_input("Hedge window", 2, 2000, fit_bars, key=f"fit_{bar}",
+                               bind="query-params", help="Bars of the rolling regression")
+        )  # fmt: skip
+    elif hedge == "fixed":
+        fields["beta"] = float(
+            right.number_input("β", value=1.0, format="%.6f", key="beta", bind="query-params")
+        )
+    elif hedge == "kalman":
+        fields |= _kalman(store, pair, bar, right)
+    return PairSpec(hedge=hedge, window=int(window), **fields)
+
+
+def _kalman(
+    store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str, memory: DeltaGenerator
+) -> dict[str, Any]:
+    """The filter's memory, or its two variances as powers of ten: given, or estimated."""
+    if not st.toggle("Noise given", key="noise_given", bind="query-params",
+                     help="Off: the filter takes its noise from the prices"):  # fmt: skip
+        bars = memory.number_input(
+            "Memory, bars", 2, 2000, WINDOWS.get(bar, (60, 240))[1], key=f"fit_{bar}",
+            bind="query-params", help="How far back the filter remembers, as an EMA does",
+        )  # fmt: skip
+        return {"hedge_window": int(bars)}
+    snapshot = bars_of(store, pair, bar, 1.0)
+    price = snapshot.y.last_price
+    start = 0.5 * round(4 * math.log10(5e-4 * price)) if price > 0 else 0.0
+    noise_key = f"noise_{pair[0].symbol}"
+    delta = memory.number_input(
+        "log₁₀ δ", *DELTAS, -6.0, 0.5, key="delta", bind="query-params",
+        help="How fast the hedge ratio may move: state covariance δ/(1−δ)",
+    )  # fmt: skip
+    noise = st.number_input(
+        "log₁₀ observation variance", *NOISES, max(NOISES[0], min(NOISES[1], start)), 0.5,
+        key=noise_key, bind="query-params",
+        help="Variance of the spread around its mean, in squared price units of y. "
+        "Starts at a spread of 5 bps of y's price.",
+    )  # fmt: skip
+    _fit_noise(snapshot, (*pair, bar), noise_key)
+    return {"delta": 10.0**delta, "observation_variance": 10.0**noise}
+
+
+def _fit_noise(snapshot: Snapshot, key: tuple[object, ...], noise_key: str) -> None:
+    """Offer the most likely variances; what was found is shown before it is used."""
+    if st.button(f"Estimate from {FIT_BARS:,} bars", width="stretch", key="fit_noise"):
+        y, x = align(snapshot.y.closed, snapshot.x.closed)
+        closes = y["close"].tail(FIT_BARS), x["close"].tail(FIT_BARS)
+        jobs().submit(("noise", *key), "Estimating the noise",
+                      lambda _: fit_kalman_noise(*closes), again=True)  # fmt: skip
+    job = jobs().get(("noise", *key))
+    if job is None:
+        return
+    if not job.finished:
+        follow(job)
+    elif job.error is not None:
+        st.warning(f"No estimate: {plain(job.error)}")
+    else:
+        _offer(job.result, noise_key)
+
+
+def _offer(found: KalmanNoise, noise_key: str) -> None:
+    """The estimate, and a button that takes it; why not, where it says nothing."""
+    delta, noise = (round(math.log10(v), 2) for v in (found.delta, found.observation_variance))
+    within = DELTAS[0] <= delta <= DELTAS[1] and NOISES[0] <= noise <= NOISES[1]
+    st.caption(
+        f"Most likely: log₁₀ δ {delta:g}, log₁₀ variance {noise:g} (in-sample)"
+        + ("" if found.converged else "; NOT CONVERGED: the likelihood rises to where β stands "
+           "still or follows every bar, so these bars do not tell the noise")
+        + ("" if within else "; outside what can be chosen above")
+    )  # fmt: skip
+
+    def use() -> None:
+        st.session_state["delta"], st.session_state[noise_key] = delta, noise
+
+    if within:
+        st.button("Use these", on_click=use, width="stretch", key="use_noise")
+
+
+def _thresholds() -> tuple[float, float, float | None]:
+    """Entry, exit and stop of the z-score."""
+    st.subheader("Signal", anchor=False)
+    columns = st.columns(3)
+    entry = columns[0].number_input("Entry z", 0.1, 10.0, 2.0, 0.1, "%.1f", key="entry",
+                                    bind="query-params")  # fmt: skip
+    exit_ = columns[1].number_input("Exit z", 0.0, 10.0, 0.0, 0.1, "%.1f", key="exit",
+                                    bind="query-params")  # fmt: skip
+    stop = columns[2].number_input("Stop z", 0.0, 20.0, 4.0, 0.1, "%.1f", key="stop",
+                                   bind="query-params", help="0: none")  # fmt: skip
+    if exit_ >= entry:
+        st.warning("Exit z is not below entry z: a position would close as it opens.")
+    if 0 < stop <= entry:
+        st.warning("Stop z is not above entry z: a position would stop as it opens.")
+    return float(entry), float(exit_), float(stop) or None

@@ -1,0 +1,233 @@
+"""The data view: an explorer of what is stored, and every export."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+from pairs.bars.files import frame_csv, write_bars_csv
+from pairs.analytics.features import feature_table
+from pairs.live.bars import Leg
+from pairs.market import Instrument, bar_label
+from pairs.analytics.pair import pair_view
+from pairs.dashboard.context import Desk, lately, uploads_of
+from pairs.dashboard.download import download_button
+from pairs.figures.plain import plain
+from pairs.figures.theme import decimals_of
+from pairs.storage.queries import read_gaps, read_quarantine, read_ticks
+
+SHOWN = 500
+MOST_TRADES = 2_000_000
+SPANS: dict[str, float | None] = {
+    "1 h": 3600.0, "1 day": 86_400.0, "7 days": 604_800.0, "Everything": None,
+}  # fmt: skip
+PAIR_COLUMNS = ["close_y", "close_x", "beta", "intercept", "spread", "zscore", "correlation"]
+Make = Callable[[], pd.DataFrame]
+
+
+def draw(desk: Desk) -> None:
+    """Downloads, and what is stored below."""
+    downloads(desk)
+    explorer(desk)
+
+
+# -- downloads
+
+
+def downloads(desk: Desk) -> None:
+    """One button per file, made from the database at the click. Not refreshed by itself: a
+    button must not change under the mouse."""
+    st.subheader("Download", anchor=False)
+    choice = desk.choice
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    start = "Everything" if choice.y.venue == "upload" else "1 day"
+    span = row.segmented_control(
+        "The last", list(SPANS), required=True, key=f"span_{start}".replace(" ", "_"),
+        bind="query-params", default=start,
+    )  # fmt: skip
+    parquet = row.segmented_control(
+        "Format", ["CSV", "Parquet"], default="CSV", required=True, key="format",
+        bind="query-params",
+    ) == "Parquet"  # fmt: skip
+    ahead = int(row.number_input(
+        "Labels, bars ahead", 0, 1000, 0, key="horizon", bind="query-params", width=150,
+        help="Labels for training in the feature table; 0: none. They look into the future.",
+    ))  # fmt: skip
+    seconds = SPANS[str(span)]
+    pair = f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}"
+    columns = st.columns(2)
+    for column, side, leg in zip(columns, "yx", choice.pair, strict=True):
+        with column:
+            _button(f"{leg.symbol} bars of {choice.bar}", f"{leg.symbol}_{choice.bar}",
+                    partial(desk.stored, leg, seconds), f"download-{side}", parquet,
+                    bars=True)  # fmt: skip
+            if leg.venue != "upload":
+                _button(f"{leg.symbol} trades", f"{leg.symbol}_trades",
+                        partial(trades_of, desk, leg, seconds), f"download-trades-{side}",
+                        parquet)  # fmt: skip
+    with columns[0]:
+        _button("Spread, z-score, β, correlation", f"{pair}_pair",
+                partial(pair_of, desk, seconds), "download-pair", parquet)  # fmt: skip
+    with columns[1]:
+        _button("Feature table", f"{pair}_features", partial(features_of, desk, seconds, ahead),
+                "download-features", parquet, disabled=choice.spec.hedge == "ols",
+                why="A whole-sample hedge ratio has seen the future: choose another")  # fmt: skip
+    st.caption(
+        f"Closed bars as of the click, times in UTC; of trades the newest {MOST_TRADES:,} at most."
+    )
+
+
+def _button(
+    label: str, name: str, make: Make, key: str, parquet: bool, *, bars: bool = False,
+    disabled: bool = False, why: str | None = None,
+) -> None:  # fmt: skip
+    ending, kind = ("parquet", "application/octet-stream") if parquet else ("csv", "text/csv")
+    download_button(
+        label, partial(file_of, make, parquet, bars), f"{name}.{ending}", kind, key=key,
+        width="stretch", disabled=disabled, help=why if disabled else None,
+    )  # fmt: skip
+
+
+def file_of(make: Make, parquet: bool, bars: bool) -> bytes:
+    """The frame as a file whose first column is `timestamp`; bars as CSV can be uploaded again."""
+    frame = make()
+    if not parquet:
+        return (write_bars_csv(frame) if bars else frame_csv(frame)).encode()
+    buffer = io.BytesIO()
+    frame.rename_axis("timestamp").reset_index().to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def pair_of(desk: Desk, seconds: float | None) -> pd.DataFrame:
+    """The pair's figures, warm-up rows included and empty."""
+    y, x = (desk.stored(leg, seconds) for leg in desk.choice.pair)
+    return pair_view(y, x, desk.choice.spec).frame[PAIR_COLUMNS]
+
+
+def features_of(desk: Desk, seconds: float | None, ahead: int) -> pd.DataFrame:
+    """The feature table of the pair."""
+    y, x = (desk.stored(leg, seconds) for leg in desk.choice.pair)
+    return feature_table(y, x, desk.choice.spec, horizon=ahead or None)
+
+
+def trades_of(desk: Desk, leg: Instrument, seconds: float | None) -> pd.DataFrame:
+    """Stored trades up to now, in the order of their ids."""
+    end = datetime.now(UTC) + timedelta(days=1)  # the exchange's clock may run ahead of ours
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+    if seconds is not None:
+        start = datetime.now(UTC) - timedelta(seconds=seconds)
+    return read_ticks(desk.store.engine, *leg, start, end, MOST_TRADES)
+
+
+# -- explorer
+
+
+def explorer(desk: Desk) -> None:
+    """What is stored, newest first."""
+    y, x = (leg.symbol for leg in desk.choice.pair)
+    st.subheader("Stored", anchor=False)
+    sets: dict[str, Callable[[Desk], None]] = {
+        "Pair": pair_table,
+        f"{y} bars": partial(bars_table, k=0),
+        f"{x} bars": partial(bars_table, k=1),
+    }
+    for leg in desk.choice.pair:
+        if leg.venue != "upload":
+            sets[f"{leg.symbol} trades"] = partial(trades_table, leg=leg)
+    sets |= {"Files": uploads_table, "Gaps": gaps_table, "Quarantine": quarantine_table}
+    chosen = st.segmented_control(
+        "Show", list(sets), default="Pair", required=True, key="stored", bind="query-params",
+        format_func=plain, label_visibility="collapsed",
+    )  # fmt: skip
+    desk.live("Stored", sets.get(str(chosen), pair_table))
+
+
+def _table(frame: pd.DataFrame, formats: dict[str, str], empty: str) -> None:
+    if frame.empty:
+        st.info(plain(empty))
+        return
+    when = st.column_config.DatetimeColumn
+    config = {
+        name: when(f"{name}, UTC", format="YYYY-MM-DD HH:mm:ss.SSS")
+        for name in frame.columns
+        if isinstance(frame[name].dtype, pd.DatetimeTZDtype)
+    }
+    config |= {
+        name: st.column_config.NumberColumn(format=form)
+        for name, form in formats.items()
+        if name in frame.columns
+    }
+    parts = ".SSS" if "trade_id" in frame else ""
+    config["ts"] = when("time, UTC", format=f"YYYY-MM-DD HH:mm:ss{parts}")
+    st.dataframe(frame, height=320, width="stretch", column_config=config,
+                 hide_index=frame.index.name != "ts")  # fmt: skip
+
+
+def pair_table(desk: Desk) -> None:
+    """The pair's newest closed bars."""
+    snapshot, view = desk.now()
+    rows = view.frame[PAIR_COLUMNS].tail(SHOWN).iloc[::-1]
+    names = {"close_y": snapshot.y.symbol, "close_x": snapshot.x.symbol,
+             "beta": "β", "intercept": "α", "zscore": "z-score"}  # fmt: skip
+    formats = {leg.symbol: f"%.{places(leg)}f" for leg in snapshot.legs}
+    formats |= {"β": "%.6f", "α": "%.4f", "spread": "%.4f", "z-score": "%.3f",
+                "correlation": "%.3f"}  # fmt: skip
+    st.caption(f"The last {SHOWN} closed bars that both legs have, newest first.")
+    _table(rows.rename(columns=names), formats, "No closed bar of this pair is stored yet.")
+
+
+def bars_table(desk: Desk, k: int) -> None:
+    """One leg's newest closed bars."""
+    leg = desk.snapshot().legs[k]
+    formats = dict.fromkeys(("open", "high", "low", "close"), f"%.{places(leg)}f")
+    formats |= dict.fromkeys(("volume", "taker_buy_volume"), "%.6f")
+    formats |= {"quote_volume": "%.2f", "trades": "%d"}
+    st.caption(f"The last {SHOWN} closed bars, newest first.")
+    _table(leg.closed.tail(SHOWN).iloc[::-1], formats, "No closed bar is stored yet.")
+
+
+def trades_table(desk: Desk, leg: Instrument) -> None:
+    """One leg's newest trades."""
+    end = datetime.now(UTC) + timedelta(days=1)
+    start = datetime.now(UTC) - timedelta(days=2)
+    trades = lately(lambda: read_ticks(desk.store.engine, *leg, start, end, SHOWN), ("trades", leg))
+    frame = trades.iloc[::-1].copy()
+    frame["aggressor"] = frame.pop("buyer_is_maker").map({True: "sold", False: "bought"})
+    formats = {"trade_id": "%d", "price": f"%.{decimals_of(frame['price'].to_numpy())}f",
+               "size": "%.6f"}  # fmt: skip
+    st.caption(f"The last {SHOWN} trades of the last two days, newest first.")
+    _table(frame, formats, "No trade of the last two days is stored.")
+
+
+def uploads_table(desk: Desk) -> None:
+    """The files stored so far."""
+    st.caption("What was uploaded: the field for it stands at the left, below the controls.")
+    table = uploads_of(desk.store).copy()
+    table.insert(1, "bar", [bar_label(int(length)) for length in table.pop("bar_s")])
+    _table(table, {"bars": "%d"}, "No file was uploaded yet.")
+
+
+def gaps_table(desk: Desk) -> None:
+    """Holes in the ids of the pair's legs, and what became of them."""
+    st.caption(f"The last {SHOWN} holes in the trade ids of the two legs, newest first.")
+    pair = desk.choice.pair
+    gaps = lately(lambda: read_gaps(desk.store.engine, pair, SHOWN), ("gaps", *pair))
+    formats = dict.fromkeys(("first id", "last id", "trades"), "%d")
+    _table(gaps, formats, "No trade of these legs was ever missing.")
+
+
+def quarantine_table(desk: Desk) -> None:
+    """What arrived and is no trade, with the reason."""
+    st.caption(f"The last {SHOWN} frames of any feed that could not be stored as a trade.")
+    frames = lately(lambda: read_quarantine(desk.store.engine, SHOWN), ("quarantine",))
+    _table(frames, {}, "Every frame received was understood.")
+
+
+def places(leg: Leg) -> int:
+    """Decimals of a leg's prices."""
+    return decimals_of(leg.closed["close"].to_numpy())

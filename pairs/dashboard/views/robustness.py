@@ -1,0 +1,350 @@
+"""How far to believe a backtest: its parameters around, out of sample, at other costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pairs.live.jobs import Job, Progress
+from pairs.backtest.luck import Counted, Where, judge, luck_words, trials_words
+from pairs.market import bar_seconds
+from pairs.dashboard.context import Desk, boundary, follow, jobs
+from pairs.dashboard.download import download_button
+from pairs.figures.layout import PLAIN, Floats, axis, floats, milliseconds, show_all, stacked, thinned, titled
+from pairs.figures.plain import plain
+from pairs.figures.tables import Cell, note_html, table_html
+from pairs.figures.theme import BACKGROUND, BAD, GRID, LEG_Y, MUTED, NONE, TEXT, duration, number, percent, significant, tint
+from pairs.backtest.metrics import METRICS, returns_per_year
+from pairs.bars.resampling import align
+from pairs.backtest.simulation import run
+from pairs.backtest.grid import combinations, cost_sensitivity, grid, heat_map
+from pairs.backtest.rules import Costs, Rules
+from pairs.backtest.walk_forward import WalkForward, walk_forward
+
+ENTRIES = tuple(round(1.0 + 0.25 * k, 2) for k in range(11))
+WINDOWS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the window chosen
+SIGNED = ("total_return", "cagr")
+HEIGHT = "26rem"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be tested, and where: the rules and costs, and the span of history in seconds
+    (None: all)."""
+
+    desk: Desk
+    rules: Rules
+    costs: Costs
+    span_s: float | None
+
+    @property
+    def sample(self) -> tuple[Any, ...]:
+        """The bars it is tested on, but for those that are still to come."""
+        return (*self.desk.choice.pair, self.desk.choice.bar, self.span_s)
+
+    @property
+    def where(self) -> Where:
+        """Where what is tried on these bars is counted."""
+        choice = self.desk.choice
+        return Where(self.desk.store, *choice.pair, bar_seconds(choice.bar))
+
+    @property
+    def file_name(self) -> str:
+        choice = self.desk.choice
+        return f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}"
+
+    def bars(self, progress: Progress, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The closed bars of both legs, from the database."""
+        found = []
+        for k, leg in enumerate(self.desk.choice.pair):
+            progress(k, steps)
+            found.append(self.desk.stored(leg, self.span_s))
+        progress(2, steps)
+        return found[0], found[1]
+
+    def job(
+        self, page: str, title: str, button: DeltaGenerator, work: Callable[[Progress], Any],
+        *more: Any,
+    ) -> Job | None:  # fmt: skip
+        """The page's last finished job, and the button that starts a new one. None while there
+        is nothing to show; what goes wrong is told here. Results outlive other views."""
+        key = ("backtest", page, self.sample, self.rules, self.costs, *more)
+        state = f"bt_{page}"
+        if st.session_state.get(state, key) != key:
+            button.html('<span class="pw-chip pw-warn">changed since this run</span>')
+        if button.button(f"Run {plain(title.lower())}", type="primary", key=f"start_{page}"):
+            jobs().submit(key, title, work, again=True)
+            st.session_state[state] = key
+        job = jobs().get(st.session_state.get(state))
+        if job is None:
+            return None
+        if not job.finished:
+            follow(job)
+            return None
+        if job.error is not None:
+            st.error(f"{plain(title)} did not run: {plain(job.error)}")
+            return None
+        return job
+
+
+# -- the parameters around
+
+
+def parameters_page(asked: Asked, button: DeltaGenerator) -> None:
+    """Entry levels and windows around those chosen: a plateau is worth more than a peak."""
+    value = st.selectbox("Figure", ["sharpe", "total_return", "max_drawdown", "trades"],
+                         format_func=lambda name: METRICS[name].label, key="bt_figure",
+                         bind="query-params", width=220)  # fmt: skip
+    candidates = around(asked.rules)
+
+    def work(progress: Progress) -> tuple[pd.DataFrame, Any]:
+        y, x = asked.bars(progress, len(candidates) + 2)
+        table = grid(y, x, candidates, asked.costs, progress=progress)
+        best = candidates[int(table["sharpe"].fillna(-math.inf).argmax())]
+        result = run(y, x, best, asked.costs)
+        tried = list(zip(candidates, floats(table["sharpe"]).tolist(), strict=True))
+        return table, (best, judge(result.equity, tried, asked.costs, asked.where))
+
+    job = asked.job("parameters", "Parameter grid", button, work)
+    if job is None:
+        st.html(note_html(f"{len(candidates)} combinations of entry level and window, in-sample."))
+        return
+    table, (best, judged) = job.result
+    st.html(note_html(
+        f"IN-SAMPLE. The best of {len(table)} by Sharpe ratio enters at {best.entry_z:g} with a "
+        f"window of {best.window}: {number(judged.deflated.sharpe, 2)} a year, where luck alone "
+        f"would show {number(judged.deflated.benchmark, 2)}: {luck_words(judged)}; "
+        f"{trials_words(judged)}."
+    ))  # fmt: skip
+    map_of = heat_map(table, "entry_z", "window", value)
+    asked.desk.chart(lambda: heat_figure(map_of, value, asked.rules), (job.number, value),
+                     name="Parameters", height="calc(100vh - 24rem)")  # fmt: skip
+    download_button("Grid", lambda: table.to_csv(index=False).encode(),
+                    f"{asked.file_name}_grid.csv", "text/csv", key="download-bt-grid")  # fmt: skip
+
+
+def around(rules: Rules) -> list[Rules]:
+    """Entry levels from 1 to 3.5, windows from a quarter to the triple of the one chosen."""
+    windows = sorted({max(10, round(rules.window * share)) for share in WINDOWS})
+    return combinations(rules, window=windows, entry_z=ENTRIES)
+
+
+def heat_figure(table: pd.DataFrame, value: str, rules: Rules) -> go.Figure:
+    """A figure by entry level and window; the rules chosen are framed."""
+    scale = 100.0 if METRICS[value].unit.startswith("fraction") else 1.0
+    cells = table.to_numpy(dtype=np.float64) * scale
+    places = 0 if METRICS[value].unit == "count" else 1
+    text = [[NONE if math.isnan(cell) else number(cell, places) for cell in row] for row in cells]
+    entries = [f"{column:g}" for column in table.columns]
+    windows = [f"{row:g}" for row in table.index]
+    made = go.Figure(go.Heatmap(
+        z=cells, x=entries, y=windows, text=text, texttemplate="%{text}", hoverongaps=False,
+        colorscale=[[0.0, BAD], [0.5, BACKGROUND], [1.0, LEG_Y]],
+        zmid=0.0 if value in ("sharpe", "total_return") else None, xgap=1, ygap=1,
+        colorbar={"thickness": 10, "outlinewidth": 0},
+        hovertemplate="entry %{x}, window %{y}: %{text}<extra></extra>",
+    ))  # fmt: skip
+    if rules.entry_z in table.columns and rules.window in table.index:
+        column = int(np.flatnonzero(table.columns == rules.entry_z)[0])
+        row = int(np.flatnonzero(table.index == rules.window)[0])
+        made.add_shape(type="rect", x0=column - 0.5, x1=column + 0.5, y0=row - 0.5, y1=row + 0.5,
+                       line={"color": TEXT, "width": 2})  # fmt: skip
+    unit = ", %" if scale == 100.0 else ""
+    made.update_layout(
+        PLAIN, title={"text": f"{METRICS[value].label}{unit}", "font": {"size": 13}},
+        margin={"l": 70, "r": 20, "t": 36, "b": 50},
+        xaxis={"title": titled("entry z"), "type": "category", "showgrid": False},
+        yaxis={"title": titled("window, bars"), "type": "category", "showgrid": False},
+    )  # fmt: skip
+    return made
+
+
+# -- out of sample
+
+
+def walk_forward_page(asked: Asked, button: DeltaGenerator) -> None:
+    """Parameters chosen on one stretch, traded on the next."""
+    left, right, _ = st.columns([1, 1, 4])
+    train = int(left.number_input("Train, bars", 50, 1_000_000, 720, 60, key="bt_train",
+                                  bind="query-params"))  # fmt: skip
+    test = int(right.number_input("Test, bars", 10, 1_000_000, 240, 60, key="bt_test",
+                                  bind="query-params"))  # fmt: skip
+    candidates = around(asked.rules)
+
+    def work(progress: Progress) -> tuple[WalkForward, Counted]:
+        y, x = asked.bars(progress, 4)
+        found = walk_forward(y, x, candidates, asked.costs, train=train, test=test,
+                             progress=progress)  # fmt: skip
+        tried = list(zip(candidates, floats(found.candidates["sharpe"]).tolist(), strict=True))
+        per_year = returns_per_year(pd.DatetimeIndex(align(y, x)[0].index))
+        return found, judge(found.equity, tried, asked.costs, asked.where, per_year)
+
+    job = asked.job("walk_forward", "Walk-forward", button, work, train, test)
+    if job is None:
+        st.html(note_html(
+            f"The best of {len(candidates)} combinations on {train:,} bars is traded on the next "
+            f"{test:,}, and the pieces are joined. A fixed beta or a noise that was found on these "
+            "bars has seen them all."
+        ))  # fmt: skip
+        return
+    found, judged = job.result
+    st.html(note_html(walk_words(found, judged)))
+    columns = st.columns([3, 1], gap="medium")
+    with columns[0], boundary("Equity"):
+        asked.desk.chart(lambda: walk_figure(found, str(job.number)), (job.number,),
+                         name="Walk-forward", height=HEIGHT)  # fmt: skip
+        st.html(folds_html(found))
+    with columns[1]:
+        title = "In-sample figures" if found.given else "Out-of-sample figures"
+        st.html(metrics_html(found.metrics, title))
+
+
+def walk_words(found: WalkForward, counted: Counted) -> str:
+    """The result in one sentence, also where it loses."""
+    judged, (first, *rest) = counted.deflated, found.heading.split(":", 1)
+    return (
+        f"{first.upper()}{''.join(f':{more}' for more in rest)}. {len(found.folds)} pieces: "
+        f"{number(found.metrics['total_pnl'], 2)} quote currency, Sharpe ratio "
+        f"{number(judged.sharpe, 2)} a year; luck alone would show {number(judged.benchmark, 2)}: "
+        f"{luck_words(counted)}; {trials_words(counted)}."
+    )
+
+
+def walk_figure(found: WalkForward, uirevision: str = "") -> go.Figure:
+    """Equity and drawdown of the joined pieces, their borders marked."""
+    made = stacked([("equity", 2.4), ("drawdown, %", 1.0)], uirevision)
+    made.layout.yaxis.tickformat = ",.0f"
+    equity = found.equity
+    peak = equity.cummax().clip(lower=found.rules[0].capital)
+    time = milliseconds(pd.DatetimeIndex(equity.index))
+    equity_lines(made, time, floats(equity), floats((peak - equity) / peak))
+    borders = milliseconds(pd.DatetimeIndex(found.folds["test_start"]))
+    for border in borders.tolist():
+        made.add_shape(type="line", yref="paper", y0=0, y1=1, x0=border, x1=border, layer="below",
+                       line={"color": GRID, "width": 1, "dash": "dot"})  # fmt: skip
+    show_all(made, time)
+    return made
+
+
+def folds_html(found: WalkForward) -> str:
+    """What was chosen on each stretch, and what became of it on the next."""
+    rows: list[tuple[Cell, ...]] = []
+    fold: Any
+    for fold in found.folds.itertuples():
+        rules = found.rules[fold.chosen] if fold.chosen >= 0 else None
+        rows.append((
+            f"{fold.test_start:%m-%d %H:%M}", f"{fold.test_end:%m-%d %H:%M}",
+            NONE if rules is None else f"{rules.entry_z:g}",
+            NONE if rules is None else f"{rules.window}", number(fold.train, 2),
+            number(fold.test, 2), (number(fold.test_pnl, 2), tint(fold.test_pnl, 2)),
+            number(fold.test_trades, 0),
+        ))  # fmt: skip
+    heads = ("from, UTC", "to", "entry z", "window", "Sharpe in training", "Sharpe traded",
+             "profit", "trades")  # fmt: skip
+    return table_html("Pieces", heads, rows, (2, 3, 4, 5, 6, 7))
+
+
+# -- at other costs
+
+
+def costs_page(asked: Asked, button: DeltaGenerator) -> None:
+    """The same rules at other costs."""
+
+    def work(progress: Progress) -> pd.DataFrame:
+        y, x = asked.bars(progress, 3)
+        return cost_sensitivity(y, x, asked.rules, asked.costs)
+
+    job = asked.job("costs", "Costs", button, work)
+    if job is None:
+        st.html(note_html("Fees and slippage together, per leg and fill, from none to 20 bps."))
+        return
+    table: pd.DataFrame = job.result
+    left, right = st.columns([1.4, 1], gap="large")
+    with left:
+        asked.desk.chart(lambda: costs_figure(table, asked.costs), (job.number,), name="Costs",
+                         height=HEIGHT)  # fmt: skip
+    with right:
+        rows = [
+            (f"{level:g}", *(formatted(name, row[name]) for name in table.columns))
+            for level, row in table.iterrows()
+        ]
+        heads = ("bps", *(METRICS[name].label for name in table.columns))
+        st.html(table_html("At other costs, in-sample", heads, rows, range(len(heads))))
+
+
+def costs_figure(table: pd.DataFrame, costs: Costs) -> go.Figure:
+    """Profit by cost; the costs chosen are marked."""
+    made = go.Figure(go.Scatter(
+        x=table.index.to_numpy(dtype=np.float64), y=floats(table["total_pnl"]), name="profit",
+        mode="lines+markers", line={"color": LEG_Y}, hovertemplate="%{x:g} bps: %{y:,.2f}",
+    ))  # fmt: skip
+    cost = costs.fee_bps + costs.slippage_bps
+    made.add_vline(
+        x=cost, line={"color": MUTED, "dash": "dot"}, annotation_text=f"chosen: {cost:g} bps",
+        annotation={"font": {"size": 11, "color": MUTED}, "xanchor": "left", "xshift": 4},
+    )  # fmt: skip
+    made.add_hline(y=0.0, line={"color": MUTED, "width": 1})
+    made.update_layout(
+        PLAIN, margin={"l": 10, "r": 70, "t": 10, "b": 46},
+        xaxis={"title": titled("fee and slippage, bps per leg and fill"), "gridcolor": GRID,
+               "zeroline": False},
+        yaxis={"title": titled("profit, quote currency"), "side": "right", "gridcolor": GRID,
+               "zeroline": False, "tickformat": ",.0f"},
+    )  # fmt: skip
+    return made
+
+
+# -- shared
+
+
+def equity_lines(made: go.Figure, time: Floats, equity: Floats, drawdown: Floats) -> None:
+    """Equity in row 0 and its drawdown, as a negative percentage, in row 1."""
+    lines: tuple[tuple[Floats, str, str, str, str | None], ...] = (
+        (equity, "equity", LEG_Y, ",.2f", None),
+        (-100 * drawdown, "drawdown", BAD, ".2f", "tozeroy"),
+    )
+    for row, (values, name, colour, form, fill) in enumerate(lines):
+        at, level = thinned(time, values)
+        made.add_scatter(
+            x=at, y=level, yaxis=axis(row), name=name, mode="lines", fill=fill,
+            line={"color": colour, "width": 1.3}, hovertemplate=f"%{{y:{form}}}",
+        )  # fmt: skip
+
+
+def metrics_html(metrics: Mapping[str, float], title: str) -> str:
+    """Every figure, with its unit."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            metric.label + (", quote" if metric.unit == "quote" else ""),
+            formatted(name, metrics[name]),
+        )
+        for name, metric in METRICS.items()
+    ]
+    return table_html(title, ("what", "value"), rows, (1,))
+
+
+def formatted(name: str, value: float) -> str:
+    """A figure in its unit."""
+    if not math.isfinite(value):
+        return "–"
+    unit = METRICS[name].unit
+    if unit == "count":
+        return number(value, 0) if float(value).is_integer() else significant(value, 3)
+    if unit.startswith("fraction"):
+        share = percent(value) if name in SIGNED else f"{number(value * 100, 2)} %"
+        return share + unit.removeprefix("fraction")
+    if unit == "s":
+        return duration(value)
+    if unit == "bars":
+        return f"{number(value, 1)} bars"
+    if unit == "quote":
+        return number(value, 2)
+    return significant(value, 4) + {"bps": " bps", "times a year": " × a year"}.get(unit, "")

@@ -1,0 +1,99 @@
+"""The system view: feeds, gaps, rates, lag, the database and the versions in use."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import streamlit as st
+
+from pairs.dashboard.context import Desk, boundary, lately
+from pairs.dashboard.header import STALE_S
+from pairs.figures.tables import table_html
+from pairs.figures.theme import NONE, clock, duration, number
+from pairs.storage.maintenance import StoreFigures, read_figures
+from pairs.storage.queries import FeedStatus, read_feeds
+
+PACKAGES = ("streamlit", "plotly", "pandas", "numpy", "numba", "statsmodels", "psycopg2-binary")
+VENUES = ("local", "binance", "binance-usdm")
+LEVELS = {"live": "good", "quiet": "good", "stale": "warn", "starting": "warn",
+          "disconnected": "bad", "halted": "bad", "stopped": "bad"}  # fmt: skip
+SIGNS = {"good": "●", "warn": "▲", "bad": "✕"}
+
+
+def draw(desk: Desk) -> None:
+    """The view on the page."""
+    desk.live("Feeds", _feeds)
+    left, right = st.columns([1.4, 1], gap="large")
+    with left, boundary("Database"):
+        st.fragment(_database, run_every=10.0)(desk)
+    with right:
+        st.html(table_html("Versions", ("what", "version"), versions(), ()))
+
+
+def _feeds(desk: Desk) -> None:
+    rows = lately(
+        lambda: [
+            (venue, feed) for venue in VENUES for feed in read_feeds(desk.store.engine, venue)
+        ],
+        ("feeds",),
+    )
+    if not rows:
+        st.info("No feed has ever run on this database. Start one: `python ingest_websocket.py`")
+        return
+    st.html(feeds_html(rows))
+
+
+def _database(desk: Desk) -> None:
+    """Counting takes longer than a refresh: beside the page, every ten seconds."""
+    with boundary("Database"):
+        st.html(database_html(lately(lambda: read_figures(desk.store), ("figures",))))
+
+
+def feeds_html(rows: Sequence[tuple[str, FeedStatus]]) -> str:
+    """One line per feed: state, ages, trades, gaps."""
+    cells = []
+    for venue, feed in rows:
+        level = LEVELS.get(feed.state, "warn")
+        old = feed.received_age_s is not None and feed.received_age_s > STALE_S
+        cells.append((
+            venue, feed.symbol, (f"{SIGNS[level]} {feed.state}", level),
+            (duration(feed.received_age_s), "warn" if old and level == "good" else ""),
+            delay(feed), clock(feed.last_trade), number(feed.stored, 0),
+            (number(feed.open_gaps, 0), "warn" if feed.open_gaps else ""),
+            (number(feed.missing, 0), "warn" if feed.missing else ""),
+            duration(feed.heartbeat_age_s), feed.detail or NONE,
+        ))  # fmt: skip
+    heads = ("venue", "symbol", "state", "data age", "exchange → here", "last trade, UTC",
+             "trades stored", "open gaps", "trades missing", "heartbeat", "why")  # fmt: skip
+    return table_html("Feeds", heads, cells, (3, 4, 5, 6, 7, 8, 9))
+
+
+def delay(feed: FeedStatus) -> str:
+    """From the newest trade's time on the exchange to its receipt; its clock may run ahead."""
+    if feed.trade_age_s is None or feed.received_age_s is None:
+        return NONE
+    return f"{number((feed.trade_age_s - feed.received_age_s) * 1000, 0)} ms"
+
+
+def database_html(figures: StoreFigures) -> str:
+    """What the store holds."""
+    rows = [
+        ("Server", figures.server),
+        ("Size", f"{number(figures.size_bytes / 2**20, 1)} MiB"),
+        ("Trades stored", number(figures.trades, 0)),
+        ("Trades in the last minute", number(figures.last_minute, 0)),
+        ("Bars, about", number(figures.bars, 0)),
+        ("Oldest trade", NONE if figures.oldest is None else f"{figures.oldest:%Y-%m-%d %H:%M:%S}"),
+        ("Gaps: open · filled · void · unrecoverable",
+         " · ".join(number(figures.gaps.get(state, 0), 0)
+                    for state in ("open", "filled", "void", "unrecoverable"))),
+        ("Frames in quarantine", number(figures.quarantined, 0)),
+    ]  # fmt: skip
+    return table_html("Database", ("what", "value"), rows, (1,))
+
+
+def versions() -> list[tuple[str, str]]:
+    """Of what the figures depend on."""
+    return [("python", platform.python_version()), *((name, version(name)) for name in PACKAGES)]
