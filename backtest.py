@@ -25,26 +25,26 @@ from typing import Any, TypeVar
 import pandas as pd
 from sqlalchemy import Engine
 
-from pairs.checks import check_choice
-from pairs.bars.files import read_bars_csv, read_rates_csv
 from database_utils import StoreError, open_database, open_store
-from pairs.live.bars import bars_between, base_bar_s
+from pairs.backtest.engine import positions
+from pairs.backtest.grid import FIGURES, combinations, cost_sensitivity, grid, heat_map
 from pairs.backtest.luck import Counted, Where, judge, luck_words, trials_words
+from pairs.backtest.metrics import returns_per_year
+from pairs.backtest.overfitting import returns_of, sharpe_interval
+from pairs.backtest.report import filter_text, metrics_text, records, result_dict, strict
+from pairs.backtest.rules import PRESETS, PRESETS_TAKEN, Costs, Preset, Rules
+from pairs.backtest.simulation import Result, run
+from pairs.backtest.walk_forward import WalkForward, walk_forward
+from pairs.bars.files import read_bars_csv, read_rates_csv
+from pairs.bars.resampling import resample_bars
+from pairs.checks import check_choice
+from pairs.live.bars import bars_between, base_bar_s
 from pairs.market import VENUES, Instrument, bar_seconds, check_symbol
 from pairs.messages import CANNOT, INTERRUPTED, failed, start_logging, watch_uncaught
-from pairs.backtest.overfitting import returns_of, sharpe_interval
-from pairs.backtest.metrics import returns_per_year
-from pairs.backtest.report import filter_text, metrics_text, records, result_dict, strict
-from pairs.bars.resampling import resample_bars
 from pairs.settings import Parser, load_settings
-from pairs.backtest.engine import positions
-from pairs.backtest.simulation import Result, run
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bar_sizes, read_symbols
-from pairs.backtest.grid import FIGURES, combinations, cost_sensitivity, grid, heat_map
-from pairs.backtest.rules import PRESETS, PRESETS_TAKEN, Costs, Preset, Rules
-from pairs.backtest.walk_forward import WalkForward, walk_forward
 
 __all__ = ["PRESETS", "PRESETS_TAKEN", "Costs", "Preset", "Result", "Rules", "positions", "run"]
 

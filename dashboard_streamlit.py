@@ -11,17 +11,17 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit import runtime
 
-from pairs.jit import warm_up
 from database_utils import StoreError, open_database, open_store
-from pairs.messages import one_line, start_logging, take_over
-from pairs.dashboard.views import alerts, backtest, data, market, pair, scanner, statistics, system
 from pairs.dashboard import header, watch
 from pairs.dashboard.chart import provide_script
-from pairs.dashboard.sidebar import legs_offered, sidebar
 from pairs.dashboard.context import Choice, Desk, boundary, symbols_of
-from pairs.figures.plain import plain
+from pairs.dashboard.sidebar import legs_offered, sidebar
 from pairs.dashboard.style import CSS
 from pairs.dashboard.upload import upload
+from pairs.dashboard.views import alerts, backtest, data, market, pair, scanner, statistics, system
+from pairs.figures.plain import plain
+from pairs.jit import warm_up
+from pairs.messages import one_line, start_logging, take_over
 from pairs.settings import Settings, SettingsError, load_settings
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore

@@ -26,9 +26,18 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from pairs.retry import backoff
 from pairs.market import check_symbol
-from pairs.messages import CANNOT, INTERRUPTED, NOT_NOW, failed, noted, one_line, start_logging, watch_uncaught
+from pairs.messages import (
+    CANNOT,
+    INTERRUPTED,
+    NOT_NOW,
+    failed,
+    noted,
+    one_line,
+    start_logging,
+    watch_uncaught,
+)
+from pairs.retry import backoff
 from pairs.settings import Parser, Settings, SettingsError, load_settings
 from pairs.storage.audit import audit
 from pairs.storage.connecting import connect

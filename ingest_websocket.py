@@ -33,24 +33,25 @@ from typing import Any
 
 import psycopg2
 
-from pairs.ingest import metrics
-from pairs.ingest.asking_again import AskingAgain
-from pairs.ingest.beginning import begin_records
-from pairs.clock import steady_us
-from pairs.ingest.closing import Closing
 from database_utils import StoreError, open_database, open_patiently
-from pairs.retry import backoff
+from pairs.clock import steady_us
 from pairs.feeds.binance.rest import PROBE_TIMEOUT_S, BinanceRest, RestError
 from pairs.feeds.binance.stream import LIFE_S, TradeStream, WrongExchangeError, shards
 from pairs.feeds.choice import Feed, choose_feed
 from pairs.feeds.local import LocalExchangeError
+from pairs.ingest import metrics
+from pairs.ingest.asking_again import AskingAgain
 from pairs.ingest.backfill import History
+from pairs.ingest.beginning import begin_records
+from pairs.ingest.closing import Closing
 from pairs.ingest.inbox import Batch, Inbox
 from pairs.ingest.liveness import NEVER, Liveness, Watched
-from pairs.market import US_PER_S, Rejected, Trade
-from pairs.messages import exit_code, failed, noted, one_line, start_logging, watch_uncaught
 from pairs.ingest.renumbered import counts_anew
 from pairs.ingest.repair import Repair
+from pairs.ingest.supervision import Supervisor, end, told
+from pairs.market import US_PER_S, Rejected, Trade
+from pairs.messages import exit_code, failed, noted, one_line, start_logging, watch_uncaught
+from pairs.retry import backoff
 from pairs.settings import Parser, Settings, SettingsError, load_settings, read_environment
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.ownership import Ownership, OwnershipLostError, identity
@@ -58,7 +59,6 @@ from pairs.storage.postgres import PostgresStore, Written
 from pairs.storage.queries import read_feeds
 from pairs.storage.records import halt, halted
 from pairs.storage.retention import prune
-from pairs.ingest.supervision import Supervisor, end, told
 
 log = logging.getLogger("ingest")
 

@@ -34,14 +34,22 @@ import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
 from database_utils import Database, StoreError, open_database, open_patiently
-from pairs.retry import backoff
-from pairs.messages import INTERRUPTED, exit_code, failed, noted, one_line, start_logging, watch_uncaught
-from pairs.settings import Parser, Settings, SettingsError, load_settings
 from pairs.alerts import outbox
+from pairs.alerts.lock import Watch
+from pairs.messages import (
+    INTERRUPTED,
+    exit_code,
+    failed,
+    noted,
+    one_line,
+    start_logging,
+    watch_uncaught,
+)
+from pairs.retry import backoff
+from pairs.settings import Parser, Settings, SettingsError, load_settings
 from pairs.storage.embedded import EmbeddedError
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.retention import prune_alerts
-from pairs.alerts.lock import Watch
 
 if TYPE_CHECKING:
     from pairs.alerts.evaluator import Evaluator
@@ -283,7 +291,9 @@ class Watcher:
 
     def _load(self) -> None:
         if self._evaluator is None:
-            from pairs.alerts.evaluator import Evaluator  # the pair maths: loaded once there is a rule
+            from pairs.alerts.evaluator import (
+                Evaluator,  # the pair maths: loaded once there is a rule
+            )
 
             self._evaluator = Evaluator(self._store)
         before = len(self._evaluator)

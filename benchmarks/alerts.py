@@ -20,13 +20,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import psutil
 
-from pairs.alerts.rules import AlertRule
 from benchmarks.harness import empty_database, machine, options, parser, table
 from database_utils import open_store
-from pairs.market import Instrument
-from pairs.analytics.pair import PairSpec
-from pairs.settings import load_settings
+from pairs.alerts.rules import AlertRule
 from pairs.alerts.store import create_rule
+from pairs.analytics.pair import PairSpec
+from pairs.market import Instrument
+from pairs.settings import load_settings
 
 LEGS = (Instrument("local", "ETHUSDT"), Instrument("local", "BTCUSDT"))
 

@@ -36,9 +36,9 @@ from benchmarks.harness import (
     table,
     verdict,
 )
-from pairs.jit import warm_up
-from pairs.backtest.simulation import prepare, traded
 from pairs.backtest.grid import combinations, grid
+from pairs.backtest.simulation import prepare, traded
+from pairs.jit import warm_up
 
 HERE = Path(__file__).parent
 PEER = HERE / ".backtest"

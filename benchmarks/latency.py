@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.harness import empty_store, machine, options, parser, table
-from pairs.feeds.choice import Feed
 from ingest_websocket import Daemon
+from pairs.feeds.choice import Feed
 from pairs.market import Trade, Venue
 from pairs.settings import load_settings
 from pairs.storage.postgres import PostgresStore, Written

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
 from analytics import kalman_hedge_ratio, zscore
+from resampling import ticks_to_bars
+
 from benchmarks.bars import ticks
 from benchmarks.compare import arguments
 from benchmarks.harness import (
@@ -33,9 +34,8 @@ from benchmarks.harness import (
 from benchmarks.kalman import legs
 from benchmarks.store import T0, batch
 from benchmarks.system import Tab, browser, system, url_of
-from pairs.jit import INT, NUMBER, compiled
 from database_utils import open_store
-from resampling import ticks_to_bars
+from pairs.jit import INT, NUMBER, compiled
 from pairs.storage.copying import copy_trades
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_ticks

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from resampling import ticks_to_bars
 
 from benchmarks.compare import HEAD, compared
 from benchmarks.harness import analyse, empty_store, machine, options, parser, table
 from benchmarks.store import T0, batch
 from pairs.jit import warm_up
-from resampling import ticks_to_bars
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bars, read_ticks
 

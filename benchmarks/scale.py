@@ -33,10 +33,10 @@ from benchmarks.harness import (
     table,
 )
 from benchmarks.picture import lines
+from pairs.analytics.pair import PairSpec, pair_view
 from pairs.jit import warm_up
 from pairs.live.bars import LiveBars
 from pairs.market import Instrument, Trade
-from pairs.analytics.pair import PairSpec, pair_view
 from pairs.storage.audit import audit
 from pairs.storage.maintenance import read_figures
 from pairs.storage.partitions import TRADES_PER_PARTITION, make, of_trades

@@ -104,7 +104,11 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     table("Imports of each door", ["door", "s", "heaviest, of their own"],
           [imported(door, given.runs) for door in DOORS])  # fmt: skip
-    table("Warm start: `pairs/__main__.py` → browser", ["until", "s", "limit"], to_first_number(given.runs))
+    table(
+        "Warm start: `pairs/__main__.py` → browser",
+        ["until", "s", "limit"],
+        to_first_number(given.runs),
+    )
 
 
 if __name__ == "__main__":

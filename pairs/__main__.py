@@ -24,7 +24,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from database_utils import Database, StoreError, open_database, open_patiently
-from pairs.messages import CANNOT, NOT_NOW, exit_code, failed, printable, watch_uncaught, without_secrets
+from pairs.messages import (
+    CANNOT,
+    NOT_NOW,
+    exit_code,
+    failed,
+    printable,
+    watch_uncaught,
+    without_secrets,
+)
 from pairs.settings import ROOT, Parser, Settings, SettingsError, load_settings
 
 PORT = 8501

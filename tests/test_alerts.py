@@ -13,9 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairs.alerts.rules import AlertEvent, AlertRule, AlertState, Reading, bar_readings, evaluate, feed_reading, message, rule_from_json, rule_to_json, state_from_json, state_to_json
-from pairs.market import Instrument
+from pairs.alerts.rules import (
+    AlertEvent,
+    AlertRule,
+    AlertState,
+    Reading,
+    bar_readings,
+    evaluate,
+    feed_reading,
+    message,
+    rule_from_json,
+    rule_to_json,
+    state_from_json,
+    state_to_json,
+)
 from pairs.analytics.pair import PairSpec, pair_view
+from pairs.market import Instrument
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 S = timedelta(seconds=1)

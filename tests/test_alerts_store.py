@@ -14,15 +14,27 @@ import pandas as pd
 import psycopg2
 import pytest
 
-from pairs.alerts.rules import AlertEvent, AlertState, Side
+from pairs.alerts import outbox
 from pairs.alerts.evaluator import Evaluator
 from pairs.alerts.live import LiveAlerts
+from pairs.alerts.lock import Watch
+from pairs.alerts.rules import AlertEvent, AlertState, Side
+from pairs.alerts.store import (
+    Outcome,
+    StoredRule,
+    acknowledge,
+    create_rule,
+    delete_rule,
+    list_events,
+    list_rules,
+    pulse,
+    recent_events,
+    store_outcomes,
+    update_rule,
+)
 from pairs.market import Instrument
-from pairs.alerts import outbox
-from pairs.alerts.store import Outcome, StoredRule, acknowledge, create_rule, delete_rule, list_events, list_rules, pulse, recent_events, store_outcomes, update_rule
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.retention import prune_alerts
-from pairs.alerts.lock import Watch
 from tests.test_alerts import BTC, T0, S, rule
 from tests.test_store import nothing_after, rows, trade
 

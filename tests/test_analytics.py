@@ -9,12 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pykalman import KalmanFilter
-from statsmodels.regression.linear_model import OLS
-from statsmodels.tools import add_constant
-
 from analytics import (
     adf_test,
     discounted_hedge_ratio,
@@ -27,11 +21,17 @@ from analytics import (
     spread,
     zscore,
 )
-from pairs.checks import Array
 from cointegration import johansen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pykalman import KalmanFilter
+from statsmodels.regression.linear_model import OLS
+from statsmodels.tools import add_constant
+
 from pairs.analytics.kalman import KALMAN_COLUMNS, kalman_path
-from tests.reference import published, reference_csv, reference_json
 from pairs.analytics.windows import window_fit
+from pairs.checks import Array
+from tests.reference import published, reference_csv, reference_json
 
 
 def floats(series: pd.Series[float]) -> Array:

@@ -12,13 +12,13 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from backtest import Costs, Rules, main, run
-from pairs.figures.backtest import shown_rows, signals_figure
 from pairs.backtest.metrics import METRICS
 from pairs.backtest.report import RUINED, metric_text, metrics_text
+from pairs.backtest.walk_forward import walk_forward
+from pairs.figures.backtest import shown_rows, signals_figure
 from pairs.figures.report import html_report
 from tests.test_backtest_command import files, leg, printed  # noqa: F401
 from tests.test_walk_forward import BASE, COSTS, candidates, legs
-from pairs.backtest.walk_forward import walk_forward
 
 
 def test_one_file_without_any_address() -> None:

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from pairs.backtest import kernels
-from pairs.backtest import simulation
 from backtest import Costs, Result, Rules, run
+from pairs.backtest import kernels, simulation
 from pairs.backtest.engine import curve, walk
 from tests.reference import reference_csv
 from tests.slow_backtest import Slow, backtest

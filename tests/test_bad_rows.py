@@ -11,8 +11,8 @@ import pytest
 
 from pairs.feeds.binance.protocol import SPOT, USDM, Unstorable, parse_klines, parse_rest_trades
 from pairs.feeds.binance.rest import BinanceRest, RestError
-from pairs.market import Trade
 from pairs.ingest.repair import Patience, Repair
+from pairs.market import Trade
 from pairs.storage.postgres import PostgresStore
 from tests.foreign import Foreign
 from tests.test_ingest import count, eventually

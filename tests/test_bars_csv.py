@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairs.bars.files import COLUMNS, CsvError, bar_seconds, frame_csv, read_bars_csv, write_bars_csv
+from pairs.bars.files import (
+    COLUMNS,
+    CsvError,
+    bar_seconds,
+    frame_csv,
+    read_bars_csv,
+    write_bars_csv,
+)
 
 HEAD = "timestamp,open,high,low,close,volume\n"
 ROW = "2024-01-01T00:00:00Z,1,3,0.5,2,10\n"

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import psycopg2
 import pytest
+from resampling import resample_bars
 
 from benchmarks.heap import held
 from exchange.synthetic import SyntheticSource
 from exchange.testing import running
 from exchange.world import default_world
-from pairs.live.bars import is_closed
 from pairs.analytics.pair import PairSpec, pair_view
-from resampling import resample_bars
+from pairs.live.bars import is_closed
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bars, read_feeds
 from tests.browsing import (

@@ -19,9 +19,6 @@ from typing import Any, get_origin
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from analytics import (
     adf_test,
     discounted_hedge_ratio,
@@ -34,11 +31,10 @@ from analytics import (
     spread,
     zscore,
 )
-from pairs.checks import Array
-from pairs.analytics.pca import correlation_matrix, pca_factors
 from cointegration import engle_granger, engle_granger_both, half_life, hurst_exponent, johansen
-from pairs.jit import VECTOR, compiled
 from features import feature_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from indicators import (
     anchored_vwap,
     bollinger_bands,
@@ -49,14 +45,31 @@ from indicators import (
     sma,
     vwap,
 )
-from pairs.analytics.pair import PairSpec, pair_view
 from resampling import align, resample_bars, ticks_to_bars
+
+from pairs.analytics.pair import PairSpec, pair_view
+from pairs.analytics.pca import correlation_matrix, pca_factors
 from pairs.analytics.robust import huber_hedge_ratio, theil_sen_hedge_ratio, tls_hedge_ratio
-from pairs.analytics.scan import adjusted_p, benjamini_hochberg, pair_correlations, scan_pairs, small_sample_p
+from pairs.analytics.scan import (
+    adjusted_p,
+    benjamini_hochberg,
+    pair_correlations,
+    scan_pairs,
+    small_sample_p,
+)
 from pairs.analytics.stationarity import kpss_test, variance_ratio_test
 from pairs.analytics.summary import pair_tests, price_statistics
+from pairs.analytics.windows import (
+    window_correlation,
+    window_fit,
+    window_mean_deviation,
+    window_score,
+    window_sum,
+    window_weighted_mean,
+)
+from pairs.checks import Array
+from pairs.jit import VECTOR, compiled
 from tests.test_structure import FLOORS
-from pairs.analytics.windows import window_correlation, window_fit, window_mean_deviation, window_score, window_sum, window_weighted_mean
 
 Frame = pd.DataFrame
 Study = Callable[[Frame], Any]

@@ -7,12 +7,19 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from resampling import resample_bars
 
 from pairs.live.bars import ends_of, stored_closes
 from pairs.market import Instrument, Kline, bar_label
-from resampling import resample_bars
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import newest_bar, newest_bars, read_bar_sizes, read_bars, read_closes, read_sizes
+from pairs.storage.queries import (
+    newest_bar,
+    newest_bars,
+    read_bar_sizes,
+    read_bars,
+    read_closes,
+    read_sizes,
+)
 from tests.test_store import T0, trade
 
 S = 1_000_000

@@ -11,16 +11,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pairs.ingest import closing
-from pairs.ingest.closing import LENGTHS_S, Allowance, Closing, ended_us
 from exchange.synthetic import SyntheticSource
 from exchange.world import default_world
+from pairs.feeds.binance.budget import CLOSING, Kind
 from pairs.feeds.binance.protocol import SPOT, USDM, Protocol
 from pairs.feeds.binance.rest import RestError
-from pairs.feeds.binance.budget import CLOSING, Kind
+from pairs.ingest import closing
+from pairs.ingest.closing import LENGTHS_S, Allowance, Closing, ended_us
 from pairs.ingest.inbox import steady_us
-from pairs.live.bars import LiveBars, Snapshot
 from pairs.ingest.liveness import Watched
+from pairs.live.bars import LiveBars, Snapshot
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_feeds

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pairs import jit
-from pairs.jit import INT, VECTOR, warm_up
 from pairs.analytics.windows import window_score
+from pairs.jit import INT, VECTOR, warm_up
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """

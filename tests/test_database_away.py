@@ -14,10 +14,10 @@ import psutil
 import psycopg2
 import pytest
 
+from pairs.alerts.live import AlertsSnapshot, LiveAlerts
 from pairs.live import asking
 from pairs.live.asking import Asked, UnansweredError
 from pairs.live.bars import LiveBars, Snapshot
-from pairs.alerts.live import AlertsSnapshot, LiveAlerts
 from pairs.storage.embedded import EmbeddedError
 from pairs.storage.postgres import PostgresStore
 from tests.conftest import free_port

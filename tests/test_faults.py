@@ -18,19 +18,17 @@ from typing import Any
 import psycopg2
 import pytest
 
-from pairs.ingest import backfill
-from pairs.ingest import inbox
 import ingest_websocket
-from pairs.ingest import liveness
 from exchange.faults import Faults, Ids
 from exchange.limits import Limits
 from exchange.synthetic import SyntheticSource
 from exchange.testing import Running, running
 from exchange.world import default_world
+from ingest_websocket import Daemon
 from pairs.feeds.binance import rest
 from pairs.feeds.binance.protocol import SPOT, USDM
 from pairs.feeds.choice import Feed
-from ingest_websocket import Daemon
+from pairs.ingest import backfill, inbox, liveness
 from pairs.settings import load_settings
 from pairs.storage import postgres
 from pairs.storage.audit import audit

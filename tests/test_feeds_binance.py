@@ -10,9 +10,19 @@ from itertools import islice
 
 import pytest
 
-from pairs.retry import backoff
-from pairs.feeds.binance.protocol import SPOT, USDM, Control, Unstorable, exact, parse, parse_klines, parse_rest_trades, stream_url
+from pairs.feeds.binance.protocol import (
+    SPOT,
+    USDM,
+    Control,
+    Unstorable,
+    exact,
+    parse,
+    parse_klines,
+    parse_rest_trades,
+    stream_url,
+)
 from pairs.market import Rejected, Trade
+from pairs.retry import backoff
 from tests.conftest import shared
 
 GOOD = {

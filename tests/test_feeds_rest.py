@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from pairs.retry import pause_s, retry_after_s
+from pairs.feeds.binance.budget import BULK, CLOSING, EDGE, FIRST, HISTORY, PROBE, Budget, Kind
 from pairs.feeds.binance.protocol import SPOT, USDM
 from pairs.feeds.binance.rest import BinanceRest
-from pairs.feeds.binance.budget import BULK, CLOSING, EDGE, FIRST, HISTORY, PROBE, Budget, Kind
+from pairs.retry import pause_s, retry_after_s
 from tests.foreign import Foreign
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pairs.ingest import backfill
 from pairs.feeds.binance.protocol import SPOT, USDM
 from pairs.feeds.binance.rest import BinanceRest
+from pairs.ingest import backfill
 from pairs.ingest.backfill import History
-from pairs.market import Trade
 from pairs.ingest.repair import Repair
+from pairs.market import Trade
 from pairs.storage.gaps import Gap
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.wanted import Stretch, want, wanted

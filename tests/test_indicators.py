@@ -10,8 +10,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pairs.checks import Array
 from indicators import (
     anchored_vwap,
     bollinger_bands,
@@ -22,8 +20,10 @@ from indicators import (
     sma,
     vwap,
 )
-from tests.reference import published, reference_csv, reference_json
+
 from pairs.analytics.windows import window_mean_deviation, window_score
+from pairs.checks import Array
+from tests.reference import published, reference_csv, reference_json
 
 
 def exact_windows(values: Array, window: int) -> npt.NDArray[np.longdouble]:

@@ -19,10 +19,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from resampling import resample_bars, ticks_to_bars
 
 from pairs.feeds.binance.protocol import parse_klines
 from pairs.messages import CANNOT, NOT_NOW
-from resampling import resample_bars, ticks_to_bars
 from pairs.storage.audit import audit
 from pairs.storage.maintenance import health
 from pairs.storage.postgres import PostgresStore

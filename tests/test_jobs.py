@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairs.live.jobs import KEPT, Job, Jobs, Progress, weight_of
-from pairs.backtest.simulation import run
 from pairs.backtest.rules import Costs, Rules
+from pairs.backtest.simulation import run
+from pairs.live.jobs import KEPT, Job, Jobs, Progress, weight_of
 
 
 def wait(job: Job) -> Job:

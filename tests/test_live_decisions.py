@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from resampling import ticks_to_bars
 
 from backtest import Costs, Rules, positions, run
+from pairs.analytics.pair import pair_view
 from pairs.live.bars import LiveBars
 from pairs.market import Instrument, Trade
-from pairs.analytics.pair import pair_view
-from resampling import ticks_to_bars
 from pairs.storage.postgres import PostgresStore
 from tests.reference import reference_csv, trades
 

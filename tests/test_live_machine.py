@@ -25,17 +25,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pairs.ingest import closing
-from pairs.alerts.rules import AlertState, bar_readings, evaluate
-from pairs.ingest.closing import Closing
 from pairs.alerts.evaluator import Evaluator
+from pairs.alerts.rules import AlertState, bar_readings, evaluate
+from pairs.alerts.store import create_rule, delete_rule, list_events, list_rules, store_outcomes
+from pairs.analytics.pair import pair_view
 from pairs.feeds.binance.protocol import SPOT
 from pairs.feeds.binance.rest import RestError
-from pairs.live.bars import Leg, LiveBars
+from pairs.ingest import closing
+from pairs.ingest.closing import Closing
 from pairs.ingest.liveness import Watched
+from pairs.live.bars import Leg, LiveBars
 from pairs.market import Instrument, Trade
-from pairs.analytics.pair import pair_view
-from pairs.alerts.store import create_rule, delete_rule, list_events, list_rules, store_outcomes
 from pairs.storage.postgres import PostgresStore
 from tests.chaos import SEED, TALLY
 from tests.live_model import Line, S

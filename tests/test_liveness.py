@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from ingest_websocket import Daemon
 from pairs.feeds.binance.protocol import PROTOCOLS
 from pairs.feeds.choice import Feed
-from ingest_websocket import Daemon
 from pairs.ingest.liveness import SILENCE_S, Watched, agree
 from pairs.market import Trade, Venue
 from pairs.settings import load_settings

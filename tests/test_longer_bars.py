@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairs.live.bars import LiveBars, bars_between, stored_bars, stored_closes
-from pairs.market import Instrument, Kline
 from pairs.analytics.pair import PairSpec, pair_view
-from pairs.storage.postgres import PostgresStore
+from pairs.live.bars import LiveBars, bars_between, stored_bars, stored_closes
 from pairs.live.tape import fuller
+from pairs.market import Instrument, Kline
+from pairs.storage.postgres import PostgresStore
 from tests.test_store import nothing_after, trade
 
 S = 1_000_000

@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairs.storage import trials
 from backtest import Costs, Rules, main, run
+from pairs.backtest.grid import combinations, grid
 from pairs.backtest.luck import LEVEL, Counted, Where, judge, luck_words, trials_words
-from pairs.market import Instrument
 from pairs.backtest.overfitting import DeflatedSharpe
+from pairs.backtest.walk_forward import walk_forward
 from pairs.dashboard.views import robustness
 from pairs.dashboard.views.backtest import Judged, words
+from pairs.market import Instrument
+from pairs.storage import trials
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.trials import Sample, count_trials
-from pairs.backtest.grid import combinations, grid
 from tests.test_backtest_command import files, leg, printed  # noqa: F401
 from tests.test_walk_forward import COSTS, legs
-from pairs.backtest.walk_forward import walk_forward
 
 A, B, C = (Instrument("binance", name) for name in ("AAA", "BBB", "CCC"))
 DAY = datetime(2024, 1, 1, tzinfo=UTC)

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from pairs import messages
-from pairs.messages import Lines, first_line, keep_secret, one_line, printable, take_over, without_secrets
+from pairs.messages import (
+    Lines,
+    first_line,
+    keep_secret,
+    one_line,
+    printable,
+    take_over,
+    without_secrets,
+)
 from pairs.settings import SettingsError, load_settings
 
 HOSTILE = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pairs.clock import steady_us
 from database_utils import main as database_utils
+from pairs.clock import steady_us
 from pairs.market import Trade
 from pairs.storage.audit import audit
 from pairs.storage.maintenance import health

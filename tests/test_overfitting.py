@@ -7,7 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from pairs.backtest.overfitting import Moments, block_length, deflated_sharpe, expected_best_sharpe, minimum_track_record, moments, probabilistic_sharpe, returns_of, sharpe_interval
+from pairs.backtest.overfitting import (
+    Moments,
+    block_length,
+    deflated_sharpe,
+    expected_best_sharpe,
+    minimum_track_record,
+    moments,
+    probabilistic_sharpe,
+    returns_of,
+    sharpe_interval,
+)
 
 
 def test_published_deflated_sharpe() -> None:

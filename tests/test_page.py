@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pairs.market import Rejected
 from pairs.alerts.store import create_rule, list_events, list_rules, store_outcomes
+from pairs.market import Rejected
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bars
 from tests.test_alerts_store import event, only, outcome, price_rule

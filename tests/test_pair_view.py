@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-
 from analytics import (
     discounted_hedge_ratio,
     kalman_hedge_ratio,
@@ -18,8 +17,9 @@ from analytics import (
     spread,
     zscore,
 )
-from pairs.analytics.pair import COLUMNS, PairSpec, pair_view
 from resampling import resample_bars, ticks_to_bars
+
+from pairs.analytics.pair import COLUMNS, PairSpec, pair_view
 from tests.reference import reference_csv, trades
 
 

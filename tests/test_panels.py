@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairs.live.bars import Leg, Snapshot
-from pairs.market import Instrument
 from pairs.analytics.pair import PairSpec, pair_view
+from pairs.backtest.rules import Costs, Rules
+from pairs.backtest.simulation import run
+from pairs.dashboard.header import STALE_S, cards_html, header_html, judge, signal
 from pairs.dashboard.views import backtest as backtest_panel
 from pairs.dashboard.views import market as market_panel
 from pairs.dashboard.views import pair as pair_panel
-from pairs.figures.layout import POINTS, incomplete_note, pack, spans, thinned, with_breaks
 from pairs.dashboard.views.robustness import formatted
-from pairs.dashboard.header import STALE_S, cards_html, header_html, judge, signal
+from pairs.figures.layout import POINTS, incomplete_note, pack, spans, thinned, with_breaks
 from pairs.figures.theme import decimals_of, duration, number, percent, significant, tint
-from pairs.backtest.simulation import run
+from pairs.live.bars import Leg, Snapshot
+from pairs.market import Instrument
 from pairs.storage.queries import FeedStatus
-from pairs.backtest.rules import Costs, Rules
 
 N = 800
 

@@ -10,20 +10,34 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from analytics import kalman_hedge_ratio, zscore
+from cointegration import johansen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics import kalman_hedge_ratio, zscore
 from backtest import Costs, Rules, positions, run
-from cointegration import johansen
-from pairs.backtest.overfitting import deflated_sharpe, minimum_track_record, moments, probabilistic_sharpe, returns_of, sharpe_interval
-from pairs.backtest.metrics import METRICS, YEAR_S, annual_growth, measure, returns_per_year, sharpe_ratio
-from pairs.settings import ROOT
 from pairs.backtest.engine import SUMS, curve
 from pairs.backtest.grid import grid
+from pairs.backtest.metrics import (
+    METRICS,
+    YEAR_S,
+    annual_growth,
+    measure,
+    returns_per_year,
+    sharpe_ratio,
+)
+from pairs.backtest.overfitting import (
+    deflated_sharpe,
+    minimum_track_record,
+    moments,
+    probabilistic_sharpe,
+    returns_of,
+    sharpe_interval,
+)
+from pairs.backtest.walk_forward import walk_forward
+from pairs.settings import ROOT
 from tests.reference import published, reference_csv
 from tests.test_backtest_command import leg
-from pairs.backtest.walk_forward import walk_forward
 
 Floats = npt.NDArray[np.float64]
 NO_TRADES = dict.fromkeys(SUMS, 0.0)

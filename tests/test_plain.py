@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from pairs.market import Instrument, Rejected, check_symbol
+from pairs.alerts.store import create_rule
 from pairs.dashboard.views import market as market_panel
 from pairs.dashboard.views import pair as pair_panel
-from pairs.figures.statistics import correlation_figure
 from pairs.figures.plain import figure_text, plain
-from pairs.alerts.store import create_rule
+from pairs.figures.statistics import correlation_figure
+from pairs.market import Instrument, Rejected, check_symbol
 from pairs.storage.postgres import PostgresStore
 from tests.browsing import Watched
 from tests.conftest import free_port

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import pytest
 
+from pairs.feeds.binance.protocol import SPOT
+from pairs.feeds.binance.rest import BinanceRest
 from pairs.ingest import backfill
 from pairs.ingest.asking_again import AskingAgain
 from pairs.ingest.beginning import begin_records
-from pairs.feeds.binance.protocol import SPOT
-from pairs.feeds.binance.rest import BinanceRest
 from pairs.ingest.liveness import Watched
 from pairs.ingest.repair import Patience, Repair
 from pairs.storage.audit import audit

@@ -10,8 +10,8 @@ import pytest
 
 from pairs.feeds.binance.protocol import SPOT
 from pairs.feeds.binance.rest import BinanceRest
-from pairs.market import Trade
 from pairs.ingest.repair import Repair
+from pairs.market import Trade
 from pairs.settings import load_settings
 from pairs.storage.audit import audit
 from pairs.storage.postgres import PostgresStore

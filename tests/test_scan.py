@@ -7,14 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from analytics import ols_hedge_ratio, spread
+from cointegration import engle_granger, half_life
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from analytics import ols_hedge_ratio, spread
 from pairs.analytics.pca import correlation_matrix
-from cointegration import engle_granger, half_life
-from pairs.analytics.scan import SCAN_COLUMNS, benjamini_hochberg, pair_correlations, scan_pairs, small_sample_p
+from pairs.analytics.scan import (
+    SCAN_COLUMNS,
+    benjamini_hochberg,
+    pair_correlations,
+    scan_pairs,
+    small_sample_p,
+)
 
 
 def universe(rows: int = 300, symbols: int = 5, seed: int = 0) -> pd.DataFrame:

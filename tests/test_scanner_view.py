@@ -10,13 +10,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-
 from analytics import spread
 from cointegration import engle_granger
+
+from pairs.analytics.scan import adjusted_p, scan_pairs, small_sample_p
+from pairs.dashboard.views.scanner import (
+    RATES,
+    Scan,
+    Universe,
+    filtered,
+    residual_scores,
+    scan_csv,
+    scan_universe,
+    styled,
+    summary_of,
+    table_of,
+    verdict_html,
+)
 from pairs.live.jobs import Cancelled
 from pairs.market import Instrument
-from pairs.dashboard.views.scanner import RATES, Scan, Universe, filtered, residual_scores, scan_csv, scan_universe, styled, summary_of, table_of, verdict_html
-from pairs.analytics.scan import adjusted_p, scan_pairs, small_sample_p
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bars
 from tests.test_page import html

@@ -11,17 +11,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-
 from cointegration import half_life
+
+from pairs.analytics.pair import PairSpec, PairView, pair_view
+from pairs.analytics.summary import interval_statistics, pair_tests, price_statistics
+from pairs.dashboard.views.statistics import intervals_of
+from pairs.figures.layout import pack
+from pairs.figures.statistics import (
+    LEAST,
+    correlation_figure,
+    interval_name,
+    interval_s,
+    intervals_html,
+    p_text,
+    places_for,
+    prices_html,
+    stretch_of,
+    verdicts,
+    verdicts_html,
+)
 from pairs.live.bars import Leg, Snapshot
 from pairs.market import Instrument
-from pairs.analytics.pair import PairSpec, PairView, pair_view
-from pairs.figures.layout import pack
-from pairs.figures.statistics import LEAST, correlation_figure, interval_name, interval_s, intervals_html, p_text, places_for, prices_html, stretch_of, verdicts, verdicts_html
-from pairs.dashboard.views.statistics import intervals_of
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bars
-from pairs.analytics.summary import interval_statistics, pair_tests, price_statistics
 from tests.test_page import fill, html
 from tests.test_summary import bars
 

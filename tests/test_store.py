@@ -19,8 +19,22 @@ from pairs.storage.copying import copy_columns
 from pairs.storage.gaps import Gap, holes
 from pairs.storage.maintenance import health
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import NEWEST_BARS, newest_bar, read_bars, read_feeds, read_symbols, read_ticks
-from pairs.storage.statements import FOLD, FRESH_BY_KEY, FRESH_IN_RANGE, RECORD_CONFLICTS, STAGE, STORED_NEAR
+from pairs.storage.queries import (
+    NEWEST_BARS,
+    newest_bar,
+    read_bars,
+    read_feeds,
+    read_symbols,
+    read_ticks,
+)
+from pairs.storage.statements import (
+    FOLD,
+    FRESH_BY_KEY,
+    FRESH_IN_RANGE,
+    RECORD_CONFLICTS,
+    STAGE,
+    STORED_NEAR,
+)
 from tests.conftest import shared
 
 MINUTE_US = 60_000_000

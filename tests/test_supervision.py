@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from pairs.ingest import supervision
+from pairs.ingest.supervision import Supervisor, end
 from pairs.storage.embedded import EmbeddedError
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_feeds
-from pairs.ingest.supervision import Supervisor, end
 from tests.test_faults import desk
 from tests.test_ingest import eventually
 

@@ -9,9 +9,9 @@ import pytest
 
 from pairs.live import tape
 from pairs.live.bars import LiveBars, stored_bars
+from pairs.live.tape import merged
 from pairs.market import Instrument, Kline
 from pairs.storage.postgres import PostgresStore
-from pairs.live.tape import merged
 from tests.test_live import LEGS, S, both, pair
 from tests.test_store import T0, nothing_after, trade
 

@@ -9,11 +9,11 @@ from datetime import datetime
 import psycopg2
 import pytest
 
+from ingest_websocket import Daemon
 from pairs.clock import AHEAD_US, ExchangeClock, steady_us
 from pairs.feeds.binance.protocol import SPOT
 from pairs.feeds.choice import Feed
 from pairs.ingest.inbox import Inbox
-from ingest_websocket import Daemon
 from pairs.ingest.liveness import Watched
 from pairs.market import Rejected, Trade
 from pairs.settings import load_settings

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
-from pairs.market import Instrument
 from pairs.dashboard.upload import partner_of, symbol_of
+from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bars
 from tests.test_page import fill

@@ -12,15 +12,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairs.checks import Array
 from pairs.analytics.mackinnon import mackinnon_p
 from pairs.analytics.pair import PairSpec, pair_view
-from pairs.figures.statistics import LEVEL, findings_of, joint_verdict, stretch_of, verdicts, verdicts_html
-from pairs.dashboard.views.pair import verdict_html
-from pairs.dashboard.header import adf_of
 from pairs.analytics.scan import benjamini_hochberg, scan_pairs, small_sample_p
-from pairs.analytics.small_sample import hurst_lags, hurst_limits, johansen_limits, ratio_limits, unit_root_limit, unit_root_p
+from pairs.analytics.small_sample import (
+    hurst_lags,
+    hurst_limits,
+    johansen_limits,
+    ratio_limits,
+    unit_root_limit,
+    unit_root_p,
+)
 from pairs.analytics.summary import PairTests, pair_tests
+from pairs.checks import Array
+from pairs.dashboard.header import adf_of
+from pairs.dashboard.views.pair import verdict_html
+from pairs.figures.statistics import (
+    LEVEL,
+    findings_of,
+    joint_verdict,
+    stretch_of,
+    verdicts,
+    verdicts_html,
+)
 
 ROWS = (101, 120, 300, 1000)
 COUNT = 500  # walks of a length

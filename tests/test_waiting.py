@@ -14,10 +14,10 @@ import psutil
 import psycopg2
 import pytest
 
-from pairs import __main__ as run
 from database_utils import StoreAwayError, StoreError, open_database, open_patiently
-from pairs.messages import CANNOT, NOT_NOW
+from pairs import __main__ as run
 from pairs.__main__ import Child, watch
+from pairs.messages import CANNOT, NOT_NOW
 from pairs.settings import load_settings
 from pairs.storage.errors import is_away
 from pairs.storage.postgres import PostgresStore

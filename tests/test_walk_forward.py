@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from backtest import Costs, Rules, positions, run
+from pairs.backtest.engine import walk
+from pairs.backtest.grid import FIGURES, combinations, cost_sensitivity, grid, heat_map
 from pairs.backtest.look_ahead import find_look_ahead
 from pairs.backtest.overfitting import deflated_sharpe, returns_of
-from pairs.backtest.engine import walk
 from pairs.backtest.simulation import prepare
-from pairs.backtest.grid import FIGURES, combinations, cost_sensitivity, grid, heat_map
-from tests.test_backtest_command import leg
 from pairs.backtest.walk_forward import FOLD_COLUMNS, walk_forward
+from tests.test_backtest_command import leg
 
 COSTS = Costs(fee_bps=1, slippage_bps=0.5)
 BASE = Rules(hedge="rolling", hedge_window=40, window=20, capital=5000)

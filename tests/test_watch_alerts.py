@@ -18,18 +18,18 @@ from typing import Any
 
 import pytest
 
-from pairs.alerts import evaluator
-from pairs.alerts.rules import AlertState, bar_readings, evaluate
-from pairs.alerts.evaluator import Evaluator
 from exchange.server import Exchange
 from exchange.synthetic import SyntheticSource
 from exchange.testing import running
 from exchange.world import default_world
-from pairs.market import Instrument
-from pairs.analytics.pair import PairSpec, pair_view
-from pairs.settings import SettingsError, load_settings
-from pairs.alerts.store import create_rule, list_events, list_rules, pulse, store_outcomes
+from pairs.alerts import evaluator
+from pairs.alerts.evaluator import Evaluator
 from pairs.alerts.outbox import channel_states
+from pairs.alerts.rules import AlertState, bar_readings, evaluate
+from pairs.alerts.store import create_rule, list_events, list_rules, pulse, store_outcomes
+from pairs.analytics.pair import PairSpec, pair_view
+from pairs.market import Instrument
+from pairs.settings import SettingsError, load_settings
 from pairs.storage.ownership import Ownership
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bars

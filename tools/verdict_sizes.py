@@ -12,9 +12,9 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from pairs.figures.statistics import LEVEL, joint_verdict, verdicts
 from pairs.analytics.scan import benjamini_hochberg, scan_pairs
 from pairs.analytics.summary import PairTests, pair_tests
+from pairs.figures.statistics import LEVEL, joint_verdict, verdicts
 
 ROWS = (101, 120, 300, 600, 1200)
 

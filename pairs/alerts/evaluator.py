@@ -17,13 +17,22 @@ from typing import Any
 
 import pandas as pd
 
-from pairs.alerts.rules import COLUMN_OF, AlertEvent, AlertRule, AlertState, Reading, bar_readings, feed_reading, message
+from pairs.alerts.rejudging import Judged, Memory, judge, late_remark, marks
+from pairs.alerts.rules import (
+    COLUMN_OF,
+    AlertEvent,
+    AlertRule,
+    AlertState,
+    Reading,
+    bar_readings,
+    feed_reading,
+    message,
+)
+from pairs.alerts.store import Outcome, StoredRule, list_rules
+from pairs.analytics.pair import PairSpec, PairView, pair_view
 from pairs.live.bars import KEEP_BARS, KEEP_STORED, LiveBars, Snapshot, base_bar_s
 from pairs.market import Instrument, bar_seconds
 from pairs.messages import one_line
-from pairs.analytics.pair import PairSpec, PairView, pair_view
-from pairs.alerts.rejudging import Judged, Memory, judge, late_remark, marks
-from pairs.alerts.store import Outcome, StoredRule, list_rules
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import FeedStatus, read_bar_sizes, read_feeds

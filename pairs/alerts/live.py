@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from pairs.alerts.outbox import ChannelState, channel_states
+from pairs.alerts.store import Pulse, StoredEvent, StoredRule, list_rules, pulse, recent_events
 from pairs.live.asking import TROUBLED_S, Asked, UnansweredError
 from pairs.live.bars import EARLY
 from pairs.messages import first_line, one_line
-from pairs.alerts.store import Pulse, StoredEvent, StoredRule, list_rules, pulse, recent_events
 from pairs.storage.errors import DATABASE_ERRORS
-from pairs.alerts.outbox import ChannelState, channel_states
 from pairs.storage.postgres import PostgresStore
 
 KEEP_EVENTS = 200

@@ -17,9 +17,9 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import pandas as pd
 
+from pairs.analytics.pair import COLUMNS, PairSpec, PairView, check_spec
 from pairs.checks import check_choice, check_number, check_window
 from pairs.market import VENUES, Instrument, bar_seconds, check_symbol
-from pairs.analytics.pair import COLUMNS, PairSpec, PairView, check_spec
 
 __all__ = [
     "COLUMN_OF",

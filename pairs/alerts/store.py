@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import Json, execute_values
 
-from pairs.alerts.rules import AlertEvent, AlertRule, AlertState, rule_from_json, rule_to_json, state_from_json, state_to_json
+from pairs.alerts.rules import (
+    AlertEvent,
+    AlertRule,
+    AlertState,
+    rule_from_json,
+    rule_to_json,
+    state_from_json,
+    state_to_json,
+)
 from pairs.storage.gaps import one
 
 if TYPE_CHECKING:

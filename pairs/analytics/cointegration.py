@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pairs.checks import Array, check_choice, check_window, full_sample, full_table, same_index
 from pairs.analytics.mackinnon import mackinnon_critical, mackinnon_p
 from pairs.analytics.unitroot import TRENDS, adf_statistic, least_rows
+from pairs.checks import Array, check_choice, check_window, full_sample, full_table, same_index
 
 __all__ = [
     "BothWays", "CointegrationResult", "JohansenResult", "engle_granger", "engle_granger_both",

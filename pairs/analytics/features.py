@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pairs.checks import Array, check_window, frame_values, volume_values
 from pairs.analytics.indicators import log_returns, order_flow_imbalance, realised_volatility
 from pairs.analytics.pair import PairSpec, check_spec, pair_view
-from pairs.bars.resampling import align
 from pairs.analytics.windows import window_fit, window_mean_deviation
+from pairs.bars.resampling import align
+from pairs.checks import Array, check_window, frame_values, volume_values
 
 __all__ = ["FEATURES", "LABELS", "feature_table"]
 

@@ -10,8 +10,16 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import Day, Tick
 
-from pairs.checks import Array, check_ddof, check_number, check_window, frame_values, series_values, volume_values
 from pairs.analytics.windows import window_mean_deviation, window_sum, window_weighted_mean
+from pairs.checks import (
+    Array,
+    check_ddof,
+    check_number,
+    check_window,
+    frame_values,
+    series_values,
+    volume_values,
+)
 
 __all__ = [
     "anchored_vwap", "bollinger_bands", "ema", "order_flow_imbalance",

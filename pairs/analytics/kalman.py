@@ -9,9 +9,9 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from pairs.analytics.hedge import ols_hedge_ratio
 from pairs.checks import Array, check_flag, check_number, check_window, full_sample, two_series
 from pairs.jit import FLAG, INT, NUMBER, VECTOR, compiled
-from pairs.analytics.hedge import ols_hedge_ratio
 
 __all__ = [
     "KALMAN_COLUMNS", "KalmanNoise", "discounted_hedge_ratio", "fit_kalman_noise",

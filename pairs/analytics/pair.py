@@ -12,12 +12,12 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from pairs.checks import Array, check_number, check_window, frame_values
 from pairs.analytics.hedge import ols_hedge_ratio
 from pairs.analytics.indicators import log_returns
 from pairs.analytics.kalman import check_noise, kalman_path, own_score
-from pairs.bars.resampling import align
 from pairs.analytics.windows import window_correlation, window_fit, window_score
+from pairs.bars.resampling import align
+from pairs.checks import Array, check_number, check_window, frame_values
 
 __all__ = ["COLUMNS", "PairPoint", "PairSpec", "PairView", "pair_view"]
 

@@ -9,12 +9,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from pairs.checks import Array, check_choice, check_window, series_values
-from pairs.bars.length import common_step_ns, different_lengths, noted_ns
 from pairs.analytics.cointegration import cointegrating_fit, reversion
 from pairs.analytics.mackinnon import mackinnon_p
 from pairs.analytics.small_sample import unit_root_p
 from pairs.analytics.unitroot import TRENDS, adf_statistic, least_rows
+from pairs.bars.length import common_step_ns, different_lengths, noted_ns
+from pairs.checks import Array, check_choice, check_window, series_values
 
 __all__ = [
     "SCAN_COLUMNS", "adjusted_p", "benjamini_hochberg", "pair_correlations", "scan_pairs",

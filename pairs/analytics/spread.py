@@ -13,11 +13,26 @@ import math
 import numpy as np
 import pandas as pd
 
-from pairs.checks import Array, check_ddof, check_flag, check_number, check_window, same_index, series_values, two_series
 from pairs.analytics.hedge import HedgeRatio, ols_hedge_ratio
-from pairs.analytics.kalman import KalmanNoise, discounted_hedge_ratio, fit_kalman_noise, kalman_hedge_ratio, kalman_zscore
+from pairs.analytics.kalman import (
+    KalmanNoise,
+    discounted_hedge_ratio,
+    fit_kalman_noise,
+    kalman_hedge_ratio,
+    kalman_zscore,
+)
 from pairs.analytics.unitroot import AdfResult, adf_test
 from pairs.analytics.windows import window_correlation, window_fit, window_score
+from pairs.checks import (
+    Array,
+    check_ddof,
+    check_flag,
+    check_number,
+    check_window,
+    same_index,
+    series_values,
+    two_series,
+)
 
 __all__ = [
     "AdfResult", "HedgeRatio", "KalmanNoise", "adf_test", "discounted_hedge_ratio",

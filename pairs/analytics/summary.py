@@ -14,12 +14,19 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from pairs.checks import Array, check_window, frame_values, same_index, volume_values
-from pairs.analytics.cointegration import CointegrationResult, JohansenResult, engle_granger, half_life, hurst_exponent, johansen
+from pairs.analytics.cointegration import (
+    CointegrationResult,
+    JohansenResult,
+    engle_granger,
+    half_life,
+    hurst_exponent,
+    johansen,
+)
 from pairs.analytics.indicators import log_returns, vwap
 from pairs.analytics.small_sample import hurst_lags
 from pairs.analytics.stationarity import KpssResult, VarianceRatio, kpss_test, variance_ratio_test
 from pairs.analytics.unitroot import AdfResult, adf_test
+from pairs.checks import Array, check_window, frame_values, same_index, volume_values
 
 __all__ = [
     "PairTests", "PriceStatistics", "interval_statistics", "pair_tests", "price_statistics",

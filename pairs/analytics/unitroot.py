@@ -16,9 +16,9 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from pairs.analytics.mackinnon import mackinnon_critical, mackinnon_p
 from pairs.checks import Array, check_choice, check_window, full_sample
 from pairs.jit import FLAG, INT, VECTOR, compiled, helper
-from pairs.analytics.mackinnon import mackinnon_critical, mackinnon_p
 
 __all__ = ["AdfResult", "adf_test"]
 

@@ -19,9 +19,9 @@ from typing import cast
 
 import numpy as np
 
+from pairs.backtest.kernels import scores
 from pairs.checks import Array
 from pairs.jit import FLAG, INT, VECTOR, compiled, helper
-from pairs.backtest.kernels import scores
 
 __all__ = [
     "window_correlation", "window_fit", "window_mean_deviation", "window_score", "window_sum",

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pairs.backtest import kernels
-from pairs.checks import Array, Ints
 from pairs.backtest.kernels import END, EXIT
 from pairs.backtest.rules import Costs, Rules
+from pairs.checks import Array, Ints
 
 __all__ = [
     "ACTIONS", "EXIT_REASONS", "SUMS", "TRADE_COLUMNS", "Curve", "Prices", "Walk", "curve",

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 import pandas as pd
 
-from pairs.checks import check_choice, check_number
 from pairs.analytics.pair import PairSpec
-from pairs.backtest.metrics import returns_per_year, sharpe_ratio, trade_figures
 from pairs.backtest.engine import Prices, Walk, walk
-from pairs.backtest.simulation import Pair, prepare, run
+from pairs.backtest.metrics import returns_per_year, sharpe_ratio, trade_figures
 from pairs.backtest.rules import Costs, Rules, with_changes
+from pairs.backtest.simulation import Pair, prepare, run
+from pairs.checks import check_choice, check_number
 
 __all__ = ["FIGURES", "Progress", "combinations", "cost_sensitivity", "grid", "heat_map"]
 

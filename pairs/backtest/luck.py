@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pairs.backtest.metrics import returns_per_year
+from pairs.backtest.overfitting import DeflatedSharpe, deflated_sharpe, returns_of
+from pairs.backtest.rules import Costs, Rules
 from pairs.bars.length import common_step_ns
 from pairs.market import Instrument
-from pairs.backtest.overfitting import DeflatedSharpe, deflated_sharpe, returns_of
-from pairs.backtest.metrics import returns_per_year
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.trials import Sample, count_trials
-from pairs.backtest.rules import Costs, Rules
 
 __all__ = ["LEVEL", "Counted", "Where", "judge", "luck_words", "trials_words"]
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from pairs.bars.resampling import common_step_ns
 from pairs.backtest.engine import Curve
+from pairs.bars.resampling import common_step_ns
 
 __all__ = [
     "METRICS", "YEAR_S", "Metric", "annual_growth", "measure", "returns_per_year", "sharpe_ratio",

@@ -13,10 +13,10 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from pairs.checks import Array, check_number, check_window
-from pairs.jit import INT, NUMBER, VECTOR, compiled
 from pairs.backtest.kernels import ROUNDING
 from pairs.backtest.metrics import sharpe_ratio
+from pairs.checks import Array, check_number, check_window
+from pairs.jit import INT, NUMBER, VECTOR, compiled
 
 __all__ = [
     "DeflatedSharpe", "Interval", "Moments", "block_length", "deflated_sharpe",

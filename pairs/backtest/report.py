@@ -12,8 +12,8 @@ import pandas as pd
 
 from pairs.analytics.pair import misfit
 from pairs.backtest.metrics import METRICS
-from pairs.backtest.simulation import Result
 from pairs.backtest.rules import Costs, Rules
+from pairs.backtest.simulation import Result
 
 __all__ = [
     "RUINED", "filter_text", "iso_times", "metric_text", "metrics_text", "parameters", "records",

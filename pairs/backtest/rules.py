@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from pairs.checks import check_choice, check_number, check_window
 from pairs.analytics.pair import PairSpec
+from pairs.checks import check_choice, check_number, check_window
 
 __all__ = ["PRESETS", "PRESETS_TAKEN", "Costs", "Preset", "Rules", "with_changes"]
 

@@ -9,14 +9,14 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from pairs.checks import Array, frame_values
 from pairs.analytics.pair import filter_deviation, traded_hedge
+from pairs.analytics.windows import window_score
+from pairs.backtest.engine import ACTIONS, EXIT_REASONS, TRADE_COLUMNS, Prices, Walk, walk
 from pairs.backtest.kernels import EXIT
 from pairs.backtest.metrics import measure
-from pairs.bars.resampling import align, bar_length_ns
-from pairs.backtest.engine import ACTIONS, EXIT_REASONS, TRADE_COLUMNS, Prices, Walk, walk
 from pairs.backtest.rules import Costs, Rules
-from pairs.analytics.windows import window_score
+from pairs.bars.resampling import align, bar_length_ns
+from pairs.checks import Array, frame_values
 
 __all__ = ["TRADE_FIELDS", "Pair", "Result", "prepare", "run", "trades_frame"]
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pairs.checks import check_choice, check_window
-from pairs.backtest.overfitting import DeflatedSharpe, deflated_sharpe, returns_of
-from pairs.backtest.metrics import measure, returns_per_year
 from pairs.backtest.engine import SUMS, TRADE_COLUMNS, curve, walk
-from pairs.backtest.simulation import prepare, trades_frame
 from pairs.backtest.grid import FIGURES, Progress, Scored, grid_table, least_bars, told
+from pairs.backtest.metrics import measure, returns_per_year
+from pairs.backtest.overfitting import DeflatedSharpe, deflated_sharpe, returns_of
 from pairs.backtest.rules import Costs, Rules
+from pairs.backtest.simulation import prepare, trades_frame
+from pairs.checks import check_choice, check_window
 
 __all__ = ["FOLD_COLUMNS", "WalkForward", "walk_forward"]
 

@@ -16,8 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pairs.bars.length import (
+    NOTE,
+    NS_PER_TICK,
+    bar_length_ns,
+    common_step_ns,
+    noted_ns,
+    refuse_different_lengths,
+)
 from pairs.checks import Array, Ints, raw_values
-from pairs.bars.length import NOTE, NS_PER_TICK, bar_length_ns, common_step_ns, noted_ns, refuse_different_lengths
 from pairs.jit import FLAGS, INT, INTS, VECTOR, compiled, helper
 
 __all__ = [

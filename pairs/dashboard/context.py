@@ -17,15 +17,15 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pairs.live.jobs import Job, Jobs
-from pairs.live.bars import Leg, LiveBars, Snapshot, base_bar_s, stored_bars
-from pairs.market import Instrument, bar_seconds
-from pairs.messages import one_line
 from pairs.analytics.pair import PairSpec, PairView, pair_view
 from pairs.dashboard.chart import draw_chart
 from pairs.figures.layout import pack
-from pairs.live.shared import Once
 from pairs.figures.plain import plain
+from pairs.live.bars import Leg, LiveBars, Snapshot, base_bar_s, stored_bars
+from pairs.live.jobs import Job, Jobs
+from pairs.live.shared import Once
+from pairs.market import Instrument, bar_seconds
+from pairs.messages import one_line
 from pairs.settings import Settings
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore

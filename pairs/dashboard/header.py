@@ -12,17 +12,27 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
-from pairs.analytics.unitroot import adf_test
 from pairs.analytics.cointegration import engle_granger_both
-from pairs.live.bars import Leg, Snapshot
 from pairs.analytics.pair import PairView
-from pairs.dashboard import watch
-from pairs.dashboard.views.alerts import notices
-from pairs.dashboard.context import Desk, once
-from pairs.figures.layout import Floats
-from pairs.dashboard.views.pair import sides
-from pairs.figures.theme import NONE, clock, decimals_of, duration, number, percent, significant, stretch, tint
 from pairs.analytics.small_sample import unit_root_p
+from pairs.analytics.unitroot import adf_test
+from pairs.dashboard import watch
+from pairs.dashboard.context import Desk, once
+from pairs.dashboard.views.alerts import notices
+from pairs.dashboard.views.pair import sides
+from pairs.figures.layout import Floats
+from pairs.figures.theme import (
+    NONE,
+    clock,
+    decimals_of,
+    duration,
+    number,
+    percent,
+    significant,
+    stretch,
+    tint,
+)
+from pairs.live.bars import Leg, Snapshot
 
 STALE_S = 10.0
 ADF_BARS = 600

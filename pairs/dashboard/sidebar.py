@@ -9,13 +9,13 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pairs.analytics.kalman import KalmanNoise, fit_kalman_noise
-from pairs.live.bars import Snapshot
-from pairs.market import LIVE_BARS, Instrument, bar_label, bar_seconds
 from pairs.analytics.pair import PairSpec
+from pairs.bars.resampling import align
 from pairs.dashboard.address import follow_address, start_with, tell_address
 from pairs.dashboard.context import Choice, bars_of, follow, jobs, sizes_of
 from pairs.figures.plain import plain
-from pairs.bars.resampling import align
+from pairs.live.bars import Snapshot
+from pairs.market import LIVE_BARS, Instrument, bar_label, bar_seconds
 from pairs.settings import Settings
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_feeds

@@ -11,12 +11,12 @@ import pandas as pd
 import streamlit as st
 
 from pairs.bars.files import bar_seconds, read_bars_csv
+from pairs.dashboard.context import base_of, follow, forget, jobs, symbols_of
+from pairs.dashboard.sidebar import bars_offered, open_pair
+from pairs.figures.plain import plain
 from pairs.live.jobs import Job, Progress
 from pairs.market import Instrument, bar_label, check_symbol
 from pairs.market import bar_seconds as seconds_of
-from pairs.dashboard.sidebar import bars_offered, open_pair
-from pairs.dashboard.context import base_of, follow, forget, jobs, symbols_of
-from pairs.figures.plain import plain
 from pairs.storage.postgres import PostgresStore, Uploaded
 from pairs.storage.uploads import has_bars
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from pairs.checks import Array
 from pairs.backtest.simulation import Result
 from pairs.backtest.walk_forward import WalkForward
+from pairs.checks import Array
 
 __all__ = [
     "cost_figure", "equity_figure", "folds_figure", "heat_figure", "shown_rows", "signals_figure",

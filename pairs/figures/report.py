@@ -9,12 +9,18 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from pairs.figures.backtest import cost_figure, equity_figure, folds_figure, heat_figure, signals_figure
-from pairs.backtest.overfitting import Interval
 from pairs.backtest.metrics import METRICS
+from pairs.backtest.overfitting import Interval
 from pairs.backtest.report import RUINED, iso_times, metric_text, parameters, result_dict
 from pairs.backtest.simulation import Result
 from pairs.backtest.walk_forward import WalkForward
+from pairs.figures.backtest import (
+    cost_figure,
+    equity_figure,
+    folds_figure,
+    heat_figure,
+    signals_figure,
+)
 
 __all__ = ["html_report"]
 

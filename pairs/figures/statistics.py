@@ -12,15 +12,36 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pairs.analytics.cointegration import CointegrationResult
-from pairs.market import bar_seconds
 from pairs.analytics.pair import PairView, misfit
+from pairs.analytics.small_sample import (
+    LEVEL,
+    hurst_lags,
+    hurst_limits,
+    johansen_limits,
+    ratio_limits,
+    unit_root_limit,
+    unit_root_p,
+)
+from pairs.analytics.summary import PairTests, PriceStatistics, pair_tests, price_statistics
+from pairs.analytics.unitroot import AdfResult
 from pairs.figures.layout import PLAIN
 from pairs.figures.plain import figure_text
 from pairs.figures.tables import Cell, note_html, table_html
-from pairs.figures.theme import BACKGROUND, GRID, LEG_X, LEG_Y, MUTED, NONE, decimals_of, duration, number, percent, significant, tint
-from pairs.analytics.small_sample import LEVEL, hurst_lags, hurst_limits, johansen_limits, ratio_limits, unit_root_limit, unit_root_p
-from pairs.analytics.summary import PairTests, PriceStatistics, pair_tests, price_statistics
-from pairs.analytics.unitroot import AdfResult
+from pairs.figures.theme import (
+    BACKGROUND,
+    GRID,
+    LEG_X,
+    LEG_Y,
+    MUTED,
+    NONE,
+    decimals_of,
+    duration,
+    number,
+    percent,
+    significant,
+    tint,
+)
+from pairs.market import bar_seconds
 
 LEAST = 101  # rows without which the Hurst exponent's lags have nothing to stand on
 DAY = 86_400

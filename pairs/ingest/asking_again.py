@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
-from pairs.retry import backoff, next_wait_s
-from pairs.feeds.binance.rest import BinanceRest, RestError
 from pairs.feeds.binance.budget import BULK
+from pairs.feeds.binance.rest import BinanceRest, RestError
+from pairs.ingest.repair import PATIENCE, Patience, nothing_before, older_than
 from pairs.market import Venue
 from pairs.messages import one_line
-from pairs.ingest.repair import PATIENCE, Patience, nothing_before, older_than
+from pairs.retry import backoff, next_wait_s
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.gaps import AT_A_START, Again, Gap
 from pairs.storage.given_up import GivenUp, given_up, postpone, reopen

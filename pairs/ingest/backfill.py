@@ -15,10 +15,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from pairs.retry import backoff, next_wait_s
 from pairs.feeds.binance.protocol import REST_PAGE
 from pairs.feeds.binance.rest import BinanceRest, InvalidSymbol, RestError
 from pairs.market import US_PER_S, Venue
+from pairs.retry import backoff, next_wait_s
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.wanted import Stretch, newest_klines, shrink, split, want, want_lost, wanted

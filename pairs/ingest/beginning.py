@@ -12,11 +12,11 @@ import random
 import time
 from collections.abc import Mapping
 
-from pairs.retry import backoff, next_wait_s
 from pairs.feeds.binance.rest import BinanceRest, InvalidSymbol, RestError
 from pairs.ingest.liveness import Watched
-from pairs.market import Venue
 from pairs.ingest.repair import Repair
+from pairs.market import Venue
+from pairs.retry import backoff, next_wait_s
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from pairs.clock import steady_us
-from pairs.feeds.binance.rest import PROBE_TIMEOUT_S, BinanceRest, RestError
 from pairs.feeds.binance.budget import CLOSING
+from pairs.feeds.binance.rest import PROBE_TIMEOUT_S, BinanceRest, RestError
 from pairs.ingest.liveness import Watched
 from pairs.market import US_PER_S, Venue
 from pairs.storage.errors import DATABASE_ERRORS

@@ -17,8 +17,8 @@ from pairs.clock import ExchangeClock, impossible_time, steady_us
 from pairs.feeds.binance.protocol import Control, Protocol, parse
 from pairs.feeds.binance.stream import QueueFull
 from pairs.ingest.liveness import Watched
-from pairs.market import Rejected, Trade
 from pairs.ingest.renumbered import LEAP
+from pairs.market import Rejected, Trade
 
 log = logging.getLogger("inbox")
 

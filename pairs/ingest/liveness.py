@@ -19,13 +19,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pairs.feeds.binance.rest import NEWEST_BARS, PROBE_TIMEOUT_S, SIDE_BY_SIDE, BinanceRest, NoRoomError, RestError
-from pairs.feeds.binance.stream import TradeStream
 from pairs.feeds.binance.budget import FIRST, PROBE, Kind
-from pairs.market import Trade
-from pairs.messages import one_line
+from pairs.feeds.binance.rest import (
+    NEWEST_BARS,
+    PROBE_TIMEOUT_S,
+    SIDE_BY_SIDE,
+    BinanceRest,
+    NoRoomError,
+    RestError,
+)
+from pairs.feeds.binance.stream import TradeStream
 from pairs.ingest.renumbered import counts_anew, reason
 from pairs.ingest.repair import Repair
+from pairs.market import Trade
+from pairs.messages import one_line
 from pairs.storage.errors import DATABASE_ERRORS
 
 log = logging.getLogger("liveness")

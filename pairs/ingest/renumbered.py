@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 
 from pairs.clock import BEHIND_US
-from pairs.feeds.binance.rest import BinanceRest, RestError
 from pairs.feeds.binance.budget import PROBE
+from pairs.feeds.binance.rest import BinanceRest, RestError
 from pairs.market import Trade, Venue
 from pairs.storage.postgres import PostgresStore
 

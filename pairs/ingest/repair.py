@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from pairs.ingest import metrics
 from pairs.clock import steady_us
-from pairs.retry import backoff, next_wait_s
+from pairs.feeds.binance.budget import BULK, EDGE, Kind
 from pairs.feeds.binance.protocol import REST_PAGE, Unstorable
 from pairs.feeds.binance.rest import BinanceRest, RestError
-from pairs.feeds.binance.budget import BULK, EDGE, Kind
-from pairs.market import Trade, Venue
+from pairs.ingest import metrics
 from pairs.ingest.renumbered import began_behind
+from pairs.market import Trade, Venue
+from pairs.retry import backoff, next_wait_s
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.gaps import AT_A_START, NEVER, Again, Gap
 from pairs.storage.postgres import PostgresStore, Written

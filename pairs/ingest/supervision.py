@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pairs.ingest import metrics
-from pairs.retry import backoff
 from pairs.messages import one_line
+from pairs.retry import backoff
 
 log = logging.getLogger("ingest")
 

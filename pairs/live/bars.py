@@ -16,14 +16,23 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 from sqlalchemy import Engine
 
+from pairs.bars.resampling import resample_bars
 from pairs.live.asking import TROUBLED_S, Asked, UnansweredError
+from pairs.live.tape import Tape, fuller, no_bars
 from pairs.market import Instrument, bar_seconds
 from pairs.messages import first_line, one_line
-from pairs.bars.resampling import resample_bars
 from pairs.storage.errors import DATABASE_ERRORS
-from pairs.storage.queries import FeedStatus, Source, newest_bar, newest_bars, read_bars, read_closes, read_feeds, read_upload_revisions
+from pairs.storage.queries import (
+    FeedStatus,
+    Source,
+    newest_bar,
+    newest_bars,
+    read_bars,
+    read_closes,
+    read_feeds,
+    read_upload_revisions,
+)
 from pairs.storage.reading import moment
-from pairs.live.tape import Tape, fuller, no_bars
 
 KEEP_BARS = 9000  # of the length shown, per leg: 30 days of 5 min, 2.5 h of 1 s
 KEEP_STORED = 60_000  # of the stored length they are made from; what is older, the exchange states

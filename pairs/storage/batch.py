@@ -14,7 +14,18 @@ from pairs.market import Rejected, Trade
 from pairs.storage.copying import copy_trades
 from pairs.storage.gaps import close_filled, holes, lose, one, stored_of
 from pairs.storage.partitions import TRADES_PER_PARTITION, Partition, of_bars, of_trades
-from pairs.storage.statements import FOLD, FORGET_CHANGES, FRESH_BY_KEY, FRESH_IN_RANGE, LOCK_FEEDS, MOVE_CURSORS, NOTE_CHANGES, RECORD_CONFLICTS, STAGE, STORED_NEAR
+from pairs.storage.statements import (
+    FOLD,
+    FORGET_CHANGES,
+    FRESH_BY_KEY,
+    FRESH_IN_RANGE,
+    LOCK_FEEDS,
+    MOVE_CURSORS,
+    NOTE_CHANGES,
+    RECORD_CONFLICTS,
+    STAGE,
+    STORED_NEAR,
+)
 from pairs.storage.void import add_void, take_void
 
 if TYPE_CHECKING:

@@ -21,15 +21,46 @@ from psycopg2.extras import execute_values
 from sqlalchemy import Engine
 
 from pairs.market import Kline, Rejected, Trade, Venue
-from pairs.storage.batch import Part, at, clock_ahead_us, insert, lock_feeds, move_cursors, note_changes, partitions_of, parts_of, record_gaps, record_seen, unexpired
+from pairs.storage.batch import (
+    Part,
+    at,
+    clock_ahead_us,
+    insert,
+    lock_feeds,
+    move_cursors,
+    note_changes,
+    partitions_of,
+    parts_of,
+    record_gaps,
+    record_seen,
+    unexpired,
+)
 from pairs.storage.errors import is_gone
-from pairs.storage.gaps import NEVER, Again, Gap, close_filled, extend_back, first_missing, let_read_anew, lock_feed, one, settle, times_of
+from pairs.storage.gaps import (
+    NEVER,
+    Again,
+    Gap,
+    close_filled,
+    extend_back,
+    first_missing,
+    let_read_anew,
+    lock_feed,
+    one,
+    settle,
+    times_of,
+)
 from pairs.storage.ownership import still_owned
 from pairs.storage.partitions import make
 from pairs.storage.pools import pool
 from pairs.storage.reading import bounded
 from pairs.storage.schema import bring_up, is_complete
-from pairs.storage.statements import FOLD_UPLOAD, QUARANTINE, RAISE_WATERMARKS, STAGE_UPLOAD, UPSERT_KLINES
+from pairs.storage.statements import (
+    FOLD_UPLOAD,
+    QUARANTINE,
+    RAISE_WATERMARKS,
+    STAGE_UPLOAD,
+    UPSERT_KLINES,
+)
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812

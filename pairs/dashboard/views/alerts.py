@@ -10,14 +10,21 @@ from typing import cast
 import pandas as pd
 import streamlit as st
 
-from pairs.alerts.rules import AlertRule, Condition, Quantity
 from pairs.alerts.live import AlertsSnapshot, LiveAlerts
+from pairs.alerts.outbox import ChannelState
+from pairs.alerts.rules import AlertRule, Condition, Quantity
+from pairs.alerts.store import (
+    StoredEvent,
+    StoredRule,
+    acknowledge,
+    create_rule,
+    delete_rule,
+    update_rule,
+)
 from pairs.dashboard.context import Desk
 from pairs.figures.plain import plain
 from pairs.figures.tables import Cell, note_html, table_html
 from pairs.figures.theme import NONE, clock, number, significant
-from pairs.alerts.store import StoredEvent, StoredRule, acknowledge, create_rule, delete_rule, update_rule
-from pairs.alerts.outbox import ChannelState
 from pairs.storage.postgres import PostgresStore
 
 QUANTITIES = {

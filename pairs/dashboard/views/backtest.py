@@ -12,25 +12,25 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pairs.bars.files import frame_csv
-from pairs.live.jobs import Progress
 from pairs.backtest.luck import Counted, judge, luck_words, trials_words
-from pairs.market import bar_seconds
+from pairs.backtest.metrics import METRICS, returns_per_year
 from pairs.backtest.overfitting import Interval, returns_of, sharpe_interval
-from pairs.dashboard.views import robustness
+from pairs.backtest.report import parameters
+from pairs.backtest.rules import PRESETS, PRESETS_TAKEN, Costs, Rules
+from pairs.backtest.simulation import Result, run
+from pairs.bars.files import frame_csv
 from pairs.dashboard.context import Choice, Desk, boundary
 from pairs.dashboard.download import download_button
-from pairs.figures.layout import axis, floats, milliseconds, show_all, stacked, thinned
-from pairs.figures.statistics import filter_html
-from pairs.figures.plain import plain
+from pairs.dashboard.views import robustness
 from pairs.dashboard.views.robustness import Asked, equity_lines, formatted, metrics_html
+from pairs.figures.layout import axis, floats, milliseconds, show_all, stacked, thinned
+from pairs.figures.plain import plain
+from pairs.figures.report import html_report
+from pairs.figures.statistics import filter_html
 from pairs.figures.tables import note_html
 from pairs.figures.theme import BAD, GOOD, MUTED, SCORE, duration, number, tint
-from pairs.backtest.metrics import METRICS, returns_per_year
-from pairs.backtest.report import parameters
-from pairs.figures.report import html_report
-from pairs.backtest.simulation import Result, run
-from pairs.backtest.rules import PRESETS, PRESETS_TAKEN, Costs, Rules
+from pairs.live.jobs import Progress
+from pairs.market import bar_seconds
 
 SPANS: dict[str, float | None] = {
     "1 d": 86_400.0, "7 d": 7 * 86_400.0, "30 d": 30 * 86_400.0, "everything": None,

@@ -10,15 +10,15 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from pairs.bars.files import frame_csv, write_bars_csv
 from pairs.analytics.features import feature_table
-from pairs.live.bars import Leg
-from pairs.market import Instrument, bar_label
 from pairs.analytics.pair import pair_view
+from pairs.bars.files import frame_csv, write_bars_csv
 from pairs.dashboard.context import Desk, lately, uploads_of
 from pairs.dashboard.download import download_button
 from pairs.figures.plain import plain
 from pairs.figures.theme import decimals_of
+from pairs.live.bars import Leg
+from pairs.market import Instrument, bar_label
 from pairs.storage.queries import read_gaps, read_quarantine, read_ticks
 
 SHOWN = 500

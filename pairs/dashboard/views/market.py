@@ -10,16 +10,37 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pairs.analytics.indicators import bollinger_bands, ema, sma, vwap
-from pairs.live.bars import Leg
-from pairs.market import Instrument, bar_label, bar_seconds
-from pairs.dashboard.sidebar import BESIDE
+from pairs.bars.resampling import resample_bars
 from pairs.dashboard.context import Desk, symbols_of
-from pairs.figures.layout import DAY, HOUR, Floats, axis, floats, incomplete_note, mark_incomplete, milliseconds, stacked, thinned
+from pairs.dashboard.sidebar import BESIDE
 from pairs.dashboard.views.pair import bars_shown, span_control
+from pairs.figures.layout import (
+    DAY,
+    HOUR,
+    Floats,
+    axis,
+    floats,
+    incomplete_note,
+    mark_incomplete,
+    milliseconds,
+    stacked,
+    thinned,
+)
 from pairs.figures.plain import figure_text, plain
 from pairs.figures.tables import note_html
-from pairs.figures.theme import BAD, CORRELATION, GOOD, LEG_X, LEG_Y, MUTED, SCORE, SPREAD, decimals_of
-from pairs.bars.resampling import resample_bars
+from pairs.figures.theme import (
+    BAD,
+    CORRELATION,
+    GOOD,
+    LEG_X,
+    LEG_Y,
+    MUTED,
+    SCORE,
+    SPREAD,
+    decimals_of,
+)
+from pairs.live.bars import Leg
+from pairs.market import Instrument, bar_label, bar_seconds
 
 CANDLES = 240
 SYMBOLS = 4

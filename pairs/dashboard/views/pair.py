@@ -9,18 +9,51 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pairs.live.bars import KEEP_BARS
-from pairs.market import bar_seconds
 from pairs.analytics.pair import PairView
-from pairs.dashboard.views.alerts import live_alerts, recent_html
-from pairs.dashboard.context import Desk, once
-from pairs.figures.layout import PLAIN, Floats, axis, floats, incomplete_note, mark_incomplete, milliseconds, show_all, spans, stacked, thinned, thinned_rows, with_breaks
-from pairs.figures.statistics import filter_html, findings_of, joint_html, obstacle_of, stretch_of, verdicts
-from pairs.figures.plain import figure_text
-from pairs.figures.tables import note_html, table_html
-from pairs.figures.theme import BAD, CORRELATION, GOOD, GRID, LEG_X, LEG_Y, MUTED, SCORE, SPREAD, TEXT, decimals_of
 from pairs.backtest.engine import positions
 from pairs.backtest.rules import Rules
+from pairs.dashboard.context import Desk, once
+from pairs.dashboard.views.alerts import live_alerts, recent_html
+from pairs.figures.layout import (
+    PLAIN,
+    Floats,
+    axis,
+    floats,
+    incomplete_note,
+    mark_incomplete,
+    milliseconds,
+    show_all,
+    spans,
+    stacked,
+    thinned,
+    thinned_rows,
+    with_breaks,
+)
+from pairs.figures.plain import figure_text
+from pairs.figures.statistics import (
+    filter_html,
+    findings_of,
+    joint_html,
+    obstacle_of,
+    stretch_of,
+    verdicts,
+)
+from pairs.figures.tables import note_html, table_html
+from pairs.figures.theme import (
+    BAD,
+    CORRELATION,
+    GOOD,
+    GRID,
+    LEG_X,
+    LEG_Y,
+    MUTED,
+    SCORE,
+    SPREAD,
+    TEXT,
+    decimals_of,
+)
+from pairs.live.bars import KEEP_BARS
+from pairs.market import bar_seconds
 
 HEIGHT = "max(calc(100vh - 14.2rem), 32rem)"
 NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."

@@ -13,21 +13,44 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pairs.live.jobs import Job, Progress
+from pairs.backtest.grid import combinations, cost_sensitivity, grid, heat_map
 from pairs.backtest.luck import Counted, Where, judge, luck_words, trials_words
-from pairs.market import bar_seconds
+from pairs.backtest.metrics import METRICS, returns_per_year
+from pairs.backtest.rules import Costs, Rules
+from pairs.backtest.simulation import run
+from pairs.backtest.walk_forward import WalkForward, walk_forward
+from pairs.bars.resampling import align
 from pairs.dashboard.context import Desk, boundary, follow, jobs
 from pairs.dashboard.download import download_button
-from pairs.figures.layout import PLAIN, Floats, axis, floats, milliseconds, show_all, stacked, thinned, titled
+from pairs.figures.layout import (
+    PLAIN,
+    Floats,
+    axis,
+    floats,
+    milliseconds,
+    show_all,
+    stacked,
+    thinned,
+    titled,
+)
 from pairs.figures.plain import plain
 from pairs.figures.tables import Cell, note_html, table_html
-from pairs.figures.theme import BACKGROUND, BAD, GRID, LEG_Y, MUTED, NONE, TEXT, duration, number, percent, significant, tint
-from pairs.backtest.metrics import METRICS, returns_per_year
-from pairs.bars.resampling import align
-from pairs.backtest.simulation import run
-from pairs.backtest.grid import combinations, cost_sensitivity, grid, heat_map
-from pairs.backtest.rules import Costs, Rules
-from pairs.backtest.walk_forward import WalkForward, walk_forward
+from pairs.figures.theme import (
+    BACKGROUND,
+    BAD,
+    GRID,
+    LEG_Y,
+    MUTED,
+    NONE,
+    TEXT,
+    duration,
+    number,
+    percent,
+    significant,
+    tint,
+)
+from pairs.live.jobs import Job, Progress
+from pairs.market import bar_seconds
 
 ENTRIES = tuple(round(1.0 + 0.25 * k, 2) for k in range(11))
 WINDOWS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the window chosen

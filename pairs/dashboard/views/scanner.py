@@ -16,17 +16,17 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy import Engine
 
+from pairs.analytics.scan import adjusted_p, scan_pairs, small_sample_p
 from pairs.bars.files import frame_csv
-from pairs.live.jobs import Job, Progress
-from pairs.live.bars import ends_of, stored_closes
-from pairs.market import Instrument, bar_seconds
-from pairs.dashboard.sidebar import BESIDE, VENUE_NAMES, leg_label, open_pair
 from pairs.dashboard.context import Desk, base_of, follow, instruments_at, jobs
 from pairs.dashboard.download import download_button
+from pairs.dashboard.sidebar import BESIDE, VENUE_NAMES, leg_label, open_pair
 from pairs.figures.plain import plain
 from pairs.figures.tables import note_html
 from pairs.figures.theme import NONE, duration, number, significant
-from pairs.analytics.scan import adjusted_p, scan_pairs, small_sample_p
+from pairs.live.bars import ends_of, stored_closes
+from pairs.live.jobs import Job, Progress
+from pairs.market import Instrument, bar_seconds
 
 SPANS = {f"{bars:,} bars": bars for bars in (300, 600, 1200, 3600, 10_000)}
 RATES = {"Any adjusted p": math.inf, "Adjusted p ≤ 10 %": 0.1, "Adjusted p ≤ 5 %": 0.05,

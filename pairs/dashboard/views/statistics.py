@@ -10,19 +10,26 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from pairs.bars.files import frame_csv
-from pairs.analytics.pca import pca_factors
-from pairs.live.bars import Snapshot, is_closed, stored_closes
-from pairs.market import Instrument, bar_seconds
 from pairs.analytics.pair import PairView
-from pairs.dashboard.sidebar import leg_label
-from pairs.dashboard.context import Desk, base_of, instruments_at, once
-from pairs.dashboard.download import download_button
-from pairs.figures.statistics import correlation_figure, interval_name, interval_s, intervals_html, prices_html, verdicts_html
-from pairs.figures.tables import note_html
-from pairs.figures.theme import decimals_of, number
+from pairs.analytics.pca import pca_factors
 from pairs.analytics.scan import pair_correlations
 from pairs.analytics.summary import interval_statistics
+from pairs.bars.files import frame_csv
+from pairs.dashboard.context import Desk, base_of, instruments_at, once
+from pairs.dashboard.download import download_button
+from pairs.dashboard.sidebar import leg_label
+from pairs.figures.statistics import (
+    correlation_figure,
+    interval_name,
+    interval_s,
+    intervals_html,
+    prices_html,
+    verdicts_html,
+)
+from pairs.figures.tables import note_html
+from pairs.figures.theme import decimals_of, number
+from pairs.live.bars import Snapshot, is_closed, stored_closes
+from pairs.market import Instrument, bar_seconds
 
 SPANS = {f"{bars:,} bars": bars for bars in (300, 600, 1200, 3600)}
 SHOWN = 60  # intervals

@@ -21,11 +21,22 @@ from typing import Any
 import httpx
 
 from pairs.clock import ExchangeClock, impossible_time, steady_us
-from pairs.retry import LONGEST_BAN_S, pause_s
-from pairs.feeds.binance.protocol import REST_PAGE, SIMULATED, SPOT, US_FROM, Protocol, Unstorable, parse_klines, parse_rest_trades, whole, wrong_nature
-from pairs.feeds.network import rest_options
 from pairs.feeds.binance.budget import BULK, CLOSING, EDGE, FIRST, HISTORY, PROBE, Budget, Kind
+from pairs.feeds.binance.protocol import (
+    REST_PAGE,
+    SIMULATED,
+    SPOT,
+    US_FROM,
+    Protocol,
+    Unstorable,
+    parse_klines,
+    parse_rest_trades,
+    whole,
+    wrong_nature,
+)
+from pairs.feeds.network import rest_options
 from pairs.market import Kline, Rejected, Trade
+from pairs.retry import LONGEST_BAN_S, pause_s
 
 log = logging.getLogger("rest")
 

@@ -17,10 +17,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from pairs.retry import backoff, retry_after_s
-from pairs.feeds.binance.protocol import MAX_FRAME_BYTES, SIMULATED, Protocol, stream_url, wrong_nature
+from pairs.feeds.binance.protocol import (
+    MAX_FRAME_BYTES,
+    SIMULATED,
+    Protocol,
+    stream_url,
+    wrong_nature,
+)
 from pairs.feeds.network import stream_options
 from pairs.messages import one_line
+from pairs.retry import backoff, retry_after_s
 
 log = logging.getLogger("stream")
 
