@@ -21,7 +21,7 @@ $(VENV)/.installed-dev: requirements.txt constraints.txt requirements-dev.txt
 	@touch $@ $(VENV)/.installed
 
 run: $(VENV)/.installed  ## PostgreSQL, daemon and dashboard; Ctrl-C stops all
-	@exec $(BIN)/python run.py
+	@exec $(BIN)/python -m pairs
 
 test: $(VENV)/.installed-dev  ## the whole test suite
 	@exec $(BIN)/python -m pytest

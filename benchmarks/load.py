@@ -105,7 +105,7 @@ def _worker(frames: Sequence[str]) -> str:
             return file.rpartition("site-packages/")[2].split("/")[0]
         if file.endswith(".py") and "/lib/python" not in file and "<" not in file:
             ours = file.removeprefix(str(Path.cwd()) + "/")
-            if "/" not in ours or ours.split("/")[0] in ("storage", "feeds", "panels"):
+            if "/" not in ours or ours.startswith("pairs/"):
                 return f"{function} ({ours})"
     return "Python's own"
 

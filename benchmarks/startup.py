@@ -1,4 +1,4 @@
-"""How long the parts take to be there: imports, and `pairs/__main__.py` until a live number is on screen.
+"""How long the parts take to be there: imports, and `make run` until a live number is on screen.
 
 python -m benchmarks.startup [--runs 5]      Linux; the second part with a Chromium
 
@@ -104,11 +104,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     table("Imports of each door", ["door", "s", "heaviest, of their own"],
           [imported(door, given.runs) for door in DOORS])  # fmt: skip
-    table(
-        "Warm start: `pairs/__main__.py` → browser",
-        ["until", "s", "limit"],
-        to_first_number(given.runs),
-    )
+    table("Warm start: `make run` → browser", ["until", "s", "limit"], to_first_number(given.runs))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ NAMES = {
     "usual_page.py": "usual page",
     "watch_alerts.py": "watcher",
     "exchange": "exchange",
-    "pairs/__main__.py": "run",
+    "pairs": "run",
 }
 ARGUMENTS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking",
@@ -88,10 +88,10 @@ def running(*command: str, **environment: str) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def system(folder: Path, **settings: str) -> Iterator[Running]:
-    """`pairs/__main__.py` on a data folder, with the local exchange unless told otherwise."""
+    """`python -m pairs` on a data folder, with the local exchange unless told otherwise."""
     defaults = {"FEED": "local", "SYMBOLS": "BTCUSDT,ETHUSDT", "HISTORY_HOURS": "1"}
     environment = {**defaults, "DATA_DIR": str(folder), **settings}
-    with running("pairs/__main__.py", "--port", "8601", **environment) as made:
+    with running("-m", "pairs", "--port", "8601", **environment) as made:
         made.wait_for(r"dashboard: http://\S+")
         yield made
 
@@ -232,7 +232,7 @@ def tabs(count: int, open_one: Callable[[], Tab]) -> Iterator[list[Tab]]:
 
 
 def dsn_of(run: Running) -> str:
-    """The database that a started `pairs/__main__.py` uses."""
+    """The database that a started `python -m pairs` uses."""
     return subprocess.run(
         [sys.executable, "database_utils.py", "url"], cwd=ROOT, text=True, check=True,
         capture_output=True, env=run.environment,

@@ -16,6 +16,7 @@ import functools
 import importlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from numba import njit, types
@@ -34,10 +35,7 @@ FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
 NUMBER, INT, FLAG = types.float64, types.int64, types.boolean
 
 _KERNELS: list[_Kernel] = []
-_WITH_KERNELS = (
-    "bar_length", "kalman", "overfitting", "pair_kernels", "resampling", "robust", "unitroot",
-    "windows",
-)  # fmt: skip
+_HOME = Path(__file__).parent
 # IEEE arithmetic as written: reordered sums would change bits between a prefix and the whole.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 
@@ -87,14 +85,19 @@ def helper(function: Kernel) -> Kernel:
     return cast(Kernel, njit(**_OPTIONS)(function))
 
 
+def _with_kernels() -> list[Path]:
+    """The files in which a kernel is written."""
+    return [path for path in sorted(_HOME.rglob("*.py")) if "\n@compiled(" in path.read_text()]
+
+
 def warm_up() -> int:
     """Compile, or load from the cache, every kernel there is; how many.
 
     Some half a minute where nothing is cached, half a second afterwards. To be called at install
     and at the start of a process that shows figures.
     """
-    for module in _WITH_KERNELS:
-        importlib.import_module(module)
+    for path in _with_kernels():
+        importlib.import_module(".".join(("pairs", *path.relative_to(_HOME).with_suffix("").parts)))
     for kernel in _KERNELS:
         kernel.compile()
     return len(_KERNELS)

@@ -23,7 +23,7 @@ from psycopg2.extensions import parse_dsn
 from pairs.market import Venue, check_symbol
 from pairs.messages import CANNOT, HIDDEN, keep_secret, one_line
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 Market = Literal["spot", "usdm"]
 Feed = Literal["auto", "binance", "local"]
 

@@ -28,7 +28,7 @@ class System:
         }  # fmt: skip
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "pairs/__main__.py"], cwd=ROOT, env=self.environment, text=True,
+            [sys.executable, "-m", "pairs"], cwd=ROOT, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[1]
 WITH_SETTINGS = ["ingest_websocket", "watch_alerts", "run", "database_utils", "backtest"]
 COMMANDS = [*WITH_SETTINGS, "exchange"]
+MODULES = {"exchange": "exchange.__main__", "run": "pairs.__main__"}  # the others: their name
 ARGUMENTS = {
     "database_utils": ["health"],
     "backtest": ["--venue", "local", "--y", "ETHUSDT", "--x", "BTCUSDT"],
@@ -42,7 +43,7 @@ def ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def run(name: str, *arguments: str, **environment: str) -> tuple[int, str]:
         for key, value in {"FEED": "local", **environment}.items():
             monkeypatch.setenv(key, value)
-        door = importlib.import_module("exchange.__main__" if name == "exchange" else name)
+        door = importlib.import_module(MODULES.get(name, name))
         try:
             code = door.main([*ARGUMENTS.get(name, []), *arguments])
         except SystemExit as ended:
@@ -67,7 +68,7 @@ def one(stderr: str, stdout: str = "") -> str:
 
 def process(name: str, **environment: str) -> subprocess.Popen[str]:
     """The command as a process of its own."""
-    file = ["-m", "exchange"] if name == "exchange" else [f"{name}.py"]
+    file = ["-m", MODULES[name].split(".")[0]] if name in MODULES else [f"{name}.py"]
     return subprocess.Popen(
         [sys.executable, *file, *ARGUMENTS.get(name, [])], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
 ROOT = Path(__file__).parents[1]
-PAGE = [ROOT / "dashboard_streamlit.py", *sorted((ROOT / "panels").glob("*.py"))]
+PAGE = [ROOT / "dashboard_streamlit.py", *sorted((ROOT / "pairs/dashboard").rglob("*.py"))]
 # What reads Markdown: by the name of the call, which of its arguments.
 MARKDOWN: dict[str, tuple[int | str, ...]] = {
     **dict.fromkeys(("write", "markdown", "caption", "error", "warning", "info", "success",

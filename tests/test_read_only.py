@@ -28,7 +28,7 @@ def installed(folder: Path) -> Path:
     shutil.copytree(ROOT, folder, ignore=IGNORED)
     (folder / "static").mkdir(exist_ok=True)
     subprocess.run(
-        [sys.executable, "-c", "from pairs.dashboard.chart import provide_script; provide_script()"],
+        [sys.executable, "-c", "from pairs.dashboard import chart; chart.provide_script()"],
         cwd=folder, check=True, timeout=60,
     )  # fmt: skip
     assert (folder / "static" / chart.SCRIPT).exists()

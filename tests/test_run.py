@@ -80,7 +80,7 @@ def test_a_taken_port_is_told_and_the_next_free_one_used() -> None:
 
 def test_a_bad_setting_ends_the_start_with_one_line(data_dir: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "pairs/__main__.py"], cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "pairs"], cwd=ROOT, capture_output=True, text=True, check=False,
         env={**os.environ, "DATA_DIR": str(data_dir), "FEED": "magic"}, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2

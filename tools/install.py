@@ -68,7 +68,7 @@ def main(requirements: str) -> None:
          [python, "-c", "from pairs.jit import warm_up; warm_up()"])  # fmt: skip
     # Here and not at the start: what is installed may be read-only for whoever runs it.
     step("putting the chart's script in place",
-         [python, "-c", "from pairs.dashboard.chart import provide_script; provide_script()"])  # fmt: skip
+         [python, "-c", "from pairs.dashboard import chart; chart.provide_script()"])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Pair maths: hedge ratios, spread, z-score, unit-root test, rolling correlation.
+"""Spread, z-score, rolling hedge ratio and rolling correlation.
 
 y is the leg explained, x the leg that explains: y = intercept + beta·x + error. Row-wise
 functions use rows up to their own only; full-sample functions say so in their first line, refuse
 missing values and must never decide a trade inside the sample they were given.
-What has grown into a file of its own (hedge, kalman, unitroot) keeps its name here.
 """
 
 from __future__ import annotations
@@ -13,15 +12,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from pairs.analytics.hedge import HedgeRatio, ols_hedge_ratio
-from pairs.analytics.kalman import (
-    KalmanNoise,
-    discounted_hedge_ratio,
-    fit_kalman_noise,
-    kalman_hedge_ratio,
-    kalman_zscore,
-)
-from pairs.analytics.unitroot import AdfResult, adf_test
 from pairs.analytics.windows import window_correlation, window_fit, window_score
 from pairs.checks import (
     Array,
@@ -34,11 +24,7 @@ from pairs.checks import (
     two_series,
 )
 
-__all__ = [
-    "AdfResult", "HedgeRatio", "KalmanNoise", "adf_test", "discounted_hedge_ratio",
-    "fit_kalman_noise", "kalman_hedge_ratio", "kalman_zscore", "ols_hedge_ratio",
-    "rolling_correlation", "rolling_hedge_ratio", "spread", "zscore",
-]  # fmt: skip
+__all__ = ["rolling_correlation", "rolling_hedge_ratio", "spread", "zscore"]
 
 
 def rolling_hedge_ratio(

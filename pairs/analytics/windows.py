@@ -19,7 +19,6 @@ from typing import cast
 
 import numpy as np
 
-from pairs.backtest.kernels import scores
 from pairs.checks import Array
 from pairs.jit import FLAG, INT, VECTOR, compiled, helper
 
@@ -41,7 +40,7 @@ def window_mean_deviation(values: Array, window: int, ddof: int) -> tuple[Array,
 
 def window_score(values: Array, window: int, ddof: int = 1) -> Array:
     """(v - mean)/deviation; NaN where all values of the window are equal."""
-    return cast(Array, scores(values, window, ddof))
+    return cast(Array, _scores(values, window, ddof))
 
 
 def window_fit(
@@ -63,6 +62,65 @@ def window_correlation(a: Array, b: Array, window: int) -> Array:
 def window_weighted_mean(values: Array, weights: Array, window: int) -> Array:
     """Σvw/Σw for weights of 0 or more; NaN where all weights of the window are 0."""
     return cast(Array, _weighted_means(values, weights, window))
+
+
+@helper
+def _score_block(block, following, number, sums, window, ddof, out):  # type: ignore[no-untyped-def]
+    """Scores of a block of values, which may be shorter than `window` at the end only. Both parts
+    of a window are summed relative to the first value of its later block, which it contains.
+
+    `following`: the first value of the next block; `number`: how many blocks came before, of which
+    the last left its sums. `sums`: room for six rows of `window` values: Σd and Σd² of the block up
+    to its row h; of the block before it from row h + 1 on, and the same of this one for the next.
+    """
+    count, anchor = len(block), block[0]
+    head, head_squares = sums[0], sums[1]
+    odd = 2 * (number % 2)
+    tail, tail_squares = sums[2 + odd], sums[3 + odd]
+    after, after_squares = sums[4 - odd], sums[5 - odd]
+    if number == 0:
+        tail[:] = 0.0
+        tail_squares[:] = 0.0
+    # The four chains run side by side, as each waits for itself; numbers without a sign as indices
+    # spare a check at each of them.
+    last = np.uint64(count - 1)
+    s = q = a = b = 0.0
+    for h in range(np.uint64(count)):
+        after[last - h], after_squares[last - h] = s, q
+        d = block[last - h] - following
+        s += d
+        q += d * d
+        d = block[h] - anchor
+        a += d
+        b += d * d
+        head[h], head_squares[h] = a, b
+    share, per = 1.0 / window, 1.0 / (window - ddof)
+    # Apart from the sums, so that the processor takes several roots at once.
+    for h in range(count):
+        total = head[h] + tail[h]
+        offset = total * share
+        spread = (head_squares[h] + tail_squares[h]) - total * offset
+        score = (block[h] - anchor - offset) / math.sqrt(spread * per)
+        out[h] = score if (spread > 0.0) & (spread < np.inf) else np.nan
+    if number == 0:
+        out[: min(count, window - 1)] = np.nan
+
+
+@compiled(VECTOR, INT, INT)
+def _scores(values, window, ddof):  # type: ignore[no-untyped-def]
+    """z-scores, see `window_score`."""
+    rows = len(values)
+    out = np.empty(rows)
+    if window > rows:
+        out[:] = np.nan
+        return out
+    sums = np.empty((6, window))
+    for start in range(0, rows, window):
+        end = min(start + window, rows)
+        following = values[end] if end < rows else 0.0
+        number = start // window
+        _score_block(values[start:end], following, number, sums, window, ddof, out[start:end])
+    return out
 
 
 @helper

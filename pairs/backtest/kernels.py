@@ -1,8 +1,7 @@
-"""The kernels of the traded pair: z-score of a spread, decisions, fills, the marked equity and its
+"""The kernels of the traded pair: decisions, fills, the marked equity and its
 figures.
 
-They stand in one file because a kernel may only call helpers of its own file. `signals` and
-`windows` are their doors.
+`engine` is their door.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ import math
 
 import numpy as np
 
+from pairs.analytics.windows import _score_block
 from pairs.jit import FLAG, INT, INTS, NUMBER, VECTOR, compiled, helper
 
-__all__ = ["END", "EXIT", "ROUNDING", "curve", "positions", "scores", "trade"]
+__all__ = ["END", "EXIT", "ROUNDING", "curve", "positions", "trade"]
 
 # Returns that differ by no more do not deviate: it is the rounding of the values they are made
 # of, a few units in the last place of 1.
@@ -23,66 +23,6 @@ EXIT, STOP_Z, STOP_LOSS, MAX_BARS, END = range(2, 7)  # 0: nothing, 1 and -1: an
 # Rows taken at a time: few enough to stay in the cache until the walk has passed them, and enough
 # for the processor to read ahead.
 _STRETCH = 8192
-
-
-@helper
-def _score_block(block, following, number, sums, window, ddof, out):  # type: ignore[no-untyped-def]
-    """Scores of a block of values, which may be shorter than `window` at the end only; see
-    `windows`. Both parts of a window are summed relative to the first value of its later block,
-    which it contains.
-
-    `following`: the first value of the next block; `number`: how many blocks came before, of which
-    the last left its sums. `sums`: room for six rows of `window` values: Σd and Σd² of the block up
-    to its row h; of the block before it from row h + 1 on, and the same of this one for the next.
-    """
-    count, anchor = len(block), block[0]
-    head, head_squares = sums[0], sums[1]
-    odd = 2 * (number % 2)
-    tail, tail_squares = sums[2 + odd], sums[3 + odd]
-    after, after_squares = sums[4 - odd], sums[5 - odd]
-    if number == 0:
-        tail[:] = 0.0
-        tail_squares[:] = 0.0
-    # The four chains run side by side, as each waits for itself; numbers without a sign as indices
-    # spare a check at each of them.
-    last = np.uint64(count - 1)
-    s = q = a = b = 0.0
-    for h in range(np.uint64(count)):
-        after[last - h], after_squares[last - h] = s, q
-        d = block[last - h] - following
-        s += d
-        q += d * d
-        d = block[h] - anchor
-        a += d
-        b += d * d
-        head[h], head_squares[h] = a, b
-    share, per = 1.0 / window, 1.0 / (window - ddof)
-    # Apart from the sums, so that the processor takes several roots at once.
-    for h in range(count):
-        total = head[h] + tail[h]
-        offset = total * share
-        spread = (head_squares[h] + tail_squares[h]) - total * offset
-        score = (block[h] - anchor - offset) / math.sqrt(spread * per)
-        out[h] = score if (spread > 0.0) & (spread < np.inf) else np.nan
-    if number == 0:
-        out[: min(count, window - 1)] = np.nan
-
-
-@compiled(VECTOR, INT, INT)
-def scores(values, window, ddof):  # type: ignore[no-untyped-def]
-    """z-scores, see `windows.window_score`."""
-    rows = len(values)
-    out = np.empty(rows)
-    if window > rows:
-        out[:] = np.nan
-        return out
-    sums = np.empty((6, window))
-    for start in range(0, rows, window):
-        end = min(start + window, rows)
-        following = values[end] if end < rows else 0.0
-        number = start // window
-        _score_block(values[start:end], following, number, sums, window, ddof, out[start:end])
-    return out
 
 
 @helper

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pairs.messages import NOT_NOW
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 READY = "exchange ready "
 START_TIMEOUT_S = 30.0
 
