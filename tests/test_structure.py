@@ -26,7 +26,7 @@ FLOORS = (
     ("alerts", "figures"),
     ("dashboard",),
 )
-PURE = ("market.py", "checks.py", "jit.py", "bars", "analytics", "backtest", "figures",
+PURE = ("pairs/market.py", "checks.py", "jit.py", "bars", "analytics", "backtest", "figures",
         "alerts/rules.py", "alerts/rejudging.py", "feeds/binance/protocol.py")  # fmt: skip
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}
 FACES = ("analytics", "cointegration", "features", "indicators", "resampling")

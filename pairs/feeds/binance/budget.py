@@ -32,9 +32,7 @@ class Kind:
 # At most 90 %: other programs may run behind the same address.
 EDGE = Kind("edge", 0.9, 0.9)  # the small hole at the live edge, the begin of a record: before all
 FIRST = Kind("first", 0.8, 0.25)  # of a new connection: whether trades were missed before it
-CLOSING = Kind(
-    "closing", 0.8, 0.15
-)  # questions about bars that have ended; ingest/closing.py has less
+CLOSING = Kind("closing", 0.8, 0.15)  # about bars that have ended; ingest/closing.py takes less
 PROBE = Kind("probe", 0.8, 0.15)  # whether a silent stream is alive: a small share, but never none
 HISTORY = Kind("history", 0.75, 0.15)  # klines: likewise
 BULK = Kind("bulk", 0.65, 0.65)  # the repair of a long absence takes what is left

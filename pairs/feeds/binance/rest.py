@@ -1,7 +1,7 @@
 """Binance's REST interface: what the stream cannot tell — history, and trades by id.
 
 The exchange counts request weight per address and minute and answers 429, then bans with 418.
-The client reads the count from the answers, keeps one of its own (feeds/binance/budget.py), and waits
+The client reads the count from the answers, keeps one of its own (`budget`), and waits
 rather than be refused.
 """
 
