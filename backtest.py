@@ -25,7 +25,6 @@ from typing import Any, TypeVar
 import pandas as pd
 from sqlalchemy import Engine
 
-from database_utils import StoreError, open_database, open_store
 from pairs.backtest.engine import positions
 from pairs.backtest.grid import FIGURES, combinations, cost_sensitivity, grid, heat_map
 from pairs.backtest.luck import Counted, Where, judge, luck_words, trials_words
@@ -42,6 +41,7 @@ from pairs.live.bars import bars_between, base_bar_s
 from pairs.market import VENUES, Instrument, bar_seconds, check_symbol
 from pairs.messages import CANNOT, INTERRUPTED, failed, start_logging, watch_uncaught
 from pairs.settings import Parser, load_settings
+from pairs.storage.database import StoreError, open_database, open_store
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bar_sizes, read_symbols

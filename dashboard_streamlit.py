@@ -11,7 +11,6 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit import runtime
 
-from database_utils import StoreError, open_database, open_store
 from pairs.dashboard import header, watch
 from pairs.dashboard.chart import provide_script
 from pairs.dashboard.context import Choice, Desk, boundary, symbols_of
@@ -23,6 +22,7 @@ from pairs.figures.plain import plain
 from pairs.jit import warm_up
 from pairs.messages import one_line, start_logging, take_over
 from pairs.settings import Settings, SettingsError, load_settings
+from pairs.storage.database import StoreError, open_database, open_store
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_symbols

@@ -33,7 +33,6 @@ from typing import Any
 
 import psycopg2
 
-from database_utils import StoreError, open_database, open_patiently
 from pairs.clock import steady_us
 from pairs.feeds.binance.rest import PROBE_TIMEOUT_S, BinanceRest, RestError
 from pairs.feeds.binance.stream import LIFE_S, TradeStream, WrongExchangeError, shards
@@ -53,6 +52,7 @@ from pairs.market import US_PER_S, Rejected, Trade
 from pairs.messages import exit_code, failed, noted, one_line, start_logging, watch_uncaught
 from pairs.retry import backoff
 from pairs.settings import Parser, Settings, SettingsError, load_settings, read_environment
+from pairs.storage.database import StoreError, open_database, open_patiently
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.ownership import Ownership, OwnershipLostError, identity
 from pairs.storage.postgres import PostgresStore, Written

@@ -33,7 +33,6 @@ from urllib.parse import unquote
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
-from database_utils import Database, StoreError, open_database, open_patiently
 from pairs.alerts import outbox
 from pairs.alerts.lock import Watch
 from pairs.messages import (
@@ -47,6 +46,7 @@ from pairs.messages import (
 )
 from pairs.retry import backoff
 from pairs.settings import Parser, Settings, SettingsError, load_settings
+from pairs.storage.database import Database, StoreError, open_database, open_patiently
 from pairs.storage.embedded import EmbeddedError
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.retention import prune_alerts

@@ -21,12 +21,12 @@ import numpy as np
 import psutil
 
 from benchmarks.harness import empty_database, machine, options, parser, table
-from database_utils import open_store
 from pairs.alerts.rules import AlertRule
 from pairs.alerts.store import create_rule
 from pairs.analytics.pair import PairSpec
 from pairs.market import Instrument
 from pairs.settings import load_settings
+from pairs.storage.database import open_store
 
 LEGS = (Instrument("local", "ETHUSDT"), Instrument("local", "BTCUSDT"))
 

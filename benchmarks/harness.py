@@ -24,8 +24,8 @@ from typing import Any, Self
 
 import psycopg2
 
-from database_utils import Database, open_database
 from pairs.settings import load_settings
+from pairs.storage.database import Database, open_database
 from pairs.storage.postgres import PostgresStore
 
 _as_json = False

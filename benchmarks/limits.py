@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from analytics import kalman_hedge_ratio, zscore
-from resampling import ticks_to_bars
 
+from analytics import kalman_hedge_ratio, zscore
 from benchmarks.bars import ticks
 from benchmarks.compare import arguments
 from benchmarks.harness import (
@@ -34,11 +33,12 @@ from benchmarks.harness import (
 from benchmarks.kalman import legs
 from benchmarks.store import T0, batch
 from benchmarks.system import Tab, browser, system, url_of
-from database_utils import open_store
 from pairs.jit import INT, NUMBER, compiled
 from pairs.storage.copying import copy_trades
+from pairs.storage.database import open_store
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_ticks
+from resampling import ticks_to_bars
 
 ROWS = 1_000_000
 PASSES = 1_000_000

@@ -31,8 +31,8 @@ from benchmarks.usual_writes import (
     executemany,
     feed_handler,
 )
-from database_utils import Database, open_store
 from pairs.market import Trade
+from pairs.storage.database import Database, open_store
 from pairs.storage.postgres import PostgresStore
 
 T0 = 1_723_161_600_000_000

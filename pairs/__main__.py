@@ -23,7 +23,6 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from database_utils import Database, StoreError, open_database, open_patiently
 from pairs.messages import (
     CANNOT,
     NOT_NOW,
@@ -34,6 +33,7 @@ from pairs.messages import (
     without_secrets,
 )
 from pairs.settings import ROOT, Parser, Settings, SettingsError, load_settings
+from pairs.storage.database import Database, StoreError, open_database, open_patiently
 
 PORT = 8501
 STOP_S = 20.0

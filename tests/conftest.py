@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-from database_utils import Database, open_database, open_store
 from pairs.settings import DEFAULTS, load_settings
+from pairs.storage.database import Database, open_database, open_store
 from pairs.storage.postgres import PostgresStore
 from tests.browsing import ARTIFACTS, Watched, chromium
 from tests.chaos import SEED, TALLY
@@ -111,7 +111,7 @@ def page(
         opened.append(open_store(database))
         return opened[-1]
 
-    monkeypatch.setattr("database_utils.open_store", kept)
+    monkeypatch.setattr("pairs.storage.database.open_store", kept)
     monkeypatch.setenv("DATABASE_URL", database_url)
     st.cache_resource.clear()
     st.cache_data.clear()

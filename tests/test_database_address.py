@@ -11,9 +11,10 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from database_utils import main, open_database, open_store, write_service
+from database_utils import main
 from pairs.messages import CANNOT
 from pairs.settings import load_settings
+from pairs.storage.database import open_database, open_store, write_service
 from tests.conftest import free_port
 
 PASSWORD = "o'd\\d @:/?#[]%&= é✓ \"x,y"

@@ -7,10 +7,11 @@ import contextlib
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from database_utils import Database, StoreAwayError, StoreError, main, open_database, open_store
+from database_utils import main
 from pairs.market import Rejected
 from pairs.messages import CANNOT
 from pairs.settings import load_settings
+from pairs.storage.database import Database, StoreAwayError, StoreError, open_database, open_store
 from pairs.storage.postgres import PostgresStore
 from tests.pooler import Failover
 from tests.test_store import rows

@@ -16,9 +16,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from database_utils import open_database, open_store
 from pairs.settings import load_settings
 from pairs.storage.audit import audit
+from pairs.storage.database import open_database, open_store
 from pairs.storage.embedded import EmbeddedError, EmbeddedServer
 from tests.conftest import free_port, server_home
 from tests.test_store import trade

@@ -16,11 +16,11 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from database_utils import Database, StoreAwayError, open_database, open_store
 from exchange.testing import running
 from pairs.alerts.lock import Watch
 from pairs.settings import load_settings
 from pairs.storage.connecting import connect, is_pooled
+from pairs.storage.database import Database, StoreAwayError, open_database, open_store
 from pairs.storage.ownership import Ownership, OwnershipLostError, identity, is_dead
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_feeds

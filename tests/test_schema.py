@@ -13,11 +13,11 @@ from typing import Any
 import psycopg2
 import pytest
 
-from database_utils import StoreError, open_database, open_patiently, open_store
 from pairs.market import Trade
 from pairs.settings import load_settings
 from pairs.storage import schema
 from pairs.storage.audit import audit
+from pairs.storage.database import StoreError, open_database, open_patiently, open_store
 from pairs.storage.maintenance import health
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.schema import MIGRATIONS, SchemaBusyError, SchemaError, versions

@@ -12,7 +12,7 @@ import psutil
 import psycopg2
 import pytest
 
-from database_utils import write_service
+from pairs.storage.database import write_service
 from tests.conftest import server_home
 from tests.running import ROOT, System
 

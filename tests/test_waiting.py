@@ -14,11 +14,11 @@ import psutil
 import psycopg2
 import pytest
 
-from database_utils import StoreAwayError, StoreError, open_database, open_patiently
 from pairs import __main__ as run
 from pairs.__main__ import Child, watch
 from pairs.messages import CANNOT, NOT_NOW
 from pairs.settings import load_settings
+from pairs.storage.database import StoreAwayError, StoreError, open_database, open_patiently
 from pairs.storage.errors import is_away
 from pairs.storage.postgres import PostgresStore
 from tests.conftest import server_home
