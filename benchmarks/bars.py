@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from resampling import ticks_to_bars
 
 from benchmarks.compare import HEAD, arguments, compared
 from benchmarks.harness import machine, table
+from resampling import ticks_to_bars
 
 
 def ticks(rows: int) -> pd.DataFrame:

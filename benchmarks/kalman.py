@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from analytics import kalman_hedge_ratio
 from pykalman import KalmanFilter
 from statsmodels.tsa.statespace.mlemodel import MLEModel
 
+from analytics import kalman_hedge_ratio
 from benchmarks.compare import HEAD, arguments, compared
 from benchmarks.harness import machine, table
 

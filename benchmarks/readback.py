@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from resampling import ticks_to_bars
 
 from benchmarks.compare import HEAD, compared
 from benchmarks.harness import analyse, empty_store, machine, options, parser, table
@@ -19,6 +18,7 @@ from benchmarks.store import T0, batch
 from pairs.jit import warm_up
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bars, read_ticks
+from resampling import ticks_to_bars
 
 TRADES = 1_000_000
 BARS = 100_000

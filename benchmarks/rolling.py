@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from analytics import rolling_correlation, rolling_hedge_ratio, zscore
 from statsmodels.regression.rolling import RollingOLS
 from statsmodels.tools import add_constant
 
+from analytics import rolling_correlation, rolling_hedge_ratio, zscore
 from benchmarks.compare import HEAD, arguments, compared
 from benchmarks.harness import machine, table
 

@@ -10,12 +10,12 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from analytics import adf_test
-from cointegration import engle_granger
 from statsmodels.tsa.stattools import adfuller, coint
 
+from analytics import adf_test
 from benchmarks.compare import HEAD, arguments, compared
 from benchmarks.harness import machine, table
+from cointegration import engle_granger
 
 
 def legs(rows: int) -> tuple[pd.Series[float], pd.Series[float]]:

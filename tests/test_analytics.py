@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pykalman import KalmanFilter
+from statsmodels.regression.linear_model import OLS
+from statsmodels.tools import add_constant
+
 from analytics import (
     adf_test,
     discounted_hedge_ratio,
@@ -22,12 +28,6 @@ from analytics import (
     zscore,
 )
 from cointegration import johansen
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pykalman import KalmanFilter
-from statsmodels.regression.linear_model import OLS
-from statsmodels.tools import add_constant
-
 from pairs.analytics.kalman import KALMAN_COLUMNS, kalman_path
 from pairs.analytics.windows import window_fit
 from pairs.checks import Array

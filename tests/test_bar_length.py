@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from features import feature_table
-from resampling import align, resample_bars
 
 from backtest import Costs, Rules, main, run
+from features import feature_table
 from pairs.analytics.pair import PairSpec, pair_view
 from pairs.analytics.scan import scan_pairs
 from pairs.backtest.grid import cost_sensitivity, grid
 from pairs.backtest.walk_forward import walk_forward
 from pairs.bars.files import write_bars_csv
 from pairs.bars.length import bar_length_ns, common_step_ns
+from resampling import align, resample_bars
 from tests.test_backtest_command import leg
 
 RULES = Rules(window=10, entry_z=1.0)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import psycopg2
 import pytest
-from resampling import resample_bars
 
 from benchmarks.heap import held
 from exchange.synthetic import SyntheticSource
@@ -29,6 +28,7 @@ from pairs.analytics.pair import PairSpec, pair_view
 from pairs.live.bars import is_closed
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_bars, read_feeds
+from resampling import resample_bars
 from tests.browsing import (
     ARTIFACTS,
     Watched,

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from resampling import resample_bars
 
 from pairs.live.bars import ends_of, stored_closes
 from pairs.market import Instrument, Kline, bar_label
@@ -20,6 +19,7 @@ from pairs.storage.queries import (
     read_closes,
     read_sizes,
 )
+from resampling import resample_bars
 from tests.test_store import T0, trade
 
 S = 1_000_000

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.tsa.stattools import adfuller, coint
+from statsmodels.tsa.vector_ar.vecm import coint_johansen
+
 from analytics import ols_hedge_ratio, spread
 from cointegration import (
     engle_granger,
@@ -16,9 +19,6 @@ from cointegration import (
     hurst_exponent,
     johansen,
 )
-from statsmodels.tsa.stattools import adfuller, coint
-from statsmodels.tsa.vector_ar.vecm import coint_johansen
-
 from tests.reference import published, reference_csv
 
 

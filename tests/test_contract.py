@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from analytics import (
     adf_test,
     fit_kalman_noise,
@@ -22,9 +23,8 @@ from analytics import (
 )
 from cointegration import engle_granger, half_life, hurst_exponent, johansen
 from indicators import bollinger_bands, ema, sma, vwap
-from resampling import resample_bars, ticks_to_bars
-
 from pairs.storage.postgres import PostgresStore
+from resampling import resample_bars, ticks_to_bars
 
 NAMES = {
     "analytics": {

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from cointegration import half_life
 from features import FEATURES, LABELS, feature_table
 from indicators import order_flow_imbalance, realised_volatility
-
 from pairs.analytics.pair import PairSpec, pair_view
 from tests.reference import reference_csv
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from indicators import (
     anchored_vwap,
     bollinger_bands,
@@ -20,7 +21,6 @@ from indicators import (
     sma,
     vwap,
 )
-
 from pairs.analytics.windows import window_mean_deviation, window_score
 from pairs.checks import Array
 from tests.reference import published, reference_csv, reference_json

@@ -19,7 +19,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from resampling import resample_bars, ticks_to_bars
 
 from pairs.feeds.binance.protocol import parse_klines
 from pairs.messages import CANNOT, NOT_NOW
@@ -27,6 +26,7 @@ from pairs.storage.audit import audit
 from pairs.storage.maintenance import health
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import BAR_COLUMNS, read_bars, read_feeds
+from resampling import resample_bars, ticks_to_bars
 from tests.chaos import TALLY
 from tests.conftest import shared
 

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pykalman import KalmanFilter
+
+import backtest
 from analytics import (
     discounted_hedge_ratio,
     fit_kalman_noise,
     kalman_hedge_ratio,
     kalman_zscore,
 )
-from features import feature_table
-from pykalman import KalmanFilter
-
-import backtest
 from backtest import Costs, Result, Rules, run
+from features import feature_table
 from pairs.analytics.pair import PairSpec, misfit, pair_view
 from pairs.backtest.report import filter_text, result_dict
 from pairs.bars.files import frame_csv

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from resampling import bar_length_ns, resample_bars
 from sqlalchemy.exc import OperationalError
 
 from pairs.analytics.pair import PairSpec, pair_view
@@ -20,6 +19,7 @@ from pairs.live.bars import LiveBars, base_bar_s, is_closed, stored_bars
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import FeedStatus
+from resampling import bar_length_ns, resample_bars
 from tests.test_store import T0, nothing_after, trade
 
 S = 1_000_000

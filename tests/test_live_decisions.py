@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from resampling import ticks_to_bars
 
 from backtest import Costs, Rules, positions, run
 from pairs.analytics.pair import pair_view
 from pairs.live.bars import LiveBars
 from pairs.market import Instrument, Trade
 from pairs.storage.postgres import PostgresStore
+from resampling import ticks_to_bars
 from tests.reference import reference_csv, trades
 
 COSTS = Costs(fee_bps=5, slippage_bps=1)

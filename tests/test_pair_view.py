@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from analytics import (
     discounted_hedge_ratio,
     kalman_hedge_ratio,
@@ -17,9 +18,8 @@ from analytics import (
     spread,
     zscore,
 )
-from resampling import resample_bars, ticks_to_bars
-
 from pairs.analytics.pair import COLUMNS, PairSpec, pair_view
+from resampling import resample_bars, ticks_to_bars
 from tests.reference import reference_csv, trades
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from analytics import kalman_hedge_ratio, zscore
-from cointegration import johansen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analytics import kalman_hedge_ratio, zscore
 from backtest import Costs, Rules, positions, run
+from cointegration import johansen
 from pairs.backtest.engine import SUMS, curve
 from pairs.backtest.grid import grid
 from pairs.backtest.metrics import (

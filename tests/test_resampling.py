@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from resampling import (
     align,
     bar_length_ns,
@@ -19,7 +20,6 @@ from resampling import (
     resample_bars,
     ticks_to_bars,
 )
-
 from tests.reference import data_file, trades
 
 EXACT = ["open", "high", "low", "close", "trades"]

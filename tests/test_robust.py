@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from analytics import ols_hedge_ratio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import theilslopes
@@ -16,6 +15,7 @@ from statsmodels.robust.norms import HuberT
 from statsmodels.robust.robust_linear_model import RLM
 from statsmodels.tools import add_constant
 
+from analytics import ols_hedge_ratio
 from pairs.analytics.robust import huber_hedge_ratio, theil_sen_hedge_ratio, tls_hedge_ratio
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from analytics import ols_hedge_ratio, spread
-from cointegration import engle_granger, half_life
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
+from analytics import ols_hedge_ratio, spread
+from cointegration import engle_granger, half_life
 from pairs.analytics.pca import correlation_matrix
 from pairs.analytics.scan import (
     SCAN_COLUMNS,

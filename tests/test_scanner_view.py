@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from analytics import spread
 from cointegration import engle_granger
-
 from pairs.analytics.scan import adjusted_p, scan_pairs, small_sample_p
 from pairs.dashboard.views.scanner import (
     RATES,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from cointegration import half_life
 
+from cointegration import half_life
 from pairs.analytics.pair import PairSpec, PairView, pair_view
 from pairs.analytics.summary import interval_statistics, pair_tests, price_statistics
 from pairs.dashboard.views.statistics import intervals_of

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from analytics import adf_test, rolling_correlation
 from cointegration import engle_granger, half_life, hurst_exponent, johansen
 from indicators import realised_volatility, vwap
-from scipy import stats
-
 from pairs.analytics.pair import PairSpec, pair_view
 from pairs.analytics.stationarity import kpss_test, variance_ratio_test
 from pairs.analytics.summary import interval_statistics, pair_tests, price_statistics

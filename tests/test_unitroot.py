@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from analytics import adf_test
-from resampling import ticks_to_bars
 from statsmodels.tsa.stattools import adfuller
 
+from analytics import adf_test
 from pairs.analytics.unitroot import adf_statistic
 from pairs.checks import Array
+from resampling import ticks_to_bars
 from tests.reference import reference_csv, trades
 
 LongDouble = npt.NDArray[np.longdouble]
