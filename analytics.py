@@ -6,8 +6,6 @@
 1.95
 """
 
-from __future__ import annotations
-
 from pairs.analytics.hedge import HedgeRatio, ols_hedge_ratio
 from pairs.analytics.kalman import (
     KalmanNoise,
@@ -19,18 +17,7 @@ from pairs.analytics.kalman import (
 from pairs.analytics.spread import rolling_correlation, rolling_hedge_ratio, spread, zscore
 from pairs.analytics.unitroot import AdfResult, adf_test
 
-__all__ = [
-    "AdfResult",
-    "HedgeRatio",
-    "KalmanNoise",
-    "adf_test",
-    "discounted_hedge_ratio",
-    "fit_kalman_noise",
-    "kalman_hedge_ratio",
-    "kalman_zscore",
-    "ols_hedge_ratio",
-    "rolling_correlation",
-    "rolling_hedge_ratio",
-    "spread",
-    "zscore",
-]
+__all__ = ["HedgeRatio", "ols_hedge_ratio", "rolling_hedge_ratio"]
+__all__ += ["KalmanNoise", "discounted_hedge_ratio", "fit_kalman_noise"]
+__all__ += ["kalman_hedge_ratio", "kalman_zscore", "spread", "zscore"]
+__all__ += ["AdfResult", "adf_test", "rolling_correlation"]

@@ -7,8 +7,6 @@
 True
 """
 
-from __future__ import annotations
-
 from pairs.analytics.cointegration import (
     BothWays,
     CointegrationResult,
@@ -21,14 +19,5 @@ from pairs.analytics.cointegration import (
 )
 from pairs.analytics.scan import scan_pairs
 
-__all__ = [
-    "BothWays",
-    "CointegrationResult",
-    "JohansenResult",
-    "engle_granger",
-    "engle_granger_both",
-    "half_life",
-    "hurst_exponent",
-    "johansen",
-    "scan_pairs",
-]
+__all__ = ["BothWays", "CointegrationResult", "engle_granger", "engle_granger_both"]
+__all__ += ["JohansenResult", "half_life", "hurst_exponent", "johansen", "scan_pairs"]

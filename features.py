@@ -4,12 +4,6 @@
 True
 """
 
-from __future__ import annotations
-
 from pairs.analytics.features import FEATURES, LABELS, feature_table
 
-__all__ = [
-    "FEATURES",
-    "LABELS",
-    "feature_table",
-]
+__all__ = ["FEATURES", "LABELS", "feature_table"]

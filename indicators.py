@@ -5,8 +5,6 @@
 [nan, 1.5, 2.5]
 """
 
-from __future__ import annotations
-
 from pairs.analytics.indicators import (
     anchored_vwap,
     bollinger_bands,
@@ -18,13 +16,5 @@ from pairs.analytics.indicators import (
     vwap,
 )
 
-__all__ = [
-    "anchored_vwap",
-    "bollinger_bands",
-    "ema",
-    "order_flow_imbalance",
-    "realised_volatility",
-    "rolling_vwap",
-    "sma",
-    "vwap",
-]
+__all__ = ["anchored_vwap", "bollinger_bands", "ema", "order_flow_imbalance"]
+__all__ += ["realised_volatility", "rolling_vwap", "sma", "vwap"]

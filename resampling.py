@@ -7,8 +7,6 @@
 [101.0]
 """
 
-from __future__ import annotations
-
 from pairs.bars.resampling import (
     align,
     bar_length_ns,
@@ -18,11 +16,4 @@ from pairs.bars.resampling import (
     ticks_to_bars,
 )
 
-__all__ = [
-    "align",
-    "bar_length_ns",
-    "bar_ns",
-    "common_step_ns",
-    "resample_bars",
-    "ticks_to_bars",
-]
+__all__ = ["align", "bar_length_ns", "bar_ns", "common_step_ns", "resample_bars", "ticks_to_bars"]
