@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pairs import __version__
 from pairs.storage.gaps import TRADES_PER_PARTITION
 from pairs.storage.queries import FeedStatus, read_feeds
 from pairs.storage.schema import stored, versions
@@ -120,6 +121,7 @@ def health(store: PostgresStore) -> dict[str, Any]:
         "healthy": not problems,
         "problems": problems,
         "notes": notes,
+        "version": __version__,
         "server": version.split(" on ")[0],
         "size_bytes": size,
         "quarantined": quarantined,
@@ -164,6 +166,7 @@ def _of_an_older_schema(cursor: Cursor, version: str | None) -> dict[str, Any]:
         "healthy": False,
         "problems": [problem if version else f"the database holds no schema: {start}"],
         "notes": [],
+        "version": __version__,
         "server": server.split(" on ")[0],
         "size_bytes": size,
         "quarantined": 0,

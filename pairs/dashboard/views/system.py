@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import streamlit as st
 
+from pairs import __version__
 from pairs.dashboard.context import Desk, boundary, lately
 from pairs.dashboard.header import STALE_S
 from pairs.figures.tables import table_html
@@ -96,4 +97,5 @@ def database_html(figures: StoreFigures) -> str:
 
 def versions() -> list[tuple[str, str]]:
     """Of what the figures depend on."""
-    return [("python", platform.python_version()), *((name, version(name)) for name in PACKAGES)]
+    ours = [("pairs workstation", __version__), ("python", platform.python_version())]
+    return [*ours, *((name, version(name)) for name in PACKAGES)]
