@@ -6,13 +6,15 @@ cached on disk (beside the source, else in the user's cache folder, or where NUM
 says); `warm_up()` at install or start pays for it once. Without a writable place it is compiled
 in every process, at `warm_up()` again and not at the first click.
 
-A cached kernel is renewed when its own file changes, not when another one does: a kernel calls
-only helpers of its own file.
+What is cached counts for one state of all the files with kernels and helpers together: numba by
+itself renews a kernel only when the kernel's own file changes, and would keep a helper of another
+file as it was.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import threading
 from collections.abc import Callable
@@ -64,6 +66,8 @@ class _Kernel:
 
     def _compiled(self, *, cache: bool) -> Kernel:
         dispatcher = njit(cache=cache, **_OPTIONS)(self._function)
+        if cache:
+            dispatcher._cache._cache_file._source_stamp = _state_of_sources()
         dispatcher.compile(self._arguments)
         dispatcher.disable_compile()
         return cast(Kernel, dispatcher)
@@ -81,13 +85,23 @@ def compiled(*arguments: object) -> Callable[[Kernel], Kernel]:
 
 
 def helper(function: Kernel) -> Kernel:
-    """Decorator: a function for kernels of the same file; compiled into them."""
+    """Decorator: a function for kernels; compiled into them."""
     return cast(Kernel, njit(**_OPTIONS)(function))
 
 
-def _with_kernels() -> list[Path]:
+def _with_kernels(marks: tuple[str, ...] = ("\n@compiled(",)) -> list[Path]:
     """The files in which a kernel is written."""
-    return [path for path in sorted(_HOME.rglob("*.py")) if "\n@compiled(" in path.read_text()]
+    texts = ((path, path.read_text()) for path in sorted(_HOME.rglob("*.py")))
+    return [path for path, text in texts if any(mark in text for mark in marks)]
+
+
+@functools.cache
+def _state_of_sources() -> str:
+    """A hash of everything that is compiled."""
+    whole = hashlib.sha256()
+    for path in _with_kernels(("\n@compiled(", "\n@helper\n")):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()
 
 
 def warm_up() -> int:

@@ -69,6 +69,38 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 
 
 @pytest.mark.processes
+def test_a_helper_of_another_file_is_never_a_stale_one(tmp_path: Path) -> None:
+    """numba renews a cached kernel only where the kernel's own file has changed."""
+    helper = "from pairs.jit import helper\n\n\n@helper\ndef times(v):\n    return v * {}\n"
+    (tmp_path / "kernel.py").write_text(
+        "from helpers import times\nfrom pairs.jit import NUMBER, compiled\n\n\n"
+        "@compiled(NUMBER)\ndef kernel(v):\n    return times(v)\n"
+    )
+    program = (
+        "from pathlib import Path\nfrom pairs import jit\njit._HOME = Path('.')\n"
+        "from kernel import kernel\nprint(kernel(2.0))"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    environment.pop("NUMBA_CACHE_DIR", None)
+
+    def result(factor: int) -> str:
+        (tmp_path / "helpers.py").write_text(helper.format(factor))
+        return subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True,
+            text=True, timeout=120, check=True,
+        ).stdout.strip()  # fmt: skip
+
+    def code() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+
+    assert result(2) == "4.0"
+    first = code()
+    assert result(2) == "4.0"
+    assert code() == first != {}
+    assert result(3) == "6.0"
+
+
+@pytest.mark.processes
 def test_the_cache_is_where_it_is_asked_for(tmp_path: Path) -> None:
     """A second process finds the machine code of the first."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
