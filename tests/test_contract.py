@@ -182,3 +182,23 @@ def test_every_test_that_the_documents_name_exists() -> None:
     absent = [f"{file}::{test}" for file, test in sorted(named)
               if f"def {test}(" not in (folder / file).read_text()]  # fmt: skip
     assert absent == []
+
+
+def test_what_the_documents_tell_to_type_and_to_read_exists() -> None:
+    root = Path(__file__).parents[1]
+    pages = [*root.glob("*.md"), *(root / "docs").glob("*.md")]
+    text = "\n".join(page.read_text() for page in pages if page.name != "CHANGELOG.md")
+    targets = set(re.findall(r"\bmake ([a-z][a-z-]*)\b(?=`|\s{2,}#|$)", text, re.M))
+    made = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.M))
+    assert len(targets) > 5
+    assert targets <= made
+    programs = set(re.findall(r"`(?:python |streamlit run )(\w+\.py)", text))
+    assert len(programs) >= 4
+    assert all((root / name).exists() for name in programs)
+    for page in pages:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+    named = set(re.findall(r"`(pairs/[\w/]+\.(?:py|sql))`", text))
+    assert len(named) > 20
+    absent = {name for name in named if not (root / name).exists()}
+    assert {name for name in absent if "NAME" not in name and "NNNN" not in name} == set()
