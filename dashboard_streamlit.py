@@ -13,7 +13,7 @@ from streamlit import runtime
 
 from pairs.dashboard import header, watch
 from pairs.dashboard.chart import provide_script
-from pairs.dashboard.context import Choice, Desk, boundary, symbols_of
+from pairs.dashboard.context import Choice, Page, boundary, symbols_of
 from pairs.dashboard.sidebar import legs_offered, sidebar
 from pairs.dashboard.style import CSS
 from pairs.dashboard.upload import upload
@@ -28,7 +28,7 @@ from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_symbols
 
 # The register of views: one file of pairs/dashboard/ each, and one line here.
-VIEWS: dict[str, Callable[[Desk], None]] = {
+VIEWS: dict[str, Callable[[Page], None]] = {
     "Market": market.draw,
     "Pair": pair.draw,
     "Statistics": statistics.draw,
@@ -105,12 +105,12 @@ def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
     options = row.container(
         horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"
     )
-    desk = Desk(store, settings, choice, options)
+    page = Page(store, settings, choice, options)
     alerts.page_begins()
     with numbers:
-        desk.live("Numbers", header.draw)
+        page.live("Numbers", header.draw)
     with boundary(str(view)):
-        VIEWS[str(view)](desk)
+        VIEWS[str(view)](page)
     alerts.page_drawn()
 
 

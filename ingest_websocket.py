@@ -44,10 +44,10 @@ from pairs.ingest.backfill import History
 from pairs.ingest.beginning import begin_records
 from pairs.ingest.closing import Closing
 from pairs.ingest.inbox import Batch, Inbox
-from pairs.ingest.liveness import NEVER, Liveness, Watched
+from pairs.ingest.liveness import NEVER, Liveness, StreamState
 from pairs.ingest.renumbered import counts_anew
 from pairs.ingest.repair import Repair
-from pairs.ingest.supervision import Supervisor, end, told
+from pairs.ingest.supervision import Supervisor, end, reported
 from pairs.market import US_PER_S, Rejected, Trade
 from pairs.messages import exit_code, failed, noted, one_line, start_logging, watch_uncaught
 from pairs.retry import backoff
@@ -95,7 +95,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         suffix = self.feed.protocol.suffix
-        self.watched = {symbol + suffix: Watched() for symbol in self.settings.symbols}
+        self.watched = {symbol + suffix: StreamState() for symbol in self.settings.symbols}
         self._writing = 0  # frames taken from the queue and not yet committed
         self._write_began = 0.0
         self._reading = True
@@ -148,7 +148,7 @@ class Daemon:
             finally:
                 await asyncio.to_thread(ownership.close)
 
-    async def _ingest(self, ownership: Ownership, new: dict[str, Watched]) -> None:
+    async def _ingest(self, ownership: Ownership, new: dict[str, StreamState]) -> None:
         writer = asyncio.create_task(self._write(), name="writer")
         beside = [
             asyncio.create_task(self.stop.wait(), name="stop"),
@@ -166,7 +166,7 @@ class Daemon:
             )
 
     def _parts(
-        self, ownership: Ownership, new: dict[str, Watched]
+        self, ownership: Ownership, new: dict[str, StreamState]
     ) -> Iterator[Coroutine[Any, Any, None]]:
         """Everything beside the writer, each begun again where it ends."""
         run = self.parts.run
@@ -216,7 +216,7 @@ class Daemon:
                 await asyncio.wait_for(self.stop.wait(), 1.0)
         return False
 
-    async def _known(self) -> dict[str, Watched]:
+    async def _known(self) -> dict[str, StreamState]:
         """Note how far each record goes; the symbols that have none yet."""
         known = await asyncio.to_thread(self.store.records, self.feed.venue, list(self.watched))
         for symbol, high in known.items():
@@ -232,7 +232,7 @@ class Daemon:
             self.watched[symbol].halt_noted = True
         return {symbol: self.watched[symbol] for symbol, high in known.items() if high is None}
 
-    async def _begin(self, new: dict[str, Watched]) -> None:
+    async def _begin(self, new: dict[str, StreamState]) -> None:
         """Begin the records of new symbols, beside the streams; then there is nothing to do."""
         unknown = await begin_records(self.store, self.rest, self.repair, self.feed.venue, new)
         if len(unknown) == len(self.watched):
@@ -417,7 +417,7 @@ class Daemon:
             return dict.fromkeys(self.watched, ("stale", why))
         return {symbol: self._state(symbol, stream) for symbol, stream in self.watched.items()}
 
-    def _state(self, symbol: str, stream: Watched) -> tuple[str, str]:
+    def _state(self, symbol: str, stream: StreamState) -> tuple[str, str]:
         """Its stream's, unless a part without which that is not to be relied on is down."""
         if stream.halted:
             return "halted", stream.halted
@@ -493,7 +493,7 @@ async def serve(settings: Settings, store: PostgresStore) -> None:
                 expected = isinstance(
                     error, (*DATABASE_ERRORS, OwnershipLostError, RecordBegunError)
                 )
-                why, wait = one_line(error) if expected else told(error), next(waits)
+                why, wait = one_line(error) if expected else reported(error), next(waits)
                 log.error('starting_anew error="%s" in_s=%.1f', why, wait)
                 log.debug("starting_anew", exc_info=error)
                 with contextlib.suppress(TimeoutError):

@@ -37,7 +37,7 @@ from benchmarks.harness import (
     verdict,
 )
 from pairs.backtest.grid import combinations, grid
-from pairs.backtest.simulation import prepare, traded
+from pairs.backtest.simulation import align_and_check, simulate_scored
 from pairs.jit import warm_up
 
 HERE = Path(__file__).parent
@@ -214,10 +214,10 @@ def single(bars: Bars, peer: Peers | None, runs: int) -> list[list[str]]:
         name = f"vectorbt {peer.vectorbt}, value, trades, metrics"
         times = in_turn_repeated(lambda: ours(*bars), lambda: peer.ask("run", *asked), runs=runs)
         found.append(row(f"{work}, z included", name, times, 50, off))
-        pair = prepare(*bars, 1)
+        pair = align_and_check(*bars, 1)
         prices = pair.scored(RULES, COSTS)
         peer.ask("decide", *asked[:4])
-        times = in_turn_repeated(lambda: traded(pair, prices, RULES, COSTS),
+        times = in_turn_repeated(lambda: simulate_scored(pair, prices, RULES, COSTS),
                         lambda: peer.ask("trade", *asked[4:]), runs=runs)  # fmt: skip
         found.append(row(f"{work}, z given (to vectorbt: the orders)", name, times, 50, off))
     off = difference(mine, itertuples(*bars, RULES, COSTS), "itertuples")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from pairs.storage.partitions import make, of_bars, of_trades
+from pairs.storage.partitions import bar_partitions, create_partition, trade_partitions
 
 BARS = """
 INSERT INTO kline
@@ -69,11 +69,11 @@ def trades(cursor: Any, number: int, first: int, last: int, t0_us: int, step_us:
     # As many months before the first as the write path keeps for its longest bars.
     reach = range(start.year * 12 + start.month - 3, end.year * 12 + end.month)
     months = [(month // 12, month % 12 + 1) for month in reach]
-    for wanted in of_bars(months):
-        make(cursor, wanted)
+    for wanted in bar_partitions(months):
+        create_partition(cursor, wanted)
     for chunk in range(first // CHUNK, last // CHUNK + 1):
-        (wanted,) = of_trades(number, [chunk])
-        make(cursor, wanted)
+        (wanted,) = trade_partitions(number, [chunk])
+        create_partition(cursor, wanted)
         part = {
             **given, "first": max(first, chunk * CHUNK), "last": min(last, (chunk + 1) * CHUNK - 1)
         }  # fmt: skip

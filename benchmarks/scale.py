@@ -39,7 +39,7 @@ from pairs.live.bars import LiveBars
 from pairs.market import Instrument, Trade
 from pairs.storage.audit import audit
 from pairs.storage.maintenance import read_figures
-from pairs.storage.partitions import TRADES_PER_PARTITION, make, of_trades
+from pairs.storage.partitions import TRADES_PER_PARTITION, create_partition, trade_partitions
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_feeds, read_symbols, read_ticks
 from pairs.storage.retention import prune
@@ -210,8 +210,8 @@ def of_partitions(counts: tuple[int, ...], runs: int) -> None:
         for before, count in zip((0, *counts), counts, strict=False):
             for chunk in range(before, count):
                 with store.transaction() as cursor:
-                    for wanted in of_trades(number_, [chunk]):
-                        make(cursor, wanted)
+                    for wanted in trade_partitions(number_, [chunk]):
+                        create_partition(cursor, wanted)
             ids = itertools.count(count * TRADES_PER_PARTITION - 500_000)
             repaired = itertools.count(count * 1000)
             sides: dict[str, Work] = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from backtest import Costs, Result, Rules, run
 from pairs.backtest import kernels, simulation
-from pairs.backtest.engine import curve, walk
+from pairs.backtest.engine import curve, simulate
 from tests.reference import reference_csv
 from tests.slow_backtest import Slow, backtest
 
@@ -136,18 +136,20 @@ def same_bar_by_bar(result: Result, y: pd.DataFrame, x: pd.DataFrame) -> None:
     slowly = run(y, x, rules, replace(costs, funding_y=nothing))
     assert slowly.equity.tolist() == result.equity.tolist()
     assert slowly.trades.drop(columns="funding").equals(result.trades)
-    prices = simulation.prepare(y, x, 1).scored(rules, costs)
+    prices = simulation.align_and_check(y, x, 1).scored(rules, costs)
     figures = asdict(curve(result.equity.to_numpy(), rules.capital, prices.stamps))
     for record in (True, False):
-        done = walk(prices, rules, costs, record=record)
+        done = simulate(prices, rules, costs, record=record)
         if not record:  # without an equity there are no stretches to measure
             figures["longest"] = (0, 0)
-        if done.path.deviation == 0.0:  # a curve alone does not know how coarse its values are
+        if (
+            done.equity_stats.deviation == 0.0
+        ):  # a curve alone does not know how coarse its values are
             assert not figures["deviation"] > 1e-14 * (1.0 + rules.notional / rules.capital)
             figures["deviation"] = 0.0
-        np.testing.assert_equal(asdict(done.path), figures)
-        assert done.sums["pnl"] == pytest.approx(result.metrics["total_pnl"], abs=1e-8)
-        assert done.sums["trades"] == len(result.trades)
+        np.testing.assert_equal(asdict(done.equity_stats), figures)
+        assert done.totals["pnl"] == pytest.approx(result.metrics["total_pnl"], abs=1e-8)
+        assert done.totals["trades"] == len(result.trades)
 
 
 def real(file: str, start: str) -> pd.DataFrame:
@@ -217,10 +219,10 @@ def scripted(zs: list[float], **changes: Any) -> Result:
     rows = len(zs)
     times = pd.date_range("2024-01-01", periods=rows, freq="1min", tz="UTC")
     bars = frame(np.full(rows, 100.0), np.full(rows, 100.0), times)
-    pair = simulation.prepare(bars, bars, 1)
+    pair = simulation.align_and_check(bars, bars, 1)
     prices = pair.with_scores(np.full(rows, 1.0), np.array(zs, dtype=np.float64), Costs())
     rules = Rules(hedge="fixed", beta=1.0, **changes)
-    return simulation.traded(pair, prices, rules, Costs())
+    return simulation.simulate_scored(pair, prices, rules, Costs())
 
 
 def lives(result: Result) -> list[tuple[str, int, int, int, str]]:
@@ -288,14 +290,14 @@ def test_a_stop_loss_counts_slippage_and_the_fees_paid_so_far() -> None:
     """10 bps of each are a loss of 0.002 of the notional at the first close."""
     times = pd.date_range("2024-01-01", periods=4, freq="1min", tz="UTC")
     bars = frame(np.full(4, 100.0), np.full(4, 100.0), times)
-    pair = simulation.prepare(bars, bars, 1)
+    pair = simulation.align_and_check(bars, bars, 1)
     costs = Costs(fee_bps=10, slippage_bps=10)
     prices = pair.with_scores(
         np.full(4, 1.0), np.array([-3.0, math.nan, math.nan, math.nan]), costs
     )
     for limit, reason in ((0.00199, "stop_loss"), (0.00201, "end of data")):
         rules = Rules(hedge="fixed", beta=1.0, stop_loss=limit)
-        result = simulation.traded(pair, prices, rules, costs)
+        result = simulation.simulate_scored(pair, prices, rules, costs)
         assert result.trades["exit_reason"].tolist() == [reason]
 
 
@@ -303,11 +305,11 @@ def test_figures_of_one_trade_by_hand() -> None:
     times = pd.date_range("2024-01-01", periods=5, freq="1h", tz="UTC")
     y = frame([100, 100, 110, 120, 120], [100, 105, 115, 121, 119], times)
     x = frame([50, 50, 52, 51, 50], [50, 51, 52, 50, 49], times)
-    pair = simulation.prepare(y, x, 1)
+    pair = simulation.align_and_check(y, x, 1)
     costs = Costs(fee_bps=10, slippage_bps=100)
     prices = pair.with_scores(np.full(5, 2.0), np.array([0.0, -3.0, -1.0, 1.0, 0.0]), costs)
     rules = Rules(hedge="fixed", beta=2.0, notional=2070.0, capital=1000.0)
-    result = simulation.traded(pair, prices, rules, costs)
+    result = simulation.simulate_scored(pair, prices, rules, costs)
     (trade,) = result.trades.to_dict("records")
     assert (trade["qty_y"], trade["qty_x"]) == (10.0, -20.0)  # 2070/(105 + 2·51)
     assert (trade["entry_y"], trade["entry_x"]) == (110 * 1.01, 52 * 0.99)

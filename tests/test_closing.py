@@ -14,12 +14,12 @@ import pytest
 from exchange.synthetic import SyntheticSource
 from exchange.world import default_world
 from pairs.feeds.binance.budget import CLOSING, Kind
-from pairs.feeds.binance.protocol import SPOT, USDM, Protocol
+from pairs.feeds.binance.protocol import SPOT, USDM, BinanceMarket
 from pairs.feeds.binance.rest import RestError
 from pairs.ingest import closing
 from pairs.ingest.closing import LENGTHS_S, Allowance, Closing, ended_us
 from pairs.ingest.inbox import steady_us
-from pairs.ingest.liveness import Watched
+from pairs.ingest.liveness import StreamState
 from pairs.live.bars import LiveBars, Snapshot
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
@@ -81,7 +81,7 @@ def test_the_allowance_is_kept_in_every_minute() -> None:
 class Exchange:
     """REST's answers as a test wants them; it may hang and refuse as the real one does."""
 
-    def __init__(self, protocol: Protocol = SPOT) -> None:
+    def __init__(self, protocol: BinanceMarket = SPOT) -> None:
         self.protocol = protocol
         self.now_us: Callable[[], int] = lambda: time.time_ns() // 1000
         self.newest: dict[str, int | None] = {}
@@ -100,7 +100,7 @@ class Exchange:
 
 
 def asking(
-    store: PostgresStore, exchange: Exchange, watched: dict[str, Watched], seconds: float
+    store: PostgresStore, exchange: Exchange, watched: dict[str, StreamState], seconds: float
 ) -> Closing:
     """Let the daemon's task run for so long."""
     made = Closing(watched, exchange, store, "binance", lambda: 0.0)  # type: ignore[arg-type]
@@ -114,12 +114,14 @@ def asking(
     return made
 
 
-def silent(store: PostgresStore, ago_s: float = 10.0, **state: Any) -> dict[str, Watched]:
+def silent(store: PostgresStore, ago_s: float = 10.0, **state: Any) -> dict[str, StreamState]:
     """A trade that was printed and came so long ago, and nothing since."""
     then = time.time_ns() // 1000 - int(ago_s * S)
     store.write("binance", [trade(7, then, received_us=then)])
     lead = time.time_ns() // 1000 - steady_us()
-    return {"BTCUSDT": Watched(high_id=7, last_us=then, lead_us=lead, **{"state": "live", **state})}
+    return {
+        "BTCUSDT": StreamState(high_id=7, last_us=then, lead_us=lead, **{"state": "live", **state})
+    }
 
 
 def reached_s(store: PostgresStore) -> float:
@@ -175,7 +177,7 @@ def test_of_a_replay_the_time_of_its_trades_counts(store: PostgresStore) -> None
     lead = T0 + 10 * S - steady_us()  # such a trade would come now
     exchange = Exchange()
     exchange.newest["BTCUSDT"] = 7
-    asking(store, exchange, {"BTCUSDT": Watched(last_us=T0, lead_us=lead, state="live")}, 1.0)
+    asking(store, exchange, {"BTCUSDT": StreamState(last_us=T0, lead_us=lead, state="live")}, 1.0)
     assert 8 < reached_s(store) < 12
 
 
@@ -191,7 +193,7 @@ def test_a_question_is_as_old_as_the_exchanges_clock_says(store: PostgresStore) 
 
 @pytest.mark.parametrize("protocol", [SPOT, USDM])
 def test_two_hundred_silent_symbols_stay_within_their_share(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, protocol: Protocol
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, protocol: BinanceMarket
 ) -> None:
     monkeypatch.setattr(closing, "RETRY_S", 0.0)
     exchange = Exchange(protocol)
@@ -199,7 +201,7 @@ def test_two_hundred_silent_symbols_stay_within_their_share(
     lead = time.time_ns() // 1000 - steady_us()
     names = [f"S{k}USDT" for k in range(200)]
     exchange.newest = dict.fromkeys(names, 99)
-    watched = {n: Watched(last_us=then, lead_us=lead, state="quiet") for n in names}
+    watched = {n: StreamState(last_us=then, lead_us=lead, state="quiet") for n in names}
     asking(store, exchange, watched, 2.0)
     weight = protocol.weight("aggTrades") * len(exchange.asked)
     assert 0 < weight <= 0.1 * protocol.weight_per_minute * (1 + 3 / 60)

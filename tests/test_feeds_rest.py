@@ -42,15 +42,15 @@ def test_the_exchanges_count_wins_and_the_live_edge_may_go_further_than_probes()
     clock = Clock()
     budget = Budget(6000, clock)
     assert budget.wait_s(4, PROBE) == 0
-    budget.told("4799")
+    budget.record_used("4799")
     assert budget.wait_s(4, PROBE) > 0
     assert budget.wait_s(25) == 0
-    budget.told("5500")
+    budget.record_used("5500")
     assert 0 < budget.wait_s(25) <= 60
     clock.now += 61
     assert budget.wait_s(25) == 0
-    budget.told("many")
-    budget.told("²")
+    budget.record_used("many")
+    budget.record_used("²")
     assert budget.wait_s(25) == 0
 
 

@@ -33,7 +33,7 @@ from pairs.feeds.binance.protocol import SPOT
 from pairs.feeds.binance.rest import RestError
 from pairs.ingest import closing
 from pairs.ingest.closing import Closing
-from pairs.ingest.liveness import Watched
+from pairs.ingest.liveness import StreamState
 from pairs.live.bars import Leg, LiveBars
 from pairs.market import Instrument, Trade
 from pairs.storage.postgres import PostgresStore
@@ -83,7 +83,7 @@ class LiveMachine(RuleBasedStateMachine):
         self.now_us, self.off_us = T0, time.time_ns() // 1000 - T0 + off_s * S
         self.bar_us = int(bar[0]) * S
         self.lines = [Line(f"Y{number}USDT"), Line(f"X{number}USDT")]
-        self.watched = {line.symbol: Watched(state="live") for line in self.lines}
+        self.watched = {line.symbol: StreamState(state="live") for line in self.lines}
         self.rest = Rest(self)
         closing.steady_us = self.clock_us  # type: ignore[attr-defined]
         self.closing = Closing(

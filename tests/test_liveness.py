@@ -13,7 +13,7 @@ import pytest
 from ingest_websocket import Daemon
 from pairs.feeds.binance.protocol import PROTOCOLS
 from pairs.feeds.choice import Feed
-from pairs.ingest.liveness import SILENCE_S, Watched, agree
+from pairs.ingest.liveness import SILENCE_S, StreamState, agree
 from pairs.market import Trade, Venue
 from pairs.settings import load_settings
 from pairs.storage.postgres import PostgresStore
@@ -159,7 +159,7 @@ def test_a_record_begins_with_its_minute_although_trades_came_first(store: Postg
 
 
 def test_usual_pauses_are_learned() -> None:
-    busy, slow = Watched(), Watched()
+    busy, slow = StreamState(), StreamState()
     for k in range(200):
         trade = Trade("BTCUSDT", k, k, 1.0, 1.0, False, k)
         busy.heard(trade, k, k * 0.05)
@@ -169,7 +169,11 @@ def test_usual_pauses_are_learned() -> None:
 
 
 def test_what_was_learned_of_a_market_tells_which_silence_is_looked_into_first() -> None:
-    busy, slow, delisted = Watched(pause_s=0.1), Watched(pause_s=14.0), Watched(quiet_s=600.0)
+    busy, slow, delisted = (
+        StreamState(pause_s=0.1),
+        StreamState(pause_s=14.0),
+        StreamState(quiet_s=600.0),
+    )
     assert busy.unusual(3.0) > slow.unusual(20.0) > delisted.unusual(610.0) > slow.unusual(8.0)
     trade = Trade("BTCUSDT", 1, 1, 1.0, 1.0, False, 1)
     delisted.heard(trade, 1, 1.0)
@@ -196,7 +200,7 @@ def test_bars_agree_where_they_hold_the_trades_that_came(
 
 
 def test_trades_of_a_slow_market_are_counted_on_from_what_rest_told() -> None:
-    stream = Watched(high_id=5, bars={M: 2})
+    stream = StreamState(high_id=5, bars={M: 2})
     for trade_id, ts_us, trades in ((5, M + 1, 1), (6, M + 1, 3), (6, M + 1, 3), (7, 2 * M, 1)):
         stream.heard(Trade("BTCUSDT", trade_id, ts_us, 1.0, 1.0, False, 1, trades), 1, trade_id)
     assert stream.bars == {M: 5, 2 * M: 1}

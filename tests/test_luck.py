@@ -18,7 +18,7 @@ from pairs.backtest.luck import LEVEL, Counted, Where, judge, luck_words, trials
 from pairs.backtest.overfitting import DeflatedSharpe
 from pairs.backtest.walk_forward import walk_forward
 from pairs.dashboard.views import robustness
-from pairs.dashboard.views.backtest import Judged, words
+from pairs.dashboard.views.backtest import JudgedBacktest, verdict_text
 from pairs.market import Instrument
 from pairs.storage import trials
 from pairs.storage.postgres import PostgresStore
@@ -141,7 +141,7 @@ class TestRegister:
         assert "one of 4 sets tried on these bars" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("say", [luck_words, lambda c: words(Judged(None, None, c))])  # type: ignore[arg-type]
+@pytest.mark.parametrize("say", [luck_words, lambda c: verdict_text(JudgedBacktest(None, None, c))])  # type: ignore[arg-type]
 def test_more_than_luck_is_said_from_the_level_on_only(say: Callable[[Counted], str]) -> None:
     for probability, sure in ((0.93, False), (0.9499, False), (0.95, True), (0.999, True)):
         told: Any = say(Counted(DeflatedSharpe(probability, 0.99, 0.0, 1.0, 1), "store"))

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from pairs.live.shared import Once
+from pairs.live.shared import SharedResults
 
 
 def test_threads_that_ask_at_once_get_what_one_of_them_made() -> None:
-    once, made, begun = Once(8), [], threading.Event()
+    once, made, begun = SharedResults(8), [], threading.Event()
     go_on = threading.Event()
 
     def make() -> object:
@@ -33,7 +33,7 @@ def test_threads_that_ask_at_once_get_what_one_of_them_made() -> None:
 
 
 def test_a_key_forgotten_leaves_nothing_behind() -> None:
-    once = Once(3)
+    once = SharedResults(3)
     for bar in range(1000):
         assert once.get(lambda: bar, ("chart", bar)) == bar  # noqa: B023 - called at once
         once.get(lambda: "kept", "used at every bar")
@@ -43,7 +43,7 @@ def test_a_key_forgotten_leaves_nothing_behind() -> None:
 
 
 def test_a_failure_is_not_kept() -> None:
-    once = Once(3)
+    once = SharedResults(3)
 
     def fail() -> None:
         raise ValueError("no bars")

@@ -14,7 +14,7 @@ from pairs.market import Trade
 from pairs.storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
 from pairs.storage.gaps import Gap, first_missing, times_of
 from pairs.storage.maintenance import read_figures
-from pairs.storage.partitions import TRADES_PER_PARTITION, make, of_trades
+from pairs.storage.partitions import TRADES_PER_PARTITION, create_partition, trade_partitions
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_ticks
 
@@ -37,8 +37,8 @@ def long_record(store: PostgresStore) -> PostgresStore:
     """Some trades at both ends of a record of many partitions, and holes in between."""
     number = store.instrument_id("binance", "BTCUSDT")
     with store.transaction() as cursor:
-        for wanted in of_trades(number, range(COUNT)):
-            make(cursor, wanted)
+        for wanted in trade_partitions(number, range(COUNT)):
+            create_partition(cursor, wanted)
     store.write("binance", [trade(i) for i in (0, 1, 5, 9)])
     store.write("binance", [trade(COUNT * TRADES_PER_PARTITION - 9 + i) for i in range(9)])
     return store

@@ -22,7 +22,7 @@ from pairs.backtest.metrics import (
     METRICS,
     YEAR_S,
     annual_growth,
-    measure,
+    compute_metrics,
     returns_per_year,
     sharpe_ratio,
 )
@@ -192,7 +192,7 @@ class TestAYearHasTheReturnsThereReallyAre:
     def test_by_hand(self) -> None:
         gaps = pd.DatetimeIndex(["2024-01-01", "2024-01-02", "2024-01-03", "2024-02-01"], tz="UTC")
         equity = np.array([100.0, 101.0, 99.0, 103.0])
-        found = measure(gaps, curve(equity, 100.0), NO_TRADES, 100.0)
+        found = compute_metrics(gaps, curve(equity, 100.0), NO_TRADES, 100.0)
         returns = np.diff(equity) / equity[:-1]
         root = math.sqrt(3 * 365 / 31)
         assert found["sharpe"] == pytest.approx(returns.mean() / returns.std(ddof=1) * root)
@@ -214,8 +214,9 @@ class TestAYearHasTheReturnsThereReallyAre:
         index = pd.date_range("2024-01-01", periods=3, freq="1min", tz="UTC")
         for times in (index[:0], index[:1], index[[0, 0]], index[[1, 1, 1]], index[::-1]):
             assert math.isnan(returns_per_year(times))
-            found = measure(times, curve(np.arange(100.0, 100.0 + len(times)), 100.0), NO_TRADES,
-                            100.0)  # fmt: skip
+            found = compute_metrics(
+                times, curve(np.arange(100.0, 100.0 + len(times)), 100.0), NO_TRADES, 100.0
+            )
             assert math.isnan(found["sharpe"])
             assert math.isnan(found["volatility"])
             assert math.isnan(found["sortino"])
@@ -230,7 +231,9 @@ class TestAYearHasTheReturnsThereReallyAre:
         sparse = equity.iloc[moved]
         assert len(sparse) < 8500
         whole, part = (
-            measure(pd.DatetimeIndex(e.index), curve(e.to_numpy(), 10_000.0), NO_TRADES, 10_000.0)
+            compute_metrics(
+                pd.DatetimeIndex(e.index), curve(e.to_numpy(), 10_000.0), NO_TRADES, 10_000.0
+            )
             for e in (equity, sparse)
         )
         for name in ("sharpe", "volatility", "sortino"):
@@ -271,7 +274,7 @@ def test_durations_are_told_by_time_not_by_rows() -> None:
         pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(minutes, unit="min")
     )
     equity = np.array([100, 99, 98, 97, 98, 100, 102, 101, 101.5, 103.0])
-    found = measure(index, curve(equity, 100.0, index.asi8), NO_TRADES, 100.0)
+    found = compute_metrics(index, curve(equity, 100.0, index.asi8), NO_TRADES, 100.0)
     assert found["longest_drawdown_s"] == 722 * 60
     assert found["max_drawdown_s"] == 5 * 60
 
@@ -301,7 +304,7 @@ class TestReturnsWithoutDeviation:
             if equity is None:
                 continue
             index = pd.date_range("2024-01-01", periods=len(equity), freq="1min", tz="UTC")
-            found = measure(index, curve(equity, start), NO_TRADES, start)
+            found = compute_metrics(index, curve(equity, start), NO_TRADES, start)
             assert found["volatility"] == 0.0
             assert math.isnan(found["sharpe"])
             assert math.isnan(found["sortino"])
@@ -321,7 +324,7 @@ class TestReturnsWithoutDeviation:
         for scale in (1e-12, 1e-9, 1e-3):
             equity = 100.0 * (1.0 + scale * rng.normal(0.0, 1.0, 500).cumsum())
             index = pd.date_range("2024-01-01", periods=500, freq="1min", tz="UTC")
-            found = measure(index, curve(equity, 100.0), NO_TRADES, 100.0)
+            found = compute_metrics(index, curve(equity, 100.0), NO_TRADES, 100.0)
             returns = returns_of(equity)
             wanted = returns.mean() / returns.std(ddof=1) * math.sqrt(525_600)
             assert found["sharpe"] == pytest.approx(wanted)
@@ -351,15 +354,17 @@ class TestReturnsWithoutDeviation:
 
 def test_without_a_value_there_is_none() -> None:
     index = pd.date_range("2024-01-01", periods=4, freq="1D", tz="UTC")
-    found = measure(index, curve(np.full(4, 100.0), 100.0), NO_TRADES, 100.0)
+    found = compute_metrics(index, curve(np.full(4, 100.0), 100.0), NO_TRADES, 100.0)
     empty = {name for name, value in found.items() if math.isnan(value)}
     assert empty == {"sharpe", "sortino", "calmar", "win_rate", "profit_factor", "average_pnl",
                      "average_bars", "average_holding_s", "break_even_bps"}  # fmt: skip
-    ruined = measure(index, curve(np.array([100.0, 50.0, -5.0, -5.0]), 100.0), NO_TRADES, 100.0)
+    ruined = compute_metrics(
+        index, curve(np.array([100.0, 50.0, -5.0, -5.0]), 100.0), NO_TRADES, 100.0
+    )
     assert math.isnan(ruined["cagr"])
     assert ruined["max_drawdown"] == 1.05
     for rows in (1, 2):
-        few = measure(index[:rows], curve(np.full(rows, 100.0), 100.0), NO_TRADES, 100.0)
+        few = compute_metrics(index[:rows], curve(np.full(rows, 100.0), 100.0), NO_TRADES, 100.0)
         assert math.isnan(few["sharpe"])
         assert few["total_pnl"] == 0
 

@@ -16,7 +16,7 @@ from pairs.feeds.binance.rest import BinanceRest
 from pairs.ingest import backfill
 from pairs.ingest.asking_again import AskingAgain
 from pairs.ingest.beginning import begin_records
-from pairs.ingest.liveness import Watched
+from pairs.ingest.liveness import StreamState
 from pairs.ingest.repair import Patience, Repair
 from pairs.storage.audit import audit
 from pairs.storage.gaps import Gap
@@ -304,7 +304,7 @@ def test_a_record_begins_with_its_minute_although_a_page_of_a_cdn_came_first(
     async def begin(url: str) -> None:
         async with BinanceRest(url, SPOT) as rest:
             repair = Repair(store, rest, "binance", 48.0)
-            watched = {"AAAUSDT": Watched()}
+            watched = {"AAAUSDT": StreamState()}
             await begin_records(store, rest, repair, "binance", watched)
 
     with Foreign("AAAUSDT") as exchange:

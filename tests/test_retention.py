@@ -13,7 +13,7 @@ from pairs.storage import retention
 from pairs.storage.audit import audit
 from pairs.storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
 from pairs.storage.gaps import Gap, cut
-from pairs.storage.partitions import TRADES_PER_PARTITION, make, of_trades
+from pairs.storage.partitions import TRADES_PER_PARTITION, create_partition, trade_partitions
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.retention import prune
 
@@ -372,8 +372,8 @@ def many_partitions(store: PostgresStore, count: int) -> None:
     them is empty."""
     ids = [k * TRADES_PER_PARTITION + 5 for k in range(count)]
     with store.transaction() as cursor:
-        for wanted in of_trades(store.instrument_id(VENUE, "BTCUSDT"), range(count)):
-            make(cursor, wanted)
+        for wanted in trade_partitions(store.instrument_id(VENUE, "BTCUSDT"), range(count)):
+            create_partition(cursor, wanted)
     store.write(VENUE, [trade(i, T0 - (count - k) * 3_600_000_000) for k, i in enumerate(ids)])
     with store.transaction() as cursor:
         cursor.execute("UPDATE gap SET state = 'void'; DELETE FROM trade WHERE trade_id = 7000005")

@@ -127,12 +127,12 @@ def test_figures_are_pure_functions() -> None:
             if isinstance(node, ast.FunctionDef) and node.name.endswith("figure"):
                 found += 1
                 names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-                assert not names & {"st", "desk"}, f"{path.name}:{node.name}"
+                assert not names & {"st", "page"}, f"{path.name}:{node.name}"
     assert found >= 2
 
 
 # Who makes an error fit to be shown; whatever logs passes the formatter of `messages`.
-SHOWERS = {"one_line", "first_line", "failed", "told", "plain", "describe"}
+SHOWERS = {"one_line", "first_line", "failed", "reported", "plain", "describe"}
 
 
 def shown_by_hand(source: str) -> list[str]:

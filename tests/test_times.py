@@ -14,7 +14,7 @@ from pairs.clock import AHEAD_US, ExchangeClock, steady_us
 from pairs.feeds.binance.protocol import SPOT
 from pairs.feeds.choice import Feed
 from pairs.ingest.inbox import Inbox
-from pairs.ingest.liveness import Watched
+from pairs.ingest.liveness import StreamState
 from pairs.market import Rejected, Trade
 from pairs.settings import load_settings
 from pairs.storage.maintenance import health
@@ -92,7 +92,7 @@ def test_a_clock_of_ones_own_that_is_wrong_costs_nothing(store: PostgresStore) -
 def offered(clock: ExchangeClock, *trades: Trade) -> tuple[Inbox, list[Trade], list[Rejected]]:
     """An inbox after trades of a symbol whose newest known one is 100, and what became of them
     where REST says nothing."""
-    watched = {"BTCUSDT": Watched(high_id=100)}
+    watched = {"BTCUSDT": StreamState(high_id=100)}
     box = Inbox(SPOT, watched, clock)
     for one in trades:
         number = f'"t":{one.trade_id},"T":{one.ts_us},"s":"BTCUSDT"'

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from backtest import Costs, Rules, positions, run
-from pairs.backtest.engine import walk
+from pairs.backtest.engine import simulate
 from pairs.backtest.grid import FIGURES, combinations, cost_sensitivity, grid, heat_map
 from pairs.backtest.look_ahead import find_look_ahead
 from pairs.backtest.overfitting import deflated_sharpe, returns_of
-from pairs.backtest.simulation import prepare
+from pairs.backtest.simulation import align_and_check
 from pairs.backtest.walk_forward import FOLD_COLUMNS, walk_forward
 from tests.test_backtest_command import leg
 
@@ -110,7 +110,7 @@ class TestWalkForward:
             first, start, stop = 150 * n, 300 + 150 * n, 450 + 150 * n
             assert (fold["train_start"], fold["test_start"]) == (y.index[first], y.index[start])
             assert fold["test_end"] == y.index[stop - 1]
-            pair = prepare(y, x, 1)
+            pair = align_and_check(y, x, 1)
             sharpes = []
             for rules in sets:
                 prices = pair.scored(rules, COSTS).rows(first, start)
@@ -129,7 +129,7 @@ class TestWalkForward:
 
     @staticmethod
     def sharpe(prices: Any, rules: Rules) -> float:
-        equity = walk(prices, rules, COSTS).equity
+        equity = simulate(prices, rules, COSTS).equity
         returns = returns_of(equity)
         if not returns.any():
             return math.nan

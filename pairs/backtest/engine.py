@@ -21,9 +21,17 @@ from pairs.backtest.rules import Costs, Rules
 from pairs.checks import Array, Ints
 
 __all__ = [
-    "ACTIONS", "EXIT_REASONS", "SUMS", "TRADE_COLUMNS", "Curve", "Prices", "Walk", "curve",
-    "positions", "walk",
-]  # fmt: skip
+    "ACTIONS",
+    "EXIT_REASONS",
+    "SUMS",
+    "TRADE_COLUMNS",
+    "EquityStats",
+    "PairArrays",
+    "Simulation",
+    "curve",
+    "positions",
+    "simulate",
+]
 
 Bytes = npt.NDArray[np.int8]
 
@@ -44,7 +52,7 @@ _NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
-class Prices:
+class PairArrays:
     """What a walk needs of a pair, one entry per aligned bar: times, prices, the hedge ratio that a
     signal of this bar would trade (one entry: the same for all), its z-score, and the funding due
     at its open (empty: none). With a `window`, `zscore` is empty and made of `spread` over so
@@ -63,7 +71,7 @@ class Prices:
     spread: Array = field(default_factory=lambda: np.empty(0))
     window: int = 0
 
-    def rows(self, start: int, stop: int) -> Prices:
+    def rows(self, start: int, stop: int) -> PairArrays:
         """A part of the bars; their z-scores, which must be given, keep the history they were
         made from."""
         open_y, open_x, close_y, close_x, beta, zscore, funding_y, funding_x = (
@@ -72,11 +80,13 @@ class Prices:
                          self.zscore, self.funding_y, self.funding_x)
         )  # fmt: skip
         stamps = self.stamps[start:stop]
-        return Prices(stamps, open_y, open_x, close_y, close_x, beta, zscore, funding_y, funding_x)
+        return PairArrays(
+            stamps, open_y, open_x, close_y, close_x, beta, zscore, funding_y, funding_x
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class EquityStats:
     """Figures of an equity curve per bar: its last value; mean and deviation (ddof 1; 0 where they
     differ by rounding alone) of its simple returns, root mean square of those below 0; largest
     drawdown as a fraction; rows of its peak and of the return to it (the last row where there is
@@ -93,14 +103,14 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class Simulation:
     """What trading did. `sums`: figures of the trades by name of SUMS; `path`: those of the
     equity. `equity`: at each close, empty where only these were asked for, as is `trades`: one row
     per name of TRADE_COLUMNS, one column per trade. `decided`: the action of the last close.
     `usable`: every price is surely finite and above 0."""
 
-    sums: dict[str, float]
-    path: Curve
+    totals: dict[str, float]
+    equity_stats: EquityStats
     equity: Array
     trades: Array
     decided: int
@@ -146,7 +156,7 @@ def positions(zscore: Array, rules: Rules) -> Bytes:
     return cast(Bytes, kernels.positions(scores, limits, rules.max_bars or _NEVER))
 
 
-def walk(prices: Prices, rules: Rules, costs: Costs, *, record: bool = True) -> Walk:
+def simulate(prices: PairArrays, rules: Rules, costs: Costs, *, record: bool = True) -> Simulation:
     """Trade every bar by the rules, from flat; `record=False` gives its figures alone."""
     sums, figures, equity, trades, decided, usable = kernels.trade(
         prices.stamps, prices.open_y, prices.open_x, prices.close_y, prices.close_x, prices.beta,
@@ -155,10 +165,10 @@ def walk(prices: Prices, rules: Rules, costs: Costs, *, record: bool = True) -> 
     )  # fmt: skip
     named = dict(zip(SUMS, sums.tolist(), strict=True))
     longest = kernels.longest(prices.stamps, equity, rules.capital) if record else (0, 0)
-    return Walk(named, _curve(figures, longest), equity, trades.T, decided, usable)
+    return Simulation(named, _curve(figures, longest), equity, trades.T, decided, usable)
 
 
-def curve(equity: Array, capital: float, stamps: Ints | None = None) -> Curve:
+def curve(equity: Array, capital: float, stamps: Ints | None = None) -> EquityStats:
     """The figures of values at consecutive closes; `capital` counts as the first peak. `stamps`:
     times of these closes, ascending integers (None: equally far apart)."""
     times = np.arange(len(equity)) if stamps is None else np.ascontiguousarray(stamps)
@@ -166,10 +176,10 @@ def curve(equity: Array, capital: float, stamps: Ints | None = None) -> Curve:
     return _curve(kernels.curve(equity, float(capital)), longest)
 
 
-def _curve(figures: Sequence[float], longest: tuple[int, int]) -> Curve:
+def _curve(figures: Sequence[float], longest: tuple[int, int]) -> EquityStats:
     final, mean, deviation, downside, drawdown, peak, back = figures
     deepest = int(peak), int(back)
-    return Curve(final, mean, deviation, downside, drawdown, deepest, longest)
+    return EquityStats(final, mean, deviation, downside, drawdown, deepest, longest)
 
 
 def _limits(rules: Rules, costs: Costs) -> Array:

@@ -12,10 +12,10 @@ from typing import Any, cast
 import pandas as pd
 
 from pairs.analytics.pair import PairSpec
-from pairs.backtest.engine import Prices, Walk, walk
+from pairs.backtest.engine import PairArrays, Simulation, simulate
 from pairs.backtest.metrics import returns_per_year, sharpe_ratio, trade_figures
 from pairs.backtest.rules import Costs, Rules, with_changes
-from pairs.backtest.simulation import Pair, prepare, run
+from pairs.backtest.simulation import AlignedPair, align_and_check, run
 from pairs.checks import check_choice, check_number
 
 __all__ = ["FIGURES", "Progress", "combinations", "cost_sensitivity", "grid", "heat_map"]
@@ -65,8 +65,8 @@ def grid(
     In-sample: the best of many is partly luck, see `overfitting.deflated_sharpe`, for which this
     table's column sharpe holds the trials. Raises ValueError as `run`.
     """
-    pair = prepare(bars_y, bars_x, least_bars(candidates))
-    figures = Scored(pair, costs).figures(candidates, 0, len(pair.index), progress)
+    pair = align_and_check(bars_y, bars_x, least_bars(candidates))
+    figures = ScoredPair(pair, costs).figures(candidates, 0, len(pair.index), progress)
     return grid_table(candidates, figures)
 
 
@@ -86,14 +86,14 @@ def least_bars(candidates: Sequence[Rules]) -> int:
     return max(rules.spec.bars_needed for rules in candidates)
 
 
-class Scored:
+class ScoredPair:
     """A pair with the z-scores of every hedge and window asked for, computed once each."""
 
-    def __init__(self, pair: Pair, costs: Costs) -> None:
+    def __init__(self, pair: AlignedPair, costs: Costs) -> None:
         self.pair, self.costs = pair, costs
-        self._prices: dict[PairSpec, Prices] = {}
+        self._prices: dict[PairSpec, PairArrays] = {}
 
-    def prices(self, rules: Rules) -> Prices:
+    def prices(self, rules: Rules) -> PairArrays:
         """All bars, scored by these rules."""
         if rules.spec not in self._prices:
             self._prices[rules.spec] = self.pair.scored(rules, self.costs)
@@ -106,9 +106,9 @@ class Scored:
         prices = [self.prices(rules).rows(start, stop) for rules in candidates]
         per_year = returns_per_year(self.pair.index[start:stop])
 
-        def one(rules: Rules, part: Prices) -> dict[str, float]:
-            done = walk(part, rules, self.costs, record=False)
-            return told(done, rules, stop - start, per_year)
+        def one(rules: Rules, part: PairArrays) -> dict[str, float]:
+            done = simulate(part, rules, self.costs, record=False)
+            return figures_of(done, rules, stop - start, per_year)
 
         found = []
         with ThreadPoolExecutor() as pool:
@@ -120,9 +120,9 @@ class Scored:
         return found
 
 
-def told(done: Walk, rules: Rules, bars: int, per_year: float) -> dict[str, float]:
+def figures_of(done: Simulation, rules: Rules, bars: int, per_year: float) -> dict[str, float]:
     """FIGURES of a walk over so many bars, of which a year has `per_year` returns."""
-    sums, path = done.sums, done.path
+    sums, path = done.totals, done.equity_stats
     sharpe = sharpe_ratio(path.mean, path.deviation, per_year)
     found = trade_figures(sums) | {
         "total_pnl": sums["pnl"],

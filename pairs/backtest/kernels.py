@@ -109,14 +109,14 @@ _NONE = -2.0
 
 
 @helper
-def _returned(path, t):  # type: ignore[no-untyped-def]
+def _end_drawdown(path, t):  # type: ignore[no-untyped-def]
     """A stretch below the peak ends at row t."""
     if path[_DEEPEST] == path[_PEAK_ROW]:
         path[_FROM], path[_TO], path[_DEEPEST] = max(path[_PEAK_ROW], 0.0), t, _NONE
 
 
 @helper
-def _turn(path, now, t):  # type: ignore[no-untyped-def]
+def _update_peak(path, now, t):  # type: ignore[no-untyped-def]
     """The peak after row t, which is at a peak or may be at the largest drawdown; and the value
     down to which nothing new happens, a little of it spare for rounding."""
     peak = path[_PEAK]
@@ -125,7 +125,7 @@ def _turn(path, now, t):  # type: ignore[no-untyped-def]
             path[_DRAWDOWN], path[_DEEPEST] = (peak - now) / peak, path[_PEAK_ROW]
     else:
         if t - path[_PEAK_ROW] > 1.0:
-            _returned(path, t)
+            _end_drawdown(path, t)
         peak, path[_PEAK_ROW] = now, t
     floor = peak * (1.0 - path[_DRAWDOWN] + 1e-12)
     path[_PEAK], path[_FLOOR] = peak, floor
@@ -133,17 +133,17 @@ def _turn(path, now, t):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _begun(now, capital):  # type: ignore[no-untyped-def]
+def _new_curve(now, capital):  # type: ignore[no-untyped-def]
     """The state of a curve at its first row."""
     path = np.zeros(_PATH)
     path[_DEEPEST], path[_PEAK_ROW] = _NONE, -1.0 if now < capital else 0.0
     path[_LAST], path[_PEAK] = now, capital
-    _turn(path, now, 0)
+    _update_peak(path, now, 0)
     return path
 
 
 @helper
-def _follow(path, values, origin, start, stop):  # type: ignore[no-untyped-def]
+def _accumulate(path, values, origin, start, stop):  # type: ignore[no-untyped-def]
     """The rows start … stop - 1, the first value being that of row `origin`."""
     shift = path[_SHIFT]
     last, peak, floor = path[_LAST], path[_PEAK], path[_FLOOR]
@@ -158,7 +158,7 @@ def _follow(path, values, origin, start, stop):  # type: ignore[no-untyped-def]
         squares += change * change
         last = now
         if now >= peak or now <= floor:
-            peak, floor = _turn(path, now, origin + np.int64(h))
+            peak, floor = _update_peak(path, now, origin + np.int64(h))
     path[_LAST], path[_TOTAL], path[_SQUARES], path[_BELOW] = last, total, squares, below
 
 
@@ -166,7 +166,7 @@ def _follow(path, values, origin, start, stop):  # type: ignore[no-untyped-def]
 def _figures(path, rows, grain):  # type: ignore[no-untyped-def]
     """The numbers of `signals.Curve`; `grain`: the rounding of a value, in units of ROUNDING."""
     if path[_LAST] < path[_PEAK]:
-        _returned(path, rows - 1)
+        _end_drawdown(path, rows - 1)
     mean = deviation = downside = np.nan
     if rows > 1:
         off, downside = path[_TOTAL] / (rows - 1), math.sqrt(path[_BELOW] / (rows - 1))
@@ -201,10 +201,10 @@ def longest(stamps, equity, capital):  # type: ignore[no-untyped-def]
 @compiled(VECTOR, NUMBER)
 def curve(equity, capital):  # type: ignore[no-untyped-def]
     """See `signals.curve`."""
-    path = _begun(equity[0] if len(equity) > 0 else capital, capital)
+    path = _new_curve(equity[0] if len(equity) > 0 else capital, capital)
     if len(equity) > 1:  # returns that are all alike differ from the first by rounding alone
         path[_SHIFT] = (equity[1] - equity[0]) / equity[0]
-    _follow(path, equity, 0, min(1, len(equity)), len(equity))
+    _accumulate(path, equity, 0, min(1, len(equity)), len(equity))
     return _figures(path, len(equity), 1.0)
 
 
@@ -242,7 +242,7 @@ def _usable(one, other, start, stop):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _stretch(  # type: ignore[no-untyped-def]
+def _score_chunk(  # type: ignore[no-untyped-def]
     open_y, open_x, close_y, close_x, beta, spread, zscore, window, start, stop, room, sums, out
 ):  # fmt: skip
     """z-scores of the rows start … stop - 1 into `out`; whether all prices there are surely
@@ -304,14 +304,14 @@ def trade(  # type: ignore[no-untyped-def]
     base = ready = 0
     usable = True
     count = barred = side = pending = decided = t = 0
-    level, path = capital, _begun(capital, capital)
+    level, path = capital, _new_curve(capital, capital)
     while t < rows:
         # Flat at the close of bar t.
         first, side = t, 0
         while t < rows and side == 0:
             if t == ready:
                 base, ready = ready, min(ready + stretch, rows)
-                usable &= _stretch(
+                usable &= _score_chunk(
                     open_y, open_x, close_y, close_x, beta, spread, zscore, window, base, ready,
                     room, parts, zs,
                 )  # fmt: skip
@@ -347,10 +347,10 @@ def trade(  # type: ignore[no-untyped-def]
             # Held at the close of bar t.
             if t >= edge:
                 if t == ready:
-                    _follow(path, marks, origin, since, t)
+                    _accumulate(path, marks, origin, since, t)
                     since, origin = t, (0 if record else t)
                     base, ready = ready, min(ready + stretch, rows)
-                    usable &= _stretch(
+                    usable &= _score_chunk(
                         open_y, open_x, close_y, close_x, beta, spread, zscore, window, base,
                         ready, room, parts, zs,
                     )  # fmt: skip
@@ -427,7 +427,7 @@ def trade(  # type: ignore[no-untyped-def]
         sums[19] += stamps[t] - stamps[entered]
         level += pnl
         marks[t - origin] = level
-        _follow(path, marks, origin, since, t + 1)
+        _accumulate(path, marks, origin, since, t + 1)
         if pending == END:
             break
     return (

@@ -9,13 +9,19 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from pairs.backtest.engine import Curve
+from pairs.backtest.engine import EquityStats
 from pairs.bars.resampling import common_step_ns
 
 __all__ = [
-    "METRICS", "YEAR_S", "Metric", "annual_growth", "measure", "returns_per_year", "sharpe_ratio",
+    "METRICS",
+    "YEAR_S",
+    "Metric",
+    "annual_growth",
+    "compute_metrics",
+    "returns_per_year",
+    "sharpe_ratio",
     "trade_figures",
-]  # fmt: skip
+]
 
 YEAR_S = 365 * 24 * 3600
 """Crypto has no closing bell: 365 days of 24 hours."""
@@ -102,9 +108,9 @@ def returns_per_year(index: pd.DatetimeIndex) -> float:
     return (len(index) - 1) * a_year / passed  # of whole numbers: without holes, exact
 
 
-def measure(
+def compute_metrics(
     index: pd.DatetimeIndex,
-    path: Curve,
+    path: EquityStats,
     sums: Mapping[str, float],
     capital: float,
     *,
@@ -134,7 +140,7 @@ def measure(
     return {name: found[name] for name in METRICS}
 
 
-def _of_curve(index: pd.DatetimeIndex, path: Curve, per_year: float) -> dict[str, float]:
+def _of_curve(index: pd.DatetimeIndex, path: EquityStats, per_year: float) -> dict[str, float]:
     lengths = [(index[b] - index[a]).total_seconds() if b else 0.0
                for a, b in (path.deepest, path.longest)]  # fmt: skip
     varied = path.deviation > 0.0

@@ -11,14 +11,21 @@ import pandas as pd
 
 from pairs.analytics.pair import filter_deviation, traded_hedge
 from pairs.analytics.windows import window_score
-from pairs.backtest.engine import ACTIONS, EXIT_REASONS, TRADE_COLUMNS, Prices, Walk, walk
+from pairs.backtest.engine import (
+    ACTIONS,
+    EXIT_REASONS,
+    TRADE_COLUMNS,
+    PairArrays,
+    Simulation,
+    simulate,
+)
 from pairs.backtest.kernels import EXIT
-from pairs.backtest.metrics import measure
+from pairs.backtest.metrics import compute_metrics
 from pairs.backtest.rules import Costs, Rules
 from pairs.bars.resampling import align, bar_length_ns
 from pairs.checks import Array, frame_values
 
-__all__ = ["TRADE_FIELDS", "Pair", "Result", "prepare", "run", "trades_frame"]
+__all__ = ["TRADE_FIELDS", "AlignedPair", "Result", "align_and_check", "run", "trades_frame"]
 
 TRADE_FIELDS = (
     "side", "entry_time", "exit_time", "beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y",
@@ -30,7 +37,7 @@ _REASONS = pd.array(list(EXIT_REASONS), dtype="str")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class AlignedPair:
     """The common bars of two legs as arrays; `index` their open times (UTC), `bar_ns` their
     length in nanoseconds (None: not told)."""
 
@@ -41,7 +48,7 @@ class Pair:
     close_x: Array
     bar_ns: int | None = None
 
-    def unscored(self, rules: Rules, costs: Costs) -> Prices:
+    def unscored(self, rules: Rules, costs: Costs) -> PairArrays:
         """With what a walk makes the z-scores of these rules from on its way, and the funding due:
         for one walk, which so spares the memory of long arrays."""
         nothing = np.empty(0)
@@ -51,21 +58,21 @@ class Pair:
             beta, spread = traded_hedge(self.close_y, self.close_x, rules.spec)
         return self._priced(beta, nothing, costs, spread=spread, window=rules.window)
 
-    def scored(self, rules: Rules, costs: Costs) -> Prices:
+    def scored(self, rules: Rules, costs: Costs) -> PairArrays:
         """With hedge ratio and z-score by these rules, and the funding due: for many walks."""
         beta, spread = traded_hedge(self.close_y, self.close_x, rules.spec)
         return self.with_scores(beta, window_score(spread, rules.window), costs)
 
-    def with_scores(self, beta: Array, zscore: Array, costs: Costs) -> Prices:
+    def with_scores(self, beta: Array, zscore: Array, costs: Costs) -> PairArrays:
         """With hedge ratio and z-score given."""
         return self._priced(beta, zscore, costs)
 
-    def _priced(self, beta: Array, zscore: Array, costs: Costs, **made: Any) -> Prices:
+    def _priced(self, beta: Array, zscore: Array, costs: Costs, **made: Any) -> PairArrays:
         funding_y, funding_x = (
-            _due(self.index, rates) if costs.funded else np.empty(0)
+            _funding_due(self.index, rates) if costs.funded else np.empty(0)
             for rates in (costs.funding_y, costs.funding_x)
         )
-        return Prices(
+        return PairArrays(
             np.ascontiguousarray(self.index.asi8), self.open_y, self.open_x, self.close_y,
             self.close_x, beta, zscore, funding_y, funding_x, **made,
         )  # fmt: skip
@@ -99,9 +106,9 @@ class Result:
     metrics: dict[str, float]
     trades: pd.DataFrame
     equity: pd.Series[float]
-    _pair: Pair
-    _prices: Prices
-    _walk: Walk
+    _pair: AlignedPair
+    _prices: PairArrays
+    _walk: Simulation
 
     @cached_property
     def signals(self) -> pd.DataFrame:
@@ -148,19 +155,21 @@ def run(bars_y: pd.DataFrame, bars_x: pd.DataFrame, rules: Rules, costs: Costs) 
     _check_kind("rules", rules, Rules)
     _check_kind("costs", costs, Costs)
     pair = _common(bars_y, bars_x, rules.spec.bars_needed)
-    return traded(pair, pair.unscored(rules, costs), rules, costs)
+    return simulate_scored(pair, pair.unscored(rules, costs), rules, costs)
 
 
-def traded(pair: Pair, prices: Prices, rules: Rules, costs: Costs) -> Result:
+def simulate_scored(pair: AlignedPair, prices: PairArrays, rules: Rules, costs: Costs) -> Result:
     """The result of trading bars with z-scores, or what makes them, given; ValueError for a price
     that cannot be one."""
-    done = walk(prices, rules, costs)
+    done = simulate(prices, rules, costs)
     if not done.usable:
         pair.check()
     return Result(
         rules=rules,
         costs=costs,
-        metrics=measure(pair.index, done.path, done.sums, rules.capital, bar_ns=pair.bar_ns),
+        metrics=compute_metrics(
+            pair.index, done.equity_stats, done.totals, rules.capital, bar_ns=pair.bar_ns
+        ),
         trades=trades_frame(pair.index, done.trades, rules, costs),
         equity=pd.Series(done.equity, index=pair.index, name="equity", copy=False),
         _pair=pair,
@@ -174,14 +183,14 @@ def _check_kind(name: str, given: object, kind: type) -> None:
         raise ValueError(f"{name} is a {type(given).__name__}: {kind.__name__} is allowed")
 
 
-def prepare(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
+def align_and_check(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> AlignedPair:
     """The common bars, checked: every price positive, and at least `needed` of them."""
     pair = _common(bars_y, bars_x, needed)
     pair.check()
     return pair
 
 
-def _common(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
+def _common(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> AlignedPair:
     """The common bars, at least `needed` of them; their prices are not looked at."""
     y, x = align(bars_y, bars_x)
     if len(y) < needed:
@@ -196,7 +205,7 @@ def _common(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> Pair:
     )
     length = bar_length_ns(bars_y) or bar_length_ns(bars_x)
     index = cast(pd.DatetimeIndex, y.index)
-    return Pair(index, open_y, open_x, close_y, close_x, length)
+    return AlignedPair(index, open_y, open_x, close_y, close_x, length)
 
 
 def _column(name: str, bars: pd.DataFrame, column: str) -> Array:
@@ -206,7 +215,7 @@ def _column(name: str, bars: pd.DataFrame, column: str) -> Array:
     return frame_values(name, bars, column)
 
 
-def _due(index: pd.DatetimeIndex, rates: pd.Series[float] | None) -> Array:
+def _funding_due(index: pd.DatetimeIndex, rates: pd.Series[float] | None) -> Array:
     """The rates due at each bar's open: all settled since the bar before it opened."""
     due = np.zeros(len(index))
     if rates is not None and len(index):

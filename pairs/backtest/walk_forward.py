@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pairs.backtest.engine import SUMS, TRADE_COLUMNS, curve, walk
-from pairs.backtest.grid import FIGURES, Progress, Scored, grid_table, least_bars, told
-from pairs.backtest.metrics import measure, returns_per_year
+from pairs.backtest.engine import SUMS, TRADE_COLUMNS, curve, simulate
+from pairs.backtest.grid import FIGURES, Progress, ScoredPair, figures_of, grid_table, least_bars
+from pairs.backtest.metrics import compute_metrics, returns_per_year
 from pairs.backtest.overfitting import DeflatedSharpe, deflated_sharpe, returns_of
 from pairs.backtest.rules import Costs, Rules
-from pairs.backtest.simulation import prepare, trades_frame
+from pairs.backtest.simulation import align_and_check, trades_frame
 from pairs.checks import check_choice, check_window
 
 __all__ = ["FOLD_COLUMNS", "WalkForward", "walk_forward"]
@@ -99,8 +99,8 @@ def walk_forward(
     needed = max(least_bars(candidates), train + 2)
     if len({rules.capital for rules in candidates}) > 1:
         raise ValueError("candidates differ in capital: one capital for all is allowed")
-    pair = prepare(bars_y, bars_x, needed)
-    scored = Scored(pair, costs)
+    pair = align_and_check(bars_y, bars_x, needed)
+    scored = ScoredPair(pair, costs)
     starts = [s for s in range(train, len(pair.index), test) if len(pair.index) - s >= 2]
     pieces = []
     for count, start in enumerate(starts):
@@ -125,7 +125,12 @@ class _Piece:
 
 
 def _piece(
-    scored: Scored, candidates: Sequence[Rules], objective: str, first: int, start: int, stop: int
+    scored: ScoredPair,
+    candidates: Sequence[Rules],
+    objective: str,
+    first: int,
+    start: int,
+    stop: int,
 ) -> _Piece:
     """One training stretch [first, start) and the test [start, stop) of its choice."""
     index = scored.pair.index
@@ -136,9 +141,9 @@ def _piece(
     sums = dict.fromkeys(SUMS, 0.0)
     tested: dict[str, float] = dict.fromkeys(FIGURES, math.nan) | {"total_pnl": 0.0, "trades": 0}
     if chosen >= 0:
-        done = walk(scored.prices(rules).rows(start, stop), rules, scored.costs)
-        equity, trades, sums = done.equity, done.trades, done.sums
-        tested = told(done, rules, stop - start, returns_per_year(index[start:stop]))
+        done = simulate(scored.prices(rules).rows(start, stop), rules, scored.costs)
+        equity, trades, sums = done.equity, done.trades, done.totals
+        tested = figures_of(done, rules, stop - start, returns_per_year(index[start:stop]))
     row = {
         "train_start": index[first],
         "test_start": index[start],
@@ -153,7 +158,11 @@ def _piece(
 
 
 def _stitched(
-    scored: Scored, candidates: Sequence[Rules], objective: str, pieces: list[_Piece], train: int
+    scored: ScoredPair,
+    candidates: Sequence[Rules],
+    objective: str,
+    pieces: list[_Piece],
+    train: int,
 ) -> WalkForward:
     capital, pair = candidates[0].capital, scored.pair
     parts, tables, level, row = [], [], capital, 0
@@ -168,7 +177,7 @@ def _stitched(
     index = pair.index[train : train + row]
     tried = scored.figures(candidates, train, train + row)
     path = curve(equity, capital, index.asi8)
-    metrics = measure(index, path, sums, capital, bar_ns=pair.bar_ns)
+    metrics = compute_metrics(index, path, sums, capital, bar_ns=pair.bar_ns)
     lost = metrics["max_drawdown"] >= 1.0  # a debt has no returns to judge
     return WalkForward(
         rules=tuple(candidates),

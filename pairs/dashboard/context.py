@@ -1,6 +1,6 @@
 """What every view of the page is given: the choices made, the store, and the live bars.
 
-A view is a file of this folder with `draw(desk)`; its figures are pure functions beside it. What
+A view is a file of this folder with `draw(page)`; its figures are pure functions beside it. What
 several sessions would compute alike is computed once for all of them, here.
 """
 
@@ -23,7 +23,7 @@ from pairs.figures.layout import pack
 from pairs.figures.plain import plain
 from pairs.live.bars import Leg, LiveBars, Snapshot, base_bar_s, stored_bars
 from pairs.live.jobs import Job, Jobs
-from pairs.live.shared import Once
+from pairs.live.shared import SharedResults
 from pairs.market import Instrument, bar_seconds
 from pairs.messages import one_line
 from pairs.settings import Settings
@@ -63,7 +63,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Page:
     """The store, the settings and the choices of one run of the page; `options` is the place
     beside the names of the views where a view puts its own controls."""
 
@@ -83,7 +83,7 @@ class Desk:
     def now(self) -> tuple[Snapshot, PairView]:
         """The pair's bars and what is known of it, from one and the same moment."""
         snapshot, spec = self.snapshot(), self.choice.spec
-        view: PairView = once(
+        view: PairView = shared(
             lambda: pair_view(snapshot.y.closed, snapshot.x.closed, spec),
             ("view", *self.key(snapshot), spec),
         )
@@ -107,7 +107,7 @@ class Desk:
         key = ("incomplete", self.choice.bar, bars, *leg.version,
                leg.feed.open_gaps, leg.feed.missing)  # fmt: skip
         try:
-            found: pd.DatetimeIndex = once(lambda: self._incomplete(leg, shown[0]), key)
+            found: pd.DatetimeIndex = shared(lambda: self._incomplete(leg, shown[0]), key)
         except DATABASE_ERRORS as error:
             log.warning('incomplete_unknown reason="%s"', one_line(error))
             return shown[:0]
@@ -125,7 +125,7 @@ class Desk:
         shown = leg.closed["trades"].reindex(found)
         return found[~(stated >= shown).to_numpy()]
 
-    def live(self, name: str, draw: Callable[[Desk], None]) -> None:
+    def live(self, name: str, draw: Callable[[Page], None]) -> None:
         """Draw a board now and at every refresh, behind a boundary of its own."""
         st.fragment(_board, run_every=self.choice.refresh_s)(self, name, draw)
 
@@ -140,15 +140,15 @@ class Desk:
     ) -> None:
         """Show a figure, made once per `key` for all sessions; the node of `name` is kept.
         `patch`: what to lay over it, see `draw_chart`."""
-        payload = once(lambda: pack(figure()), ("chart", name, *key))
+        payload = shared(lambda: pack(figure()), ("chart", name, *key))
         version = hashlib.sha256(repr((name, *key)).encode()).hexdigest()[:16]
         label = f"{name}: {self.choice.name}, bars of {self.choice.bar}"
         draw_chart({**payload, "version": version}, patch, name=name, label=label, height=height)
 
 
-def _board(desk: Desk, name: str, draw: Callable[[Desk], None]) -> None:
+def _board(page: Page, name: str, draw: Callable[[Page], None]) -> None:
     with boundary(name):
-        draw(desk)
+        draw(page)
 
 
 @contextmanager
@@ -221,18 +221,18 @@ def base_of(store: PostgresStore, instrument: Instrument, bar: str) -> int:
 
 
 @st.cache_resource(show_spinner=False)
-def results() -> Once:
+def results() -> SharedResults:
     """What was made of the newest bars."""
-    return Once(256)
+    return SharedResults(256)
 
 
-def once(make: Callable[[], Any], key: tuple[Hashable, ...]) -> Any:
+def shared(make: Callable[[], Any], key: tuple[Hashable, ...]) -> Any:
     """What `make` gives, made once per key for all sessions. Not to be changed by its users."""
     return results().get(make, key)
 
 
 @st.cache_resource(ttl=0.8, max_entries=64, show_spinner=False)
-def lately(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
+def shared_read(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
     """What `_make` reads from the database, read once for all sessions that ask at about the same
     time. Keys are few: they hold no time. Not to be changed by its users."""
     return _make()

@@ -17,7 +17,7 @@ from pairs.analytics.pair import PairView
 from pairs.analytics.small_sample import unit_root_p
 from pairs.analytics.unitroot import adf_test
 from pairs.dashboard import watch
-from pairs.dashboard.context import Desk, once
+from pairs.dashboard.context import Page, shared
 from pairs.dashboard.views.alerts import notices
 from pairs.dashboard.views.pair import sides
 from pairs.figures.layout import Floats
@@ -44,16 +44,16 @@ BADGES = {
 }
 
 
-def draw(desk: Desk) -> None:
+def draw(page: Page) -> None:
     """The strip of numbers, at every refresh."""
-    snapshot, view = desk.now()
-    adf_p, adf_bars = once(lambda: adf_of(view), ("adf", *desk.key(snapshot), desk.choice.spec))
-    choice = desk.choice
+    snapshot, view = page.now()
+    adf_p, adf_bars = shared(lambda: adf_of(view), ("adf", *page.key(snapshot), page.choice.spec))
+    choice = page.choice
     levels = (choice.entry_z, choice.exit_z, choice.stop_z)
-    side = once(
-        lambda: sides(view, *levels)[-1:], ("side", *desk.key(snapshot), choice.spec, levels)
+    side = shared(
+        lambda: sides(view, *levels)[-1:], ("side", *page.key(snapshot), choice.spec, levels)
     )
-    alerts = notices(desk)
+    alerts = notices(page)
     unseen = alerts.pulse.unacknowledged if alerts.pulse else 0
     st.html(
         header_html(snapshot, pd.Timestamp.now("UTC"), unseen)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from websockets.asyncio.client import connect
 
-from pairs.feeds.binance.protocol import PROTOCOLS, SIMULATED, SPOT, Protocol, stream_url
+from pairs.feeds.binance.protocol import PROTOCOLS, SIMULATED, SPOT, BinanceMarket, stream_url
 from pairs.feeds.binance.rest import BinanceRest, RestError
 from pairs.feeds.binance.stream import CONNECT_ERRORS, describe
 from pairs.feeds.local import LocalExchange
@@ -30,7 +30,7 @@ class Feed:
     venue: Venue
     ws_url: str
     rest_url: str
-    protocol: Protocol = SPOT
+    protocol: BinanceMarket = SPOT
     note: str = ""
     local: LocalExchange | None = None
     simulated: bool | None = None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 
 from pairs.feeds.binance.rest import BinanceRest, InvalidSymbol, RestError
-from pairs.ingest.liveness import Watched
+from pairs.ingest.liveness import StreamState
 from pairs.ingest.repair import Repair
 from pairs.market import Venue
 from pairs.retry import backoff, next_wait_s
@@ -32,7 +32,7 @@ async def begin_records(
     rest: BinanceRest,
     repair: Repair,
     venue: Venue,
-    watched: Mapping[str, Watched],
+    watched: Mapping[str, StreamState],
 ) -> set[str]:
     """Begin the records of `watched`, symbols without any, side by side; those that the exchange
     does not know. What lies between the beginning and the first trade received is repaired."""
@@ -40,7 +40,7 @@ async def begin_records(
         return set()
     minute_ms = await _minute_ms(rest)
 
-    async def begin(symbol: str, stream: Watched) -> str | None:
+    async def begin(symbol: str, stream: StreamState) -> str | None:
         since = minute_ms
         if stream.first_us is not None:  # heard before we asked: whole from that minute on
             since = min(minute_ms, stream.first_us // 1000 // MINUTE_MS * MINUTE_MS)

@@ -18,7 +18,7 @@ from datetime import datetime
 from pairs.clock import steady_us
 from pairs.feeds.binance.budget import CLOSING
 from pairs.feeds.binance.rest import PROBE_TIMEOUT_S, BinanceRest, RestError
-from pairs.ingest.liveness import Watched
+from pairs.ingest.liveness import StreamState
 from pairs.market import US_PER_S, Venue
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
@@ -77,7 +77,7 @@ class Closing:
 
     def __init__(
         self,
-        watched: Mapping[str, Watched],
+        watched: Mapping[str, StreamState],
         rest: BinanceRest,
         store: PostgresStore,
         venue: Venue,

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pairs.clock import ExchangeClock, impossible_time, steady_us
-from pairs.feeds.binance.protocol import Control, Protocol, parse
+from pairs.feeds.binance.protocol import BinanceMarket, Control, parse
 from pairs.feeds.binance.stream import QueueFull
-from pairs.ingest.liveness import Watched
+from pairs.ingest.liveness import StreamState
 from pairs.ingest.renumbered import LEAP
 from pairs.market import Rejected, Trade
 
@@ -45,7 +45,7 @@ class Inbox:
     """The frames of all connections of one daemon, in the order of their arrival."""
 
     def __init__(
-        self, protocol: Protocol, watched: Mapping[str, Watched], clock: ExchangeClock
+        self, protocol: BinanceMarket, watched: Mapping[str, StreamState], clock: ExchangeClock
     ) -> None:
         self._protocol = protocol
         self._watched = watched
@@ -123,13 +123,13 @@ class Inbox:
             batch.rejected.append(what)
             return
         batch.seen.append(what)
-        stream.told(what.trade_id, number, now)
+        stream.record_trade(what.trade_id, number, now)
 
     def _impossible(self, trade: Trade, before: int | None) -> str:
         """Why the trade cannot be of its time; empty where it can."""
         return impossible_time(trade.ts_us, self._clock.reached_us(trade.received_us), before)
 
-    def to_ask(self, batch: Batch) -> dict[str, Watched]:
+    def to_ask(self, batch: Batch) -> dict[str, StreamState]:
         """The symbols of whose newest trade the exchange is to be asked."""
         now, found = time.monotonic(), {}
         for trade, _ in batch.doubtful:

@@ -52,7 +52,7 @@ LONGEST_S = 60.0  # between two new connections
 
 
 @dataclass
-class Watched:
+class StreamState:
     """What the daemon knows of one symbol's stream. Times are monotonic seconds."""
 
     last_data: float = 0.0
@@ -92,9 +92,9 @@ class Watched:
                 self.bars[minute] = self.bars.get(minute, 0) + trade.trades
                 if len(self.bars) > KEPT_BARS:
                     del self.bars[min(self.bars)]
-        self.told(trade.trade_id, frame, now)
+        self.record_trade(trade.trade_id, frame, now)
 
-    def told(self, trade_id: int, frame: int, now: float) -> None:
+    def record_trade(self, trade_id: int, frame: int, now: float) -> None:
         """An id has come, of a trade or of none: the stream lives."""
         self.high_id = max(self.high_id, trade_id)
         if frame < self.fresh_from:
@@ -149,7 +149,7 @@ class Liveness:
 
     def __init__(
         self,
-        watched: Mapping[str, Watched],
+        watched: Mapping[str, StreamState],
         streams: Sequence[TradeStream],
         rest: BinanceRest,
         repair: Repair,
@@ -206,7 +206,7 @@ class Liveness:
         due.sort(key=lambda one: -one[0])
         return [(connection, symbol) for _, connection, symbol in due]
 
-    def _is_due(self, stream: Watched, now: float) -> bool:
+    def _is_due(self, stream: StreamState, now: float) -> bool:
         pause_s = LOOK_S if stream.bars is None else self._look_s
         return not stream.probing and now - stream.probed >= pause_s
 
@@ -265,7 +265,7 @@ class Liveness:
         self._heard_at = time.monotonic()
         return {kline.ts_us: kline.trades for kline in newest}
 
-    def _confirmed(self, connection: TradeStream, stream: Watched, silent: float) -> None:
+    def _confirmed(self, connection: TradeStream, stream: StreamState, silent: float) -> None:
         """REST knows nothing that has not come."""
         stream.settled = True
         stream.quiet_s = max(stream.quiet_s, silent)
@@ -326,7 +326,7 @@ class Liveness:
     def _all_silent(self, connection: TradeStream, seconds: float) -> bool:
         return all(self._silent_s(connection, symbol) > seconds for symbol in connection.symbols)
 
-    async def _renew(self, connection: TradeStream, stream: Watched, why: str) -> None:
+    async def _renew(self, connection: TradeStream, stream: StreamState, why: str) -> None:
         """A new connection: instead of one that is silent altogether, beside one that is not.
         More and more rarely where it does not help."""
         now = time.monotonic()

@@ -61,7 +61,7 @@ class Supervisor:
             except self._fatal:
                 raise
             except Exception as error:
-                why = told(error)
+                why = reported(error)
                 log.error('part_failed part="%s" error="%s"', part, why)
                 log.debug("part_failed part=%r", part, exc_info=error)
             finally:
@@ -89,13 +89,13 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         await asyncio.wait(waiting)
     for task in waiting:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error('ended_with task="%s" error="%s"', task.get_name(), told(error))
+            log.error('ended_with task="%s" error="%s"', task.get_name(), reported(error))
 
 
-def told(error: BaseException) -> str:
+def reported(error: BaseException) -> str:
     """An error, and those of a group, with their kinds, in one line."""
     if isinstance(error, BaseExceptionGroup):
-        return "; ".join(told(one) for one in error.exceptions)
+        return "; ".join(reported(one) for one in error.exceptions)
     kind, text = type(error).__name__, one_line(error)
     return kind if text == kind else f"{kind}: {text}"
 

@@ -23,7 +23,7 @@ class _Entry:
         self.value: Any = None
 
 
-class Once:
+class SharedResults:
     """The newest `most` results by key, those used last the newest."""
 
     def __init__(self, most: int) -> None:

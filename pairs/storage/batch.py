@@ -13,7 +13,12 @@ from psycopg2.extras import execute_values
 from pairs.market import Rejected, Trade
 from pairs.storage.copying import copy_trades
 from pairs.storage.gaps import close_filled, holes, lose, one, stored_of
-from pairs.storage.partitions import TRADES_PER_PARTITION, Partition, of_bars, of_trades
+from pairs.storage.partitions import (
+    TRADES_PER_PARTITION,
+    Partition,
+    bar_partitions,
+    trade_partitions,
+)
 from pairs.storage.statements import (
     FOLD,
     FORGET_CHANGES,
@@ -58,7 +63,7 @@ Known = dict[int, Record]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SymbolBatch:
     """One instrument's share of a batch: `ids` of trades, and those `seen` that are none or
     cannot be stored; `low` and `high` are of both."""
 
@@ -88,7 +93,7 @@ def _ids(seen: Iterable[Rejected]) -> set[int]:
 
 def parts_of(
     trades: Sequence[Trade], number_of: Callable[[str], int], seen: Sequence[Rejected] = ()
-) -> list[Part]:
+) -> list[SymbolBatch]:
     """The batch by instrument, in the order of their numbers (which is the locks' order)."""
     by_symbol: dict[str, list[Trade]] = defaultdict(list)
     for trade in trades:
@@ -103,7 +108,7 @@ def parts_of(
         ids = {trade.trade_id for trade in share}
         every = ids | _ids(kept)
         parts.append(
-            Part(
+            SymbolBatch(
                 number_of(symbol), symbol, ids, min(every), max(every), share,
                 {trade.ts_us // HOUR_US for trade in share}, kept,
             )
@@ -111,7 +116,7 @@ def parts_of(
     return sorted(parts, key=lambda part: part.number)
 
 
-def partitions_of(parts: Sequence[Part]) -> list[Partition]:
+def partitions_of(parts: Sequence[SymbolBatch]) -> list[Partition]:
     """The partitions that the batch needs."""
     wanted: list[Partition] = []
     for part in parts:
@@ -121,13 +126,13 @@ def partitions_of(parts: Sequence[Part]) -> list[Partition]:
         # A jump may span many partitions, of which only those that get a trade are made.
         near = last - first < 2
         chunks = range(first, last + 1) if near else {i // TRADES_PER_PARTITION for i in part.ids}
-        wanted += of_trades(part.number, chunks)
+        wanted += trade_partitions(part.number, chunks)
     hours = set().union(*(part.hours for part in parts))
     months = {datetime.fromtimestamp(hour * 3600, UTC).timetuple()[:2] for hour in hours}
-    return wanted + of_bars(months)
+    return wanted + bar_partitions(months)
 
 
-def lock_feeds(cursor: Cursor, venue: str, parts: Sequence[Part]) -> Known:
+def lock_feeds(cursor: Cursor, venue: str, parts: Sequence[SymbolBatch]) -> Known:
     """Lock the feeds' rows, in one order everywhere; readers are notified at the commit."""
     cursor.execute(LOCK_FEEDS, (venue, [part.number for part in parts]))
     return {row[0]: Record(*row[1:]) for row in cursor.fetchall()}
@@ -136,7 +141,7 @@ def lock_feeds(cursor: Cursor, venue: str, parts: Sequence[Part]) -> Known:
 Told = TypeVar("Told", Trade, Rejected)
 
 
-def unexpired(told: Sequence[Told], parts: Sequence[Part], known: Known) -> Sequence[Told]:
+def unexpired(told: Sequence[Told], parts: Sequence[SymbolBatch], known: Known) -> Sequence[Told]:
     """Those of the batch that retention has not dropped before: its bars hold them already, and
     whoever asked for them did so before it had run. The feeds' rows are locked, so it cannot run
     now."""
@@ -156,7 +161,7 @@ def clock_ahead_us(cursor: Cursor, clock_us: Callable[[], int]) -> int:
 def insert(
     cursor: Cursor,
     trades: Sequence[Trade],
-    parts: Sequence[Part],
+    parts: Sequence[SymbolBatch],
     known: Known,
     *,
     ahead_us: int,
@@ -190,7 +195,7 @@ def insert(
     return fresh, _record_conflicts(cursor, parts)
 
 
-def _record_conflicts(cursor: Cursor, parts: Sequence[Part]) -> list[tuple[str, int]]:
+def _record_conflicts(cursor: Cursor, parts: Sequence[SymbolBatch]) -> list[tuple[str, int]]:
     ranges = []
     for part in parts:
         for chunk in {i // TRADES_PER_PARTITION for i in part.ids}:
@@ -206,12 +211,12 @@ def _fresh(cursor: Cursor) -> dict[int, Fresh]:
     return {row[0]: Fresh(*row[1:]) for row in cursor.fetchall()}
 
 
-def _high(known: Known, part: Part) -> int:
+def _high(known: Known, part: SymbolBatch) -> int:
     high = known[part.number].high
     return -1 if high is None else high
 
 
-def record_seen(cursor: Cursor, parts: Sequence[Part], known: Known) -> int:
+def record_seen(cursor: Cursor, parts: Sequence[SymbolBatch], known: Known) -> int:
     """Settle the ids that were seen and are no trades, and those that cannot be stored: how many
     of these were not known to be lost. What is stored stays."""
     lost = 0
@@ -233,11 +238,11 @@ def record_seen(cursor: Cursor, parts: Sequence[Part], known: Known) -> int:
 
 
 def record_gaps(
-    cursor: Cursor, parts: Sequence[Part], known: Known
-) -> tuple[list[tuple[Part, int, int]], dict[str, int]]:
+    cursor: Cursor, parts: Sequence[SymbolBatch], known: Known
+) -> tuple[list[tuple[SymbolBatch, int, int]], dict[str, int]]:
     """Open a gap for every hole this batch leaves, close those that it has filled: the holes,
     and how many gaps were filled by symbol."""
-    opened: list[tuple[Part, int, int]] = []
+    opened: list[tuple[SymbolBatch, int, int]] = []
     filled: dict[str, int] = {}
     for part in parts:
         first, high = known[part.number][:2]
@@ -257,10 +262,10 @@ def record_gaps(
 
 def move_cursors(
     cursor: Cursor,
-    parts: Sequence[Part],
+    parts: Sequence[SymbolBatch],
     known: Known,
     fresh: dict[int, Fresh],
-    opened: Sequence[tuple[Part, int, int]],
+    opened: Sequence[tuple[SymbolBatch, int, int]],
     ahead_us: int,
     closed: Collection[str] = (),
 ) -> None:
@@ -292,7 +297,7 @@ def move_cursors(
 
 
 def _newest(
-    part: Part, new: Fresh | None, ahead_us: int
+    part: SymbolBatch, new: Fresh | None, ahead_us: int
 ) -> tuple[datetime | None, int | None, datetime | None]:
     """Time, id and receipt of the newest trade that was not known; of several at one time the one
     with the last id, and of one that comes twice the first, as it is stored."""

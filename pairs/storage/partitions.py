@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pairs.storage.gaps import TRADES_PER_PARTITION, one
 
-__all__ = ["SCHEMA_LOCK", "TRADES_PER_PARTITION", "Partition", "make", "of_bars", "of_trades"]
+__all__ = [
+    "SCHEMA_LOCK",
+    "TRADES_PER_PARTITION",
+    "Partition",
+    "bar_partitions",
+    "create_partition",
+    "trade_partitions",
+]
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -24,7 +31,7 @@ class Partition(NamedTuple):
     instrument: int | None
 
 
-def of_trades(instrument: int, chunks: Iterable[int]) -> list[Partition]:
+def trade_partitions(instrument: int, chunks: Iterable[int]) -> list[Partition]:
     """The partitions of the chunks (id // TRADES_PER_PARTITION) of one instrument."""
     made = []
     for k in chunks:
@@ -34,7 +41,7 @@ def of_trades(instrument: int, chunks: Iterable[int]) -> list[Partition]:
     return made
 
 
-def of_bars(months: Iterable[tuple[int, int]]) -> list[Partition]:
+def bar_partitions(months: Iterable[tuple[int, int]]) -> list[Partition]:
     """The partitions of the bars of some (year, month)."""
     made = []
     for year, month in months:
@@ -44,7 +51,7 @@ def of_bars(months: Iterable[tuple[int, int]]) -> list[Partition]:
     return made
 
 
-def make(cursor: Cursor, wanted: Partition) -> None:
+def create_partition(cursor: Cursor, wanted: Partition) -> None:
     """Make the partition unless it is there. ATTACH rather than CREATE … PARTITION OF: it does
     not lock readers out."""
     name, parent, bounds, instrument = wanted

@@ -22,7 +22,7 @@ from sqlalchemy import Engine
 
 from pairs.market import Kline, Rejected, Trade, Venue
 from pairs.storage.batch import (
-    Part,
+    SymbolBatch,
     at,
     clock_ahead_us,
     insert,
@@ -50,7 +50,7 @@ from pairs.storage.gaps import (
     times_of,
 )
 from pairs.storage.ownership import still_owned
-from pairs.storage.partitions import make
+from pairs.storage.partitions import create_partition
 from pairs.storage.pools import pool
 from pairs.storage.reading import bounded
 from pairs.storage.schema import bring_up, is_complete
@@ -286,7 +286,7 @@ class PostgresStore:
         self,
         venue: Venue,
         trades: Sequence[Trade],
-        parts: Sequence[Part],
+        parts: Sequence[SymbolBatch],
         clock_us: Callable[[], int],
         *,
         beyond: bool = True,
@@ -325,11 +325,11 @@ class PostgresStore:
             tuple(conflicts),
         )
 
-    def _ensure_partitions(self, parts: Sequence[Part]) -> None:
+    def _ensure_partitions(self, parts: Sequence[SymbolBatch]) -> None:
         for wanted in partitions_of(parts):
             if wanted.name not in self._partitions:
                 with self.transaction() as cursor:
-                    make(cursor, wanted)
+                    create_partition(cursor, wanted)
                 self._partitions.add(wanted.name)
 
     def nothing_newer(self, venue: Venue, asked: Sequence[tuple[str, int, int]]) -> set[str]:

@@ -21,7 +21,7 @@ from pairs.alerts.store import (
     delete_rule,
     update_rule,
 )
-from pairs.dashboard.context import Desk
+from pairs.dashboard.context import Page
 from pairs.figures.plain import plain
 from pairs.figures.tables import Cell, note_html, table_html
 from pairs.figures.theme import NONE, clock, number, significant
@@ -43,19 +43,19 @@ def live_alerts(_store: PostgresStore) -> LiveAlerts:
     return LiveAlerts(_store)
 
 
-def draw(desk: Desk) -> None:
+def draw(page: Page) -> None:
     """The view on the page."""
     left, right = st.columns([1, 2.2], gap="large")
     with left:
-        new_rule(desk)
+        new_rule(page)
     with right:
-        desk.live("Alerts", _board)
+        page.live("Alerts", _board)
 
 
-def notices(desk: Desk) -> AlertsSnapshot:
+def notices(page: Page) -> AlertsSnapshot:
     """Show in this tab what has fired since it last looked; what is known now. Called at every
     refresh, whatever the view."""
-    alerts = live_alerts(desk.store).poll(desk.choice.refresh_s or 1.0)
+    alerts = live_alerts(page.store).poll(page.choice.refresh_s or 1.0)
     if alerts.pulse is None:
         return alerts
     seen = st.session_state.setdefault("alerts_seen", alerts.newest_id)
@@ -83,9 +83,9 @@ def page_drawn() -> None:
         st.session_state["alerts_seen"] = st.session_state["alerts_told"]
 
 
-def new_rule(desk: Desk) -> None:
+def new_rule(page: Page) -> None:
     """A form for a rule on the chosen pair. Not refreshed by itself: nobody's typing is lost."""
-    choice = desk.choice
+    choice = page.choice
     st.subheader("New rule", anchor=False)
     message = st.session_state.pop("rule_made", None)
     if message:
@@ -121,14 +121,14 @@ def new_rule(desk: Desk) -> None:
     except ValueError as error:
         st.error(f"No rule was added: {plain(error)}")
         return
-    create_rule(desk.store, rule)
-    live_alerts(desk.store).forget()
+    create_rule(page.store, rule)
+    live_alerts(page.store).forget()
     st.session_state["rule_made"] = f"Added: {rule.condition_text()}"
     st.rerun()
 
 
-def _board(desk: Desk) -> None:
-    alerts = live_alerts(desk.store).poll(desk.choice.refresh_s or 1.0, rules=True)
+def _board(page: Page) -> None:
+    alerts = live_alerts(page.store).poll(page.choice.refresh_s or 1.0, rules=True)
     if alerts.error is not None:
         st.error(f"The database does not answer: {plain(alerts.error)}. Trying again.")
     if alerts.rules and not alerts.watcher_runs:
@@ -136,15 +136,15 @@ def _board(desk: Desk) -> None:
             "Nobody evaluates the rules: start `python watch_alerts.py` (`make run` does). "
             "Bars that close meanwhile are evaluated then."
         )
-    rules(desk, alerts.rules)
-    history(desk, alerts.events)
+    rules(page, alerts.rules)
+    history(page, alerts.events)
     if alerts.channels:
         st.html(channels_html(alerts.channels))
     else:
         st.caption("Delivery: none. Set `ALERT_URLS` to send alerts elsewhere.")
 
 
-def rules(desk: Desk, stored: Sequence[StoredRule]) -> None:
+def rules(page: Page, stored: Sequence[StoredRule]) -> None:
     """The rules, how they stand, and what can be done with them."""
     if not stored:
         st.html('<div class="pw"><p class="pw-title">Rules</p></div>')
@@ -159,22 +159,22 @@ def rules(desk: Desk, stored: Sequence[StoredRule]) -> None:
     rule = next((r for r in stored if r.rule_id == chosen), stored[0])
     on = rule.rule is not None and rule.rule.enabled
     row.button("Pause" if on else "Resume", key="rule_toggle", disabled=rule.rule is None,
-               on_click=_set_enabled, args=(desk, rule, not on))  # fmt: skip
-    row.button("Delete", key="rule_delete", on_click=_delete, args=(desk, rule))
+               on_click=_set_enabled, args=(page, rule, not on))  # fmt: skip
+    row.button("Delete", key="rule_delete", on_click=_delete, args=(page, rule))
 
 
-def _delete(desk: Desk, stored: StoredRule) -> None:
-    delete_rule(desk.store, stored.rule_id)
-    live_alerts(desk.store).forget()
+def _delete(page: Page, stored: StoredRule) -> None:
+    delete_rule(page.store, stored.rule_id)
+    live_alerts(page.store).forget()
 
 
-def _set_enabled(desk: Desk, stored: StoredRule, enabled: bool) -> None:
+def _set_enabled(page: Page, stored: StoredRule, enabled: bool) -> None:
     rule = stored.rule
     if rule is None:
         return
     fields = {name: getattr(rule, name) for name in rule.__slots__}
-    update_rule(desk.store, stored.rule_id, AlertRule(**{**fields, "enabled": enabled}))
-    live_alerts(desk.store).forget()
+    update_rule(page.store, stored.rule_id, AlertRule(**{**fields, "enabled": enabled}))
+    live_alerts(page.store).forget()
 
 
 def rules_html(stored: Sequence[StoredRule]) -> str:
@@ -203,14 +203,14 @@ def _rule_cells(stored: StoredRule) -> list[Cell]:
             significant(value, 4), when]  # fmt: skip
 
 
-def history(desk: Desk, events: Sequence[StoredEvent]) -> None:
+def history(page: Page, events: Sequence[StoredEvent]) -> None:
     """What has fired, newest first, with the values at the time."""
     row = st.container(horizontal=True, vertical_alignment="center")
     row.html('<div class="pw"><p class="pw-title">Fired</p></div>')
     waiting = [event.event_id for event in events if event.acknowledged is None]
     if waiting:
         row.button(f"Acknowledge {len(waiting)}", key="acknowledge", on_click=_acknowledge,
-                   args=(desk, waiting))  # fmt: skip
+                   args=(page, waiting))  # fmt: skip
     if not events:
         st.info("Nothing has fired yet.")
         return
@@ -224,9 +224,9 @@ def history(desk: Desk, events: Sequence[StoredEvent]) -> None:
     )  # fmt: skip
 
 
-def _acknowledge(desk: Desk, events: Sequence[int]) -> None:
-    acknowledge(desk.store, events)
-    live_alerts(desk.store).forget()
+def _acknowledge(page: Page, events: Sequence[int]) -> None:
+    acknowledge(page.store, events)
+    live_alerts(page.store).forget()
 
 
 def events_frame(events: Sequence[StoredEvent]) -> pd.DataFrame:

@@ -19,10 +19,10 @@ from pairs.backtest.report import parameters
 from pairs.backtest.rules import PRESETS, PRESETS_TAKEN, Costs, Rules
 from pairs.backtest.simulation import Result, run
 from pairs.bars.files import frame_csv
-from pairs.dashboard.context import Choice, Desk, boundary
+from pairs.dashboard.context import Choice, Page, boundary
 from pairs.dashboard.download import download_button
 from pairs.dashboard.views import robustness
-from pairs.dashboard.views.robustness import Asked, equity_lines, formatted, metrics_html
+from pairs.dashboard.views.robustness import BacktestRequest, equity_lines, formatted, metrics_html
 from pairs.figures.layout import axis, floats, milliseconds, show_all, stacked, thinned
 from pairs.figures.plain import plain
 from pairs.figures.report import html_report
@@ -41,7 +41,7 @@ MARKERS = 400  # trades marked in the figure, the newest
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedBacktest:
     """A backtest, and how far its Sharpe ratio is to be believed."""
 
     result: Result
@@ -49,34 +49,34 @@ class Judged:
     counted: Counted
 
 
-def draw(desk: Desk) -> None:
+def draw(page: Page) -> None:
     """The view on the page."""
-    with desk.options:
-        page = st.segmented_control(
+    with page.options:
+        part = st.segmented_control(
             "Show", list(PAGES), default="Run", required=True, key="bt_page", bind="query-params",
             label_visibility="collapsed",
         )  # fmt: skip
         button = st.container()
     try:
-        asked = _form(desk)
+        asked = _form(page)
     except ValueError as error:
         st.error(f"These rules cannot be traded: {plain(error)}")
         return
-    PAGES[str(page)](asked, button)
+    PAGES[str(part)](asked, button)
 
 
-def run_page(asked: Asked, button: DeltaGenerator) -> None:
+def run_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     """One run of the rules as they stand."""
     job = asked.job("run", "Backtest", button, _work(asked))
     if job is None:
         st.info("Nothing was run yet. The rules are those of the sidebar and of the row above.")
         return
-    judged: Judged = job.result
+    judged: JudgedBacktest = job.result
     result = judged.result
-    st.html(cards_html(judged) + note_html(words(judged)))
+    st.html(cards_html(judged) + note_html(verdict_text(judged)))
     left, right = st.columns([3, 1], gap="medium")
     with left, boundary("Equity"):
-        asked.desk.chart(lambda: figure(result, str(job.number)), (job.number,),
+        asked.page.chart(lambda: figure(result, str(job.number)), (job.number,),
                          name="Backtest", height=HEIGHT)  # fmt: skip
         _trades(asked, judged)
     with right, boundary("Metrics"):
@@ -85,7 +85,7 @@ def run_page(asked: Asked, button: DeltaGenerator) -> None:
         st.html(metrics_html(result.metrics, "In-sample figures"))
 
 
-def words(judged: Judged) -> str:
+def verdict_text(judged: JudgedBacktest) -> str:
     """How far the Sharpe ratio is to be believed, in one sentence."""
     return (
         f"IN-SAMPLE: {luck_words(judged.counted)}; {trials_words(judged.counted)}. The interval is "
@@ -93,10 +93,10 @@ def words(judged: Judged) -> str:
     )
 
 
-def _work(asked: Asked) -> Callable[[Progress], Judged]:
+def _work(asked: BacktestRequest) -> Callable[[Progress], JudgedBacktest]:
     """Trade the bars, and judge the result by what was tried on these bars before."""
 
-    def work(progress: Progress) -> Judged:
+    def work(progress: Progress) -> JudgedBacktest:
         y, x = asked.bars(progress, 4)
         result = run(y, x, asked.rules, asked.costs)
         progress(3, 4)
@@ -104,12 +104,12 @@ def _work(asked: Asked) -> Callable[[Progress], Judged]:
         per_year = returns_per_year(pd.DatetimeIndex(result.equity.index))
         tried = [(asked.rules, result.metrics["sharpe"])]
         judged = judge(result.equity, tried, asked.costs, asked.where)
-        return Judged(result, sharpe_interval(returns, per_year, samples=1000), judged)
+        return JudgedBacktest(result, sharpe_interval(returns, per_year, samples=1000), judged)
 
     return work
 
 
-PAGES: dict[str, Callable[[Asked, DeltaGenerator], None]] = {
+PAGES: dict[str, Callable[[BacktestRequest, DeltaGenerator], None]] = {
     "Run": run_page,
     "Parameters": robustness.parameters_page,
     "Walk-forward": robustness.walk_forward_page,
@@ -117,9 +117,9 @@ PAGES: dict[str, Callable[[Asked, DeltaGenerator], None]] = {
 }
 
 
-def _form(desk: Desk) -> Asked:
+def _form(page: Page) -> BacktestRequest:
     """What a run is asked for: the sidebar's rules and this row's."""
-    choice = desk.choice
+    choice = page.choice
     first = st.columns([0.95, 1, 1, 1.05, 2.15, 0.95, 0.95, 0.95])  # whole at 1280 pixels
     start = _span(choice)  # in the key too: what is left out of a link is this start
     span = first[0].selectbox("History", list(SPANS), index=start, key=f"bt_span_{start}",
@@ -145,7 +145,7 @@ def _form(desk: Desk) -> Asked:
                      notional=float(notional), capital=float(capital))  # fmt: skip
     fee = own if preset == OWN_FEE else PRESETS[preset].fee_bps
     costs = Costs(fee_bps=float(fee), slippage_bps=float(slippage))
-    return Asked(desk, rules, costs, SPANS[str(span)])
+    return BacktestRequest(page, rules, costs, SPANS[str(span)])
 
 
 def fee_label(name: str) -> str:
@@ -175,7 +175,7 @@ def _span(choice: Choice) -> int:
     return 0 if bar_seconds(choice.bar) < 60 else 1
 
 
-def _trades(asked: Asked, judged: Judged) -> None:
+def _trades(asked: BacktestRequest, judged: JudgedBacktest) -> None:
     result = judged.result
     row = st.container(horizontal=True, vertical_alignment="center")
     row.html(f'<div class="pw"><p class="pw-title">{len(result.trades):,} trades</p></div>')
@@ -203,11 +203,11 @@ def _trades(asked: Asked, judged: Judged) -> None:
     )  # fmt: skip
 
 
-def report_html(asked: Asked, judged: Judged) -> bytes:
+def report_html(asked: BacktestRequest, judged: JudgedBacktest) -> bytes:
     """The run as one HTML page that needs nothing else."""
-    title = f"Backtest of {asked.desk.choice.name}, bars of {asked.desk.choice.bar}"
+    title = f"Backtest of {asked.page.choice.name}, bars of {asked.page.choice.bar}"
     return html_report(
-        judged.result, title=title, interval=judged.interval, luck=words(judged)
+        judged.result, title=title, interval=judged.interval, luck=verdict_text(judged)
     ).encode()
 
 
@@ -224,7 +224,7 @@ def parameters_json(result: Result) -> bytes:
     return json.dumps(parameters(result.rules, result.costs), indent=2).encode()
 
 
-def cards_html(judged: Judged) -> str:
+def cards_html(judged: JudgedBacktest) -> str:
     """The deciding numbers."""
     figures, interval = judged.result.metrics, judged.interval
     notes = {

@@ -13,7 +13,7 @@ import streamlit as st
 from pairs.analytics.features import feature_table
 from pairs.analytics.pair import pair_view
 from pairs.bars.files import frame_csv, write_bars_csv
-from pairs.dashboard.context import Desk, lately, uploads_of
+from pairs.dashboard.context import Page, shared_read, uploads_of
 from pairs.dashboard.download import download_button
 from pairs.figures.plain import plain
 from pairs.figures.theme import decimals_of
@@ -30,20 +30,20 @@ PAIR_COLUMNS = ["close_y", "close_x", "beta", "intercept", "spread", "zscore", "
 Make = Callable[[], pd.DataFrame]
 
 
-def draw(desk: Desk) -> None:
+def draw(page: Page) -> None:
     """Downloads, and what is stored below."""
-    downloads(desk)
-    explorer(desk)
+    downloads(page)
+    explorer(page)
 
 
 # -- downloads
 
 
-def downloads(desk: Desk) -> None:
+def downloads(page: Page) -> None:
     """One button per file, made from the database at the click. Not refreshed by itself: a
     button must not change under the mouse."""
     st.subheader("Download", anchor=False)
-    choice = desk.choice
+    choice = page.choice
     row = st.container(horizontal=True, vertical_alignment="bottom")
     start = "Everything" if choice.y.venue == "upload" else "1 day"
     span = row.segmented_control(
@@ -64,17 +64,17 @@ def downloads(desk: Desk) -> None:
     for column, side, leg in zip(columns, "yx", choice.pair, strict=True):
         with column:
             _button(f"{leg.symbol} bars of {choice.bar}", f"{leg.symbol}_{choice.bar}",
-                    partial(desk.stored, leg, seconds), f"download-{side}", parquet,
+                    partial(page.stored, leg, seconds), f"download-{side}", parquet,
                     bars=True)  # fmt: skip
             if leg.venue != "upload":
                 _button(f"{leg.symbol} trades", f"{leg.symbol}_trades",
-                        partial(trades_of, desk, leg, seconds), f"download-trades-{side}",
+                        partial(trades_of, page, leg, seconds), f"download-trades-{side}",
                         parquet)  # fmt: skip
     with columns[0]:
         _button("Spread, z-score, β, correlation", f"{pair}_pair",
-                partial(pair_of, desk, seconds), "download-pair", parquet)  # fmt: skip
+                partial(pair_of, page, seconds), "download-pair", parquet)  # fmt: skip
     with columns[1]:
-        _button("Feature table", f"{pair}_features", partial(features_of, desk, seconds, ahead),
+        _button("Feature table", f"{pair}_features", partial(features_of, page, seconds, ahead),
                 "download-features", parquet, disabled=choice.spec.hedge == "ols",
                 why="A whole-sample hedge ratio has seen the future: choose another")  # fmt: skip
     st.caption(
@@ -103,40 +103,40 @@ def file_of(make: Make, parquet: bool, bars: bool) -> bytes:
     return buffer.getvalue()
 
 
-def pair_of(desk: Desk, seconds: float | None) -> pd.DataFrame:
+def pair_of(page: Page, seconds: float | None) -> pd.DataFrame:
     """The pair's figures, warm-up rows included and empty."""
-    y, x = (desk.stored(leg, seconds) for leg in desk.choice.pair)
-    return pair_view(y, x, desk.choice.spec).frame[PAIR_COLUMNS]
+    y, x = (page.stored(leg, seconds) for leg in page.choice.pair)
+    return pair_view(y, x, page.choice.spec).frame[PAIR_COLUMNS]
 
 
-def features_of(desk: Desk, seconds: float | None, ahead: int) -> pd.DataFrame:
+def features_of(page: Page, seconds: float | None, ahead: int) -> pd.DataFrame:
     """The feature table of the pair."""
-    y, x = (desk.stored(leg, seconds) for leg in desk.choice.pair)
-    return feature_table(y, x, desk.choice.spec, horizon=ahead or None)
+    y, x = (page.stored(leg, seconds) for leg in page.choice.pair)
+    return feature_table(y, x, page.choice.spec, horizon=ahead or None)
 
 
-def trades_of(desk: Desk, leg: Instrument, seconds: float | None) -> pd.DataFrame:
+def trades_of(page: Page, leg: Instrument, seconds: float | None) -> pd.DataFrame:
     """Stored trades up to now, in the order of their ids."""
     end = datetime.now(UTC) + timedelta(days=1)  # the exchange's clock may run ahead of ours
     start = datetime(1970, 1, 1, tzinfo=UTC)
     if seconds is not None:
         start = datetime.now(UTC) - timedelta(seconds=seconds)
-    return read_ticks(desk.store.engine, *leg, start, end, MOST_TRADES)
+    return read_ticks(page.store.engine, *leg, start, end, MOST_TRADES)
 
 
 # -- explorer
 
 
-def explorer(desk: Desk) -> None:
+def explorer(page: Page) -> None:
     """What is stored, newest first."""
-    y, x = (leg.symbol for leg in desk.choice.pair)
+    y, x = (leg.symbol for leg in page.choice.pair)
     st.subheader("Stored", anchor=False)
-    sets: dict[str, Callable[[Desk], None]] = {
+    sets: dict[str, Callable[[Page], None]] = {
         "Pair": pair_table,
         f"{y} bars": partial(bars_table, k=0),
         f"{x} bars": partial(bars_table, k=1),
     }
-    for leg in desk.choice.pair:
+    for leg in page.choice.pair:
         if leg.venue != "upload":
             sets[f"{leg.symbol} trades"] = partial(trades_table, leg=leg)
     sets |= {"Files": uploads_table, "Gaps": gaps_table, "Quarantine": quarantine_table}
@@ -144,7 +144,7 @@ def explorer(desk: Desk) -> None:
         "Show", list(sets), default="Pair", required=True, key="stored", bind="query-params",
         format_func=plain, label_visibility="collapsed",
     )  # fmt: skip
-    desk.live("Stored", sets.get(str(chosen), pair_table))
+    page.live("Stored", sets.get(str(chosen), pair_table))
 
 
 def _table(frame: pd.DataFrame, formats: dict[str, str], empty: str) -> None:
@@ -168,9 +168,9 @@ def _table(frame: pd.DataFrame, formats: dict[str, str], empty: str) -> None:
                  hide_index=frame.index.name != "ts")  # fmt: skip
 
 
-def pair_table(desk: Desk) -> None:
+def pair_table(page: Page) -> None:
     """The pair's newest closed bars."""
-    snapshot, view = desk.now()
+    snapshot, view = page.now()
     rows = view.frame[PAIR_COLUMNS].tail(SHOWN).iloc[::-1]
     names = {"close_y": snapshot.y.symbol, "close_x": snapshot.x.symbol,
              "beta": "β", "intercept": "α", "zscore": "z-score"}  # fmt: skip
@@ -181,9 +181,9 @@ def pair_table(desk: Desk) -> None:
     _table(rows.rename(columns=names), formats, "No closed bar of this pair is stored yet.")
 
 
-def bars_table(desk: Desk, k: int) -> None:
+def bars_table(page: Page, k: int) -> None:
     """One leg's newest closed bars."""
-    leg = desk.snapshot().legs[k]
+    leg = page.snapshot().legs[k]
     formats = dict.fromkeys(("open", "high", "low", "close"), f"%.{places(leg)}f")
     formats |= dict.fromkeys(("volume", "taker_buy_volume"), "%.6f")
     formats |= {"quote_volume": "%.2f", "trades": "%d"}
@@ -191,11 +191,13 @@ def bars_table(desk: Desk, k: int) -> None:
     _table(leg.closed.tail(SHOWN).iloc[::-1], formats, "No closed bar is stored yet.")
 
 
-def trades_table(desk: Desk, leg: Instrument) -> None:
+def trades_table(page: Page, leg: Instrument) -> None:
     """One leg's newest trades."""
     end = datetime.now(UTC) + timedelta(days=1)
     start = datetime.now(UTC) - timedelta(days=2)
-    trades = lately(lambda: read_ticks(desk.store.engine, *leg, start, end, SHOWN), ("trades", leg))
+    trades = shared_read(
+        lambda: read_ticks(page.store.engine, *leg, start, end, SHOWN), ("trades", leg)
+    )
     frame = trades.iloc[::-1].copy()
     frame["aggressor"] = frame.pop("buyer_is_maker").map({True: "sold", False: "bought"})
     formats = {"trade_id": "%d", "price": f"%.{decimals_of(frame['price'].to_numpy())}f",
@@ -204,27 +206,27 @@ def trades_table(desk: Desk, leg: Instrument) -> None:
     _table(frame, formats, "No trade of the last two days is stored.")
 
 
-def uploads_table(desk: Desk) -> None:
+def uploads_table(page: Page) -> None:
     """The files stored so far."""
     st.caption("What was uploaded: the field for it stands at the left, below the controls.")
-    table = uploads_of(desk.store).copy()
+    table = uploads_of(page.store).copy()
     table.insert(1, "bar", [bar_label(int(length)) for length in table.pop("bar_s")])
     _table(table, {"bars": "%d"}, "No file was uploaded yet.")
 
 
-def gaps_table(desk: Desk) -> None:
+def gaps_table(page: Page) -> None:
     """Holes in the ids of the pair's legs, and what became of them."""
     st.caption(f"The last {SHOWN} holes in the trade ids of the two legs, newest first.")
-    pair = desk.choice.pair
-    gaps = lately(lambda: read_gaps(desk.store.engine, pair, SHOWN), ("gaps", *pair))
+    pair = page.choice.pair
+    gaps = shared_read(lambda: read_gaps(page.store.engine, pair, SHOWN), ("gaps", *pair))
     formats = dict.fromkeys(("first id", "last id", "trades"), "%d")
     _table(gaps, formats, "No trade of these legs was ever missing.")
 
 
-def quarantine_table(desk: Desk) -> None:
+def quarantine_table(page: Page) -> None:
     """What arrived and is no trade, with the reason."""
     st.caption(f"The last {SHOWN} frames of any feed that could not be stored as a trade.")
-    frames = lately(lambda: read_quarantine(desk.store.engine, SHOWN), ("quarantine",))
+    frames = shared_read(lambda: read_quarantine(page.store.engine, SHOWN), ("quarantine",))
     _table(frames, {}, "Every frame received was understood.")
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from pairs.analytics.indicators import bollinger_bands, ema, sma, vwap
 from pairs.bars.resampling import resample_bars
-from pairs.dashboard.context import Desk, symbols_of
+from pairs.dashboard.context import Page, symbols_of
 from pairs.dashboard.sidebar import BESIDE
 from pairs.dashboard.views.pair import bars_shown, span_control
 from pairs.figures.layout import (
@@ -60,32 +60,32 @@ class Overlays:
     session_s: int | None = None  # VWAP, restarting at each multiple
 
 
-def draw(desk: Desk) -> None:
+def draw(page: Page) -> None:
     """The view on the page."""
-    with desk.options:
+    with page.options:
         with st.popover("Symbols", width=110):
-            _symbol_control(desk)
+            _symbol_control(page)
         with st.popover("Indicators", width=120):
-            _indicator_control(desk)
-        span_control(desk)
-    desk.live("Market", _board)
+            _indicator_control(page)
+        span_control(page)
+    page.live("Market", _board)
 
 
-def _symbol_control(desk: Desk) -> None:
-    y = desk.choice.y
+def _symbol_control(page: Page) -> None:
+    y = page.choice.y
     offered = [
         str(Instrument(venue, symbol))
         for venue in (y.venue, *BESIDE[y.venue])
-        for symbol in symbols_of(desk.store).get(venue, ())
+        for symbol in symbols_of(page.store).get(venue, ())
     ]
     st.multiselect(
-        "Symbols beside the pair", [n for n in offered if n not in map(str, desk.choice.pair)],
+        "Symbols beside the pair", [n for n in offered if n not in map(str, page.choice.pair)],
         key="more_symbols", bind="query-params", max_selections=SYMBOLS - 2,
         format_func=lambda name: name.removeprefix(f"{y.venue}:"),
     )  # fmt: skip
 
 
-def _indicator_control(desk: Desk) -> None:
+def _indicator_control(page: Page) -> None:
     chosen = st.pills("Indicators", INDICATORS, selection_mode="multi", key="indicators",
                       bind="query-params")  # fmt: skip
     for name in ("SMA", "EMA", "Bollinger"):
@@ -96,7 +96,7 @@ def _indicator_control(desk: Desk) -> None:
         st.number_input("Bollinger, σ", 0.5, 5.0, 2.0, 0.5, key="bollinger_std",
                         bind="query-params")  # fmt: skip
     if "VWAP" in chosen:
-        st.caption(f"VWAP starts anew at each UTC {bar_label(session_s(desk.choice.bar))}.")
+        st.caption(f"VWAP starts anew at each UTC {bar_label(session_s(page.choice.bar))}.")
 
 
 def session_s(bar: str) -> int:
@@ -105,7 +105,7 @@ def session_s(bar: str) -> int:
     return HOUR if length < 60 else DAY if length < DAY else 7 * DAY
 
 
-def _overlays(desk: Desk) -> Overlays:
+def _overlays(page: Page) -> Overlays:
     state = st.session_state
     chosen = state.get("indicators") or ()
     windows = {
@@ -115,32 +115,32 @@ def _overlays(desk: Desk) -> Overlays:
     return Overlays(
         windows["SMA"], windows["EMA"], windows["Bollinger"],
         float(state.get("bollinger_std", 2.0)),
-        session_s(desk.choice.bar) if "VWAP" in chosen else None,
+        session_s(page.choice.bar) if "VWAP" in chosen else None,
     )  # fmt: skip
 
 
-def _board(desk: Desk) -> None:
+def _board(page: Page) -> None:
     more = [name.split(":", 1) for name in st.session_state.get("more_symbols", ())]
-    wanted = (*desk.choice.pair, *(Instrument(*parts) for parts in more))
+    wanted = (*page.choice.pair, *(Instrument(*parts) for parts in more))
     instruments = tuple(dict.fromkeys(wanted))[:SYMBOLS]
-    snapshot = desk.bars_of(instruments)
+    snapshot = page.bars_of(instruments)
     if any(leg.closed.empty for leg in snapshot.legs):
         st.info("No closed bar is stored yet. Another bar length may have some.")
         return
-    span, overlays = bars_shown(desk), _overlays(desk)
+    span, overlays = bars_shown(page), _overlays(page)
     bars = drawn_bars(snapshot.legs, span)
-    lacking = tuple(desk.incomplete(leg, bars) for leg in snapshot.legs)
+    lacking = tuple(page.incomplete(leg, bars) for leg in snapshot.legs)
     if note := incomplete_note(
         [(i.symbol, at) for i, at in zip(instruments, lacking, strict=True)]
     ):
         st.html(note_html(note))
-    identity = "/".join(map(str, ("market", *instruments, desk.choice.bar, span)))
-    desk.chart(
-        lambda: figure(snapshot.legs, desk.choice.bar, bars=bars, overlays=overlays,
+    identity = "/".join(map(str, ("market", *instruments, page.choice.bar, span)))
+    page.chart(
+        lambda: figure(snapshot.legs, page.choice.bar, bars=bars, overlays=overlays,
                        uirevision=identity, incomplete=lacking),
-        (*desk.key(snapshot), bars, overlays, *map(len, lacking)), name="Market",
+        (*page.key(snapshot), bars, overlays, *map(len, lacking)), name="Market",
         height=f"max(calc(100vh - 14.2rem), {len(instruments) * 16}rem)",
-        patch=forming_patch(snapshot.legs, desk.choice.bar, bars),
+        patch=forming_patch(snapshot.legs, page.choice.bar, bars),
     )  # fmt: skip
 
 

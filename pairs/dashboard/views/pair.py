@@ -12,7 +12,7 @@ import streamlit as st
 from pairs.analytics.pair import PairView
 from pairs.backtest.engine import positions
 from pairs.backtest.rules import Rules
-from pairs.dashboard.context import Desk, once
+from pairs.dashboard.context import Page, shared
 from pairs.dashboard.views.alerts import live_alerts, recent_html
 from pairs.figures.layout import (
     PLAIN,
@@ -64,69 +64,69 @@ BRIEF = {"E–G, y on x": "Engle–Granger, y", "E–G, x on y": "Engle–Grange
 BRIEF_FIXED = {"ADF": "ADF", "E–G": "Engle–Granger, y", "Hurst": "Hurst", "Half-life": "Half-life"}
 
 
-def draw(desk: Desk) -> None:
+def draw(page: Page) -> None:
     """The view on the page."""
-    with desk.options:
+    with page.options:
         st.segmented_control(
             "Prices", ["Change", "Price"], default="Change", required=True, key="scale",
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
-        span_control(desk)
-    desk.live("Pair", _board)
+        span_control(page)
+    page.live("Pair", _board)
 
 
-def span_control(desk: Desk) -> None:
+def span_control(page: Page) -> None:
     """How much of the past to show; remembered per bar length."""
-    offered = spans(bar_seconds(desk.choice.bar), KEEP_BARS)
+    offered = spans(bar_seconds(page.choice.bar), KEEP_BARS)
     start = next((name for name, bars in offered.items() if bars >= 500), next(iter(offered)))
     st.selectbox(
         "Show the last", list(offered), index=list(offered).index(start),
-        key=f"span_{desk.choice.bar}", bind="query-params", label_visibility="collapsed",
+        key=f"span_{page.choice.bar}", bind="query-params", label_visibility="collapsed",
         width=110,
     )  # fmt: skip
 
 
-def bars_shown(desk: Desk) -> int:
+def bars_shown(page: Page) -> int:
     """What `span_control` says, in bars."""
-    offered = spans(bar_seconds(desk.choice.bar), KEEP_BARS)
-    return offered.get(st.session_state.get(f"span_{desk.choice.bar}", ""), 600)
+    offered = spans(bar_seconds(page.choice.bar), KEEP_BARS)
+    return offered.get(st.session_state.get(f"span_{page.choice.bar}", ""), 600)
 
 
-def _board(desk: Desk) -> None:
-    choice = desk.choice
-    snapshot, view = desk.now()
+def _board(page: Page) -> None:
+    choice = page.choice
+    snapshot, view = page.now()
     if view.frame.empty:
         st.info(NOTHING)
         return
-    raw, bars = st.session_state.get("scale") == "Price", bars_shown(desk)
+    raw, bars = st.session_state.get("scale") == "Price", bars_shown(page)
     identity = "/".join(map(str, ("pair", *choice.pair, choice.bar, bars)))
     legs = (choice.y.symbol, choice.x.symbol)
-    incomplete = tuple(desk.incomplete(leg, bars) for leg in snapshot.legs)
+    incomplete = tuple(page.incomplete(leg, bars) for leg in snapshot.legs)
     if lacking := incomplete_note(list(zip(legs, incomplete, strict=True))):
         st.html(note_html(lacking))
     left, right = st.columns([3.9, 1], gap="medium")
     with left:
-        desk.chart(
+        page.chart(
             lambda: figure(
                 view, legs, choice.bar, bars=bars, entry_z=choice.entry_z, exit_z=choice.exit_z,
                 stop_z=choice.stop_z, raw=raw, uirevision=identity, incomplete=incomplete,
             ),
-            (*desk.key(snapshot), choice, raw, bars, *map(len, incomplete)), name="Pair",
+            (*page.key(snapshot), choice, raw, bars, *map(len, incomplete)), name="Pair",
             height=HEIGHT,
         )  # fmt: skip
     with right:
-        verdict = once(
+        verdict = shared(
             lambda: verdict_html(view, legs, choice.bar),
-            ("verdict", *desk.key(snapshot), choice.spec),
+            ("verdict", *page.key(snapshot), choice.spec),
         )
         st.html(verdict)
         if told := filter_html(view.filter_deviation):
             st.html(told)
-        alerts = live_alerts(desk.store).poll(60.0)  # the strip polls it at every refresh
+        alerts = live_alerts(page.store).poll(60.0)  # the strip polls it at every refresh
         st.html(recent_html(alerts.events))
         st.html('<div class="pw"><p class="pw-title">Regression</p></div>')
-        desk.chart(
-            lambda: scatter_figure(view, legs, identity), (*desk.key(snapshot), choice),
+        page.chart(
+            lambda: scatter_figure(view, legs, identity), (*page.key(snapshot), choice),
             name="Regression", height="14rem",
         )  # fmt: skip
 

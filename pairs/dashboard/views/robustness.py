@@ -20,7 +20,7 @@ from pairs.backtest.rules import Costs, Rules
 from pairs.backtest.simulation import run
 from pairs.backtest.walk_forward import WalkForward, walk_forward
 from pairs.bars.resampling import align
-from pairs.dashboard.context import Desk, boundary, follow, jobs
+from pairs.dashboard.context import Page, boundary, follow, jobs
 from pairs.dashboard.download import download_button
 from pairs.figures.layout import (
     PLAIN,
@@ -59,11 +59,11 @@ HEIGHT = "26rem"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BacktestRequest:
     """What is to be tested, and where: the rules and costs, and the span of history in seconds
     (None: all)."""
 
-    desk: Desk
+    page: Page
     rules: Rules
     costs: Costs
     span_s: float | None
@@ -71,39 +71,39 @@ class Asked:
     @property
     def sample(self) -> tuple[Any, ...]:
         """The bars it is tested on, but for those that are still to come."""
-        return (*self.desk.choice.pair, self.desk.choice.bar, self.span_s)
+        return (*self.page.choice.pair, self.page.choice.bar, self.span_s)
 
     @property
     def where(self) -> Where:
         """Where what is tried on these bars is counted."""
-        choice = self.desk.choice
-        return Where(self.desk.store, *choice.pair, bar_seconds(choice.bar))
+        choice = self.page.choice
+        return Where(self.page.store, *choice.pair, bar_seconds(choice.bar))
 
     @property
     def file_name(self) -> str:
-        choice = self.desk.choice
+        choice = self.page.choice
         return f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}"
 
     def bars(self, progress: Progress, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The closed bars of both legs, from the database."""
         found = []
-        for k, leg in enumerate(self.desk.choice.pair):
+        for k, leg in enumerate(self.page.choice.pair):
             progress(k, steps)
-            found.append(self.desk.stored(leg, self.span_s))
+            found.append(self.page.stored(leg, self.span_s))
         progress(2, steps)
         return found[0], found[1]
 
     def job(
-        self, page: str, title: str, button: DeltaGenerator, work: Callable[[Progress], Any],
+        self, part: str, title: str, button: DeltaGenerator, work: Callable[[Progress], Any],
         *more: Any,
     ) -> Job | None:  # fmt: skip
         """The page's last finished job, and the button that starts a new one. None while there
         is nothing to show; what goes wrong is told here. Results outlive other views."""
-        key = ("backtest", page, self.sample, self.rules, self.costs, *more)
-        state = f"bt_{page}"
+        key = ("backtest", part, self.sample, self.rules, self.costs, *more)
+        state = f"bt_{part}"
         if st.session_state.get(state, key) != key:
             button.html('<span class="pw-chip pw-warn">changed since this run</span>')
-        if button.button(f"Run {plain(title.lower())}", type="primary", key=f"start_{page}"):
+        if button.button(f"Run {plain(title.lower())}", type="primary", key=f"start_{part}"):
             jobs().submit(key, title, work, again=True)
             st.session_state[state] = key
         job = jobs().get(st.session_state.get(state))
@@ -121,7 +121,7 @@ class Asked:
 # -- the parameters around
 
 
-def parameters_page(asked: Asked, button: DeltaGenerator) -> None:
+def parameters_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     """Entry levels and windows around those chosen: a plateau is worth more than a peak."""
     value = st.selectbox("Figure", ["sharpe", "total_return", "max_drawdown", "trades"],
                          format_func=lambda name: METRICS[name].label, key="bt_figure",
@@ -148,7 +148,7 @@ def parameters_page(asked: Asked, button: DeltaGenerator) -> None:
         f"{trials_words(judged)}."
     ))  # fmt: skip
     map_of = heat_map(table, "entry_z", "window", value)
-    asked.desk.chart(lambda: heat_figure(map_of, value, asked.rules), (job.number, value),
+    asked.page.chart(lambda: heat_figure(map_of, value, asked.rules), (job.number, value),
                      name="Parameters", height="calc(100vh - 24rem)")  # fmt: skip
     download_button("Grid", lambda: table.to_csv(index=False).encode(),
                     f"{asked.file_name}_grid.csv", "text/csv", key="download-bt-grid")  # fmt: skip
@@ -193,7 +193,7 @@ def heat_figure(table: pd.DataFrame, value: str, rules: Rules) -> go.Figure:
 # -- out of sample
 
 
-def walk_forward_page(asked: Asked, button: DeltaGenerator) -> None:
+def walk_forward_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     """Parameters chosen on one stretch, traded on the next."""
     left, right, _ = st.columns([1, 1, 4])
     train = int(left.number_input("Train, bars", 50, 1_000_000, 720, 60, key="bt_train",
@@ -222,7 +222,7 @@ def walk_forward_page(asked: Asked, button: DeltaGenerator) -> None:
     st.html(note_html(walk_words(found, judged)))
     columns = st.columns([3, 1], gap="medium")
     with columns[0], boundary("Equity"):
-        asked.desk.chart(lambda: walk_figure(found, str(job.number)), (job.number,),
+        asked.page.chart(lambda: walk_figure(found, str(job.number)), (job.number,),
                          name="Walk-forward", height=HEIGHT)  # fmt: skip
         st.html(folds_html(found))
     with columns[1]:
@@ -278,7 +278,7 @@ def folds_html(found: WalkForward) -> str:
 # -- at other costs
 
 
-def costs_page(asked: Asked, button: DeltaGenerator) -> None:
+def costs_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     """The same rules at other costs."""
 
     def work(progress: Progress) -> pd.DataFrame:
@@ -292,7 +292,7 @@ def costs_page(asked: Asked, button: DeltaGenerator) -> None:
     table: pd.DataFrame = job.result
     left, right = st.columns([1.4, 1], gap="large")
     with left:
-        asked.desk.chart(lambda: costs_figure(table, asked.costs), (job.number,), name="Costs",
+        asked.page.chart(lambda: costs_figure(table, asked.costs), (job.number,), name="Costs",
                          height=HEIGHT)  # fmt: skip
     with right:
         rows = [

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from pairs.analytics.scan import adjusted_p, scan_pairs, small_sample_p
 from pairs.bars.files import frame_csv
-from pairs.dashboard.context import Desk, base_of, follow, instruments_at, jobs
+from pairs.dashboard.context import Page, base_of, follow, instruments_at, jobs
 from pairs.dashboard.download import download_button
 from pairs.dashboard.sidebar import BESIDE, VENUE_NAMES, leg_label, open_pair
 from pairs.figures.plain import plain
@@ -70,9 +70,9 @@ class Scan:
         return int(self.table["p_value"].notna().sum())
 
 
-def draw(desk: Desk) -> None:
+def draw(page: Page) -> None:
     """The view on the page."""
-    universe = _controls(desk)
+    universe = _controls(page)
     if len(universe.instruments) < 2:
         st.info(
             f"Fewer than two symbols of {VENUE_NAMES[universe.venue]} have bars of "
@@ -88,7 +88,7 @@ def draw(desk: Desk) -> None:
                   icon=":material/refresh:" if again else ":material/search:"):  # fmt: skip
         job = jobs().submit(
             universe, f"Scanning {universe.pairs:,} pairs",
-            partial(scan_universe, desk.store.engine, universe), again=True,
+            partial(scan_universe, page.store.engine, universe), again=True,
         )  # fmt: skip
     _show(universe, job, row)
 
@@ -115,11 +115,11 @@ def _show(universe: Universe, job: Job | None, row: Any) -> None:
         _results(universe, job.result, job.took_s, row)
 
 
-def _controls(desk: Desk) -> Universe:
+def _controls(page: Page) -> Universe:
     """Beside the names of the views."""
-    venue, bar = desk.choice.venue, desk.choice.bar
-    with desk.options:
-        guests = [name for name in BESIDE[venue] if instruments_at(desk.store, name, bar)]
+    venue, bar = page.choice.venue, page.choice.bar
+    with page.options:
+        guests = [name for name in BESIDE[venue] if instruments_at(page.store, name, bar)]
         chosen = st.pills(
             "Beside it", guests, selection_mode="multi", key=f"guests_{venue}",
             format_func=lambda name: f"+ {VENUE_NAMES[name]}", label_visibility="collapsed",
@@ -133,8 +133,8 @@ def _controls(desk: Desk) -> Universe:
             "Bars to use", list(SPANS), index=1, key="scanned", bind="query-params",
             label_visibility="collapsed", width=140,
         )  # fmt: skip
-    found = [i for name in (venue, *chosen) for i in instruments_at(desk.store, name, bar)]
-    bases = tuple(base_of(desk.store, i, bar) for i in found)
+    found = [i for name in (venue, *chosen) for i in instruments_at(page.store, name, bar)]
+    bases = tuple(base_of(page.store, i, bar) for i in found)
     return Universe(venue, tuple(found), bases, bar, SPANS[str(span)], str(prices).lower())
 
 

@@ -15,7 +15,7 @@ from pairs.analytics.pca import pca_factors
 from pairs.analytics.scan import pair_correlations
 from pairs.analytics.summary import interval_statistics
 from pairs.bars.files import frame_csv
-from pairs.dashboard.context import Desk, base_of, instruments_at, once
+from pairs.dashboard.context import Page, base_of, instruments_at, shared
 from pairs.dashboard.download import download_button
 from pairs.dashboard.sidebar import leg_label
 from pairs.figures.statistics import (
@@ -38,26 +38,26 @@ PAUSE_S = 10  # the venue's correlations are computed at most this often
 NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
 
 
-def draw(desk: Desk) -> None:
+def draw(page: Page) -> None:
     """The view on the page."""
-    choice, name = desk.choice, interval_name(bar_seconds(desk.choice.bar))
-    with desk.options:
+    choice, name = page.choice, interval_name(bar_seconds(page.choice.bar))
+    with page.options:
         st.selectbox(
             "Bars looked at", list(SPANS), index=2, key="looked_at", bind="query-params",
             label_visibility="collapsed", width=130,
         )  # fmt: skip
         download_button(
-            f"{name.capitalize()}s as CSV", partial(intervals_csv, desk),
+            f"{name.capitalize()}s as CSV", partial(intervals_csv, page),
             f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}_{name}s.csv", "text/csv",
             key="download-intervals",
         )  # fmt: skip
     left, right = st.columns([1.9, 1], gap="medium")
     with left:
-        desk.live("Tests", _tests)
-        desk.live("Intervals", _intervals)
+        page.live("Tests", _tests)
+        page.live("Intervals", _intervals)
     with right:
-        desk.live("Prices", _prices)
-        desk.live("Correlations", _correlations)
+        page.live("Prices", _prices)
+        page.live("Correlations", _correlations)
 
 
 def bars_looked_at() -> int:
@@ -65,51 +65,51 @@ def bars_looked_at() -> int:
     return SPANS.get(st.session_state.get("looked_at", ""), 1200)
 
 
-def _symbols(desk: Desk) -> tuple[str, str]:
-    return desk.choice.y.symbol, desk.choice.x.symbol
+def _symbols(page: Page) -> tuple[str, str]:
+    return page.choice.y.symbol, page.choice.x.symbol
 
 
-def _tests(desk: Desk) -> None:
-    snapshot, view = desk.now()
-    bars, bar = bars_looked_at(), desk.choice.bar
+def _tests(page: Page) -> None:
+    snapshot, view = page.now()
+    bars, bar = bars_looked_at(), page.choice.bar
     if view.frame.empty:
         st.info(NOTHING)
         return
-    st.html(once(
-        lambda: verdicts_html(view, _symbols(desk), bar, bars),
-        ("tests", *desk.key(snapshot), desk.choice.spec, bars),
+    st.html(shared(
+        lambda: verdicts_html(view, _symbols(page), bar, bars),
+        ("tests", *page.key(snapshot), page.choice.spec, bars),
     ))  # fmt: skip
 
 
-def _prices(desk: Desk) -> None:
-    snapshot, view = desk.now()
+def _prices(page: Page) -> None:
+    snapshot, view = page.now()
     bars = bars_looked_at()
     if view.frame.empty:
         return
     since = view.frame.index[-min(bars, len(view.frame))]
-    st.html(once(
-        lambda: prices_html((snapshot.y.closed, snapshot.x.closed), _symbols(desk), since),
-        ("prices", *desk.key(snapshot), since),
+    st.html(shared(
+        lambda: prices_html((snapshot.y.closed, snapshot.x.closed), _symbols(page), since),
+        ("prices", *page.key(snapshot), since),
     ))  # fmt: skip
 
 
 # -- intervals
 
 
-def _intervals(desk: Desk) -> None:
-    snapshot, view = desk.now()
+def _intervals(page: Page) -> None:
+    snapshot, view = page.now()
     if view.frame.empty:
         return
-    seconds = interval_s(bar_seconds(desk.choice.bar))
-    name = interval_name(bar_seconds(desk.choice.bar))
+    seconds = interval_s(bar_seconds(page.choice.bar))
+    name = interval_name(bar_seconds(page.choice.bar))
     st.html(
         f'<p class="pw pw-title">{name.capitalize()} by {name}</p>'
         + note_html(f"The last {SHOWN}, newest first; … goes on. Bars: those of both legs.")
     )
     with st.container(height=300, border=False, key="minutes"):
-        st.html(once(
-            lambda: _intervals_html(snapshot, view, desk.choice.bar, seconds),
-            ("intervals", *desk.key(snapshot), desk.choice.spec),
+        st.html(shared(
+            lambda: _intervals_html(snapshot, view, page.choice.bar, seconds),
+            ("intervals", *page.key(snapshot), page.choice.spec),
         ))  # fmt: skip
 
 
@@ -135,11 +135,11 @@ def intervals_of(
     return table.iloc[1:] if len(table) > 1 and start > table.index[0] else table
 
 
-def intervals_csv(desk: Desk) -> bytes:
+def intervals_csv(page: Page) -> bytes:
     """All intervals of the bars at hand, as of the click."""
-    snapshot, view = desk.now()
+    snapshot, view = page.now()
     return frame_csv(
-        intervals_of(snapshot, view, interval_s(bar_seconds(desk.choice.bar)))
+        intervals_of(snapshot, view, interval_s(bar_seconds(page.choice.bar)))
     ).encode()
 
 
@@ -156,46 +156,46 @@ class Correlations:
     absent: list[str]
 
 
-def _correlations(desk: Desk) -> None:
-    snapshot = desk.snapshot()
+def _correlations(page: Page) -> None:
+    snapshot = page.snapshot()
     if any(leg.closed.empty for leg in snapshot.legs):
         return
-    choice, bars = desk.choice, bars_looked_at()
-    instruments, others = _universe(desk)
+    choice, bars = page.choice, bars_looked_at()
+    instruments, others = _universe(page)
     bar_s = bar_seconds(choice.bar)
     newest = max(leg.closed.index[-1] for leg in snapshot.legs).timestamp()
     end = datetime.fromtimestamp((newest // bar_s + 1) * bar_s, UTC)
     pause = max(bar_s, PAUSE_S)
     key = ("correlations", instruments, choice.bar, bars, end.timestamp() // pause)
-    found: Correlations = once(lambda: correlations_of(desk, instruments, bars, end), key)
+    found: Correlations = shared(lambda: correlations_of(page, instruments, bars, end), key)
     st.html('<p class="pw pw-title">Correlation of log returns · in-sample</p>')
     if len(found.matrix) < 2:
         st.info("Fewer than two symbols have 30 bars in this stretch. Look at more bars.")
         return
-    desk.chart(
+    page.chart(
         lambda: correlation_figure(found.matrix, "/".join(map(str, found.matrix.columns))), key,
         name="Correlations", height="max(15.5rem, calc(100vh - 49rem))",
     )  # fmt: skip
     st.html(note_html(*_told(found, choice.bar, bars, others, pause > bar_s)))
 
 
-def _universe(desk: Desk) -> tuple[tuple[Instrument, ...], int]:
+def _universe(page: Page) -> tuple[tuple[Instrument, ...], int]:
     """The pair and its venue's symbols up to SYMBOLS of them; and how many are left out."""
-    choice = desk.choice
-    of_venue = instruments_at(desk.store, choice.venue, choice.bar)
+    choice = page.choice
+    of_venue = instruments_at(page.store, choice.venue, choice.bar)
     wanted = [*choice.pair, *(i for i in of_venue if i not in choice.pair)]
     return tuple(sorted(wanted[:SYMBOLS])), len(wanted) - len(wanted[:SYMBOLS])
 
 
 def correlations_of(
-    desk: Desk, instruments: tuple[Instrument, ...], bars: int, end: datetime
+    page: Page, instruments: tuple[Instrument, ...], bars: int, end: datetime
 ) -> Correlations:
     """Read in one query, and computed, for the last `bars` bars before `end`."""
-    bases = [base_of(desk.store, i, desk.choice.bar) for i in instruments]
-    closes = stored_closes(desk.store.engine, instruments, desk.choice.bar, bases, bars, end)
+    bases = [base_of(page.store, i, page.choice.bar) for i in instruments]
+    closes = stored_closes(page.store.engine, instruments, page.choice.bar, bases, bars, end)
     closes = closes.where(closes > 0)
     enough = closes.columns[closes.notna().sum() >= 30]
-    called = {str(i): leg_label(i, desk.choice.venue) for i in instruments}
+    called = {str(i): leg_label(i, page.choice.venue) for i in instruments}
     names = [called[name] for name in enough]
     absent = [called[name] for name in closes.columns.difference(enough)]
     known = closes[enough]

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import streamlit as st
 
 from pairs import __version__
-from pairs.dashboard.context import Desk, boundary, lately
+from pairs.dashboard.context import Page, boundary, shared_read
 from pairs.dashboard.header import STALE_S
 from pairs.figures.tables import table_html
 from pairs.figures.theme import NONE, clock, duration, number
@@ -23,20 +23,20 @@ LEVELS = {"live": "good", "quiet": "good", "stale": "warn", "starting": "warn",
 SIGNS = {"good": "●", "warn": "▲", "bad": "✕"}
 
 
-def draw(desk: Desk) -> None:
+def draw(page: Page) -> None:
     """The view on the page."""
-    desk.live("Feeds", _feeds)
+    page.live("Feeds", _feeds)
     left, right = st.columns([1.4, 1], gap="large")
     with left, boundary("Database"):
-        st.fragment(_database, run_every=10.0)(desk)
+        st.fragment(_database, run_every=10.0)(page)
     with right:
         st.html(table_html("Versions", ("what", "version"), versions(), ()))
 
 
-def _feeds(desk: Desk) -> None:
-    rows = lately(
+def _feeds(page: Page) -> None:
+    rows = shared_read(
         lambda: [
-            (venue, feed) for venue in VENUES for feed in read_feeds(desk.store.engine, venue)
+            (venue, feed) for venue in VENUES for feed in read_feeds(page.store.engine, venue)
         ],
         ("feeds",),
     )
@@ -46,10 +46,10 @@ def _feeds(desk: Desk) -> None:
     st.html(feeds_html(rows))
 
 
-def _database(desk: Desk) -> None:
+def _database(page: Page) -> None:
     """Counting takes longer than a refresh: beside the page, every ten seconds."""
     with boundary("Database"):
-        st.html(database_html(lately(lambda: read_figures(desk.store), ("figures",))))
+        st.html(database_html(shared_read(lambda: read_figures(page.store), ("figures",))))
 
 
 def feeds_html(rows: Sequence[tuple[str, FeedStatus]]) -> str:

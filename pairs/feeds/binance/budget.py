@@ -69,7 +69,7 @@ class Budget:
         self._spent.append((self._clock(), weight, kind.name))
         self._sums[kind.name] += weight
 
-    def told(self, used: str) -> None:
+    def record_used(self, used: str) -> None:
         """The header of an answer: the weight used in the present minute of the exchange."""
         if used.isascii() and used.isdigit():
             self._told = int(used)

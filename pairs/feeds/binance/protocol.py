@@ -53,7 +53,7 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class BinanceMarket:
     """What differs between the markets. The id of a USD-M trade is that of its aggregate: there
     `@trade` is undocumented and carries placeholders. `suffix` is added to the symbols that are
     stored, for a market that shares a venue with another."""
@@ -86,11 +86,11 @@ class Protocol:
         return dict(self.short_weights).get(endpoint, full) if rows < 100 else full
 
 
-SPOT = Protocol(
+SPOT = BinanceMarket(
     "trade", "t", "", "/api/v3", "historicalTrades", 6000, (60, 1),
     (("historicalTrades", 25), ("trades", 25), ("aggTrades", 4), ("klines", 2)),
 )  # fmt: skip
-USDM = Protocol(
+USDM = BinanceMarket(
     "aggTrade", "a", "/market", "/fapi/v1", "aggTrades", 2400, (60,),
     (("aggTrades", 20), ("klines", 5)), (("klines", 1),),
 )  # fmt: skip
@@ -128,7 +128,7 @@ _combined = msgspec.json.Decoder(_Combined).decode
 _raw = msgspec.json.Decoder(_Data).decode
 
 
-def stream_url(base: str, protocol: Protocol, symbols: Iterable[str]) -> str:
+def stream_url(base: str, protocol: BinanceMarket, symbols: Iterable[str]) -> str:
     """The combined stream of the trades of `symbols`, below a bare base address."""
     names = (f"{protocol.wire(symbol).lower()}@{protocol.event}" for symbol in symbols)
     return f"{base}{protocol.ws_path}/stream?streams=" + "/".join(
@@ -137,7 +137,7 @@ def stream_url(base: str, protocol: Protocol, symbols: Iterable[str]) -> str:
 
 
 def parse(
-    frame: str | bytes, received_us: int, protocol: Protocol = SPOT
+    frame: str | bytes, received_us: int, protocol: BinanceMarket = SPOT
 ) -> Trade | Control | Rejected | None:
     """One frame, raw or combined, as what it means; None for streams that hold no trades."""
     try:
@@ -167,7 +167,7 @@ def parse(
 
 
 def _parse_other(
-    frame: str | bytes, received_us: int, protocol: Protocol
+    frame: str | bytes, received_us: int, protocol: BinanceMarket
 ) -> Trade | Control | Rejected | None:
     """Everything that is not a trade in the usual form."""
     try:
@@ -200,7 +200,7 @@ def _control(message: dict[str, Any]) -> Control | None:
 
 
 def _odd_trade(
-    frame: str | bytes, received_us: int, data: dict[str, Any], protocol: Protocol
+    frame: str | bytes, received_us: int, data: dict[str, Any], protocol: BinanceMarket
 ) -> Trade | Rejected:
     """A trade whose fields have unusual types: JSON numbers are as exact as strings."""
     symbol = data.get("s")
@@ -288,7 +288,7 @@ def parse_rest_trades(
     symbol: str,
     rows: Any,
     received_us: int,
-    protocol: Protocol = SPOT,
+    protocol: BinanceMarket = SPOT,
     since: int | None = None,
 ) -> list[Trade | Unstorable]:
     """The rows of historicalTrades, trades or aggTrades, ascending by id. A row that cannot be
@@ -321,7 +321,7 @@ def parse_rest_trades(
 
 
 def _row(
-    symbol: str, row: Any, trade_id: int, received_us: int, protocol: Protocol
+    symbol: str, row: Any, trade_id: int, received_us: int, protocol: BinanceMarket
 ) -> Trade | Unstorable:
     _, when, price, size, maker = protocol.names
     try:

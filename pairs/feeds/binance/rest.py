@@ -27,7 +27,7 @@ from pairs.feeds.binance.protocol import (
     SIMULATED,
     SPOT,
     US_FROM,
-    Protocol,
+    BinanceMarket,
     Unstorable,
     parse_klines,
     parse_rest_trades,
@@ -88,7 +88,9 @@ class NoTradeTold(RestError):  # noqa: N818
 class BinanceRest:
     """Requests to one address. Use as `async with`; safe for many tasks at once."""
 
-    def __init__(self, base: str, protocol: Protocol = SPOT, simulated: bool | None = None) -> None:
+    def __init__(
+        self, base: str, protocol: BinanceMarket = SPOT, simulated: bool | None = None
+    ) -> None:
         self.base = base
         self.protocol = protocol
         self.says: str | None = None  # what the exchange called itself last
@@ -132,7 +134,7 @@ class BinanceRest:
             except Exception as error:
                 self.unwell_at = time.monotonic()
                 raise RestError(f"{path}: {type(error).__name__} {error}".strip()) from error
-        self._budget.told(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
+        self._budget.record_used(answer.headers.get("X-MBX-USED-WEIGHT-1M", ""))
         self.says = answer.headers.get(SIMULATED)
         try:  # first: a refusal by something in between says nothing of the exchange's nature
             body = self._decoded(path, answer)

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from pairs.feeds.binance.protocol import (
     MAX_FRAME_BYTES,
     SIMULATED,
-    Protocol,
+    BinanceMarket,
     stream_url,
     wrong_nature,
 )
@@ -52,10 +52,12 @@ class QueueFull(Exception):  # noqa: N818 - a signal, not a mistake
     """The receiver cannot take more; the connection is closed, the hole repaired later."""
 
 
-class _Line:
+class _Connection:
     """One open connection while it is read. The task's result is why the reading ended."""
 
-    def __init__(self, socket: ClientConnection, read: Callable[[_Line], Awaitable[str]]) -> None:
+    def __init__(
+        self, socket: ClientConnection, read: Callable[[_Connection], Awaitable[str]]
+    ) -> None:
         self.socket = socket
         self.opened = time.monotonic()
         self.frames = 0
@@ -63,7 +65,7 @@ class _Line:
         self.announced = False  # the exchange has told that it will end it
         self.task: asyncio.Task[str] = asyncio.create_task(self._run(read))
 
-    async def _run(self, read: Callable[[_Line], Awaitable[str]]) -> str:
+    async def _run(self, read: Callable[[_Connection], Awaitable[str]]) -> str:
         return await read(self)
 
     async def end(self) -> None:
@@ -80,7 +82,7 @@ class TradeStream:
     def __init__(
         self,
         base_url: Callable[[], str],
-        protocol: Protocol,
+        protocol: BinanceMarket,
         symbols: tuple[str, ...],
         *,
         receive: Callable[[bytes], None],
@@ -103,7 +105,7 @@ class TradeStream:
         self._up = up
         self._down = down
         self._renewal = asyncio.Event()
-        self._line: _Line | None = None
+        self._line: _Connection | None = None
         self._why = ""
         self._ages: list[float] = []  # of connections that the exchange ended unannounced
 
@@ -135,7 +137,7 @@ class TradeStream:
                 self._met = True
                 began = time.monotonic()
                 self._up(self.symbols)
-                why = await self._live(socket)
+                why = await self._read_until_closed(socket)
                 if time.monotonic() - began > SETTLED_S:
                     waits = backoff(random.Random())  # noqa: S311
             self.reconnects += 1
@@ -163,11 +165,11 @@ class TradeStream:
             raise WrongExchangeError(wrong)
         return socket
 
-    async def _live(self, socket: ClientConnection) -> str:
+    async def _read_until_closed(self, socket: ClientConnection) -> str:
         """Read until the last connection has ended; why it did."""
         self._why = ""
         self._renewal.clear()
-        line = self._begin(socket)
+        line = self._start_reading(socket)
         try:
             while True:
                 renewal = asyncio.create_task(self._renewal.wait())
@@ -176,7 +178,7 @@ class TradeStream:
                 )
                 renewal.cancel()
                 if line.task.done():
-                    self._learn(line)
+                    self._learn_lifetime(line)
                     return self._why or line.task.result()
                 self._renewal.clear()
                 try:
@@ -186,17 +188,17 @@ class TradeStream:
                     await asyncio.wait({line.task}, timeout=5)
                     self._renewal.set()
                     continue
-                line = await self._change(line, self._begin(successor))
+                line = await self._hand_over(line, self._start_reading(successor))
         finally:
             self.connected_at = 0.0
             await line.end()
 
-    def _begin(self, socket: ClientConnection) -> _Line:
-        self._line = _Line(socket, self._read)
+    def _start_reading(self, socket: ClientConnection) -> _Connection:
+        self._line = _Connection(socket, self._read)
         self.connected_at = self._line.opened
         return self._line
 
-    async def _change(self, old: _Line, new: _Line) -> _Line:
+    async def _hand_over(self, old: _Connection, new: _Connection) -> _Connection:
         """Let both deliver until the new one surely does, then end the old one. A successor that
         stays silent while the old one delivers is no successor. Returns the line that stays."""
         try:
@@ -205,7 +207,7 @@ class TradeStream:
             await new.end()
             raise
 
-    async def _overlap(self, old: _Line, new: _Line) -> _Line:
+    async def _overlap(self, old: _Connection, new: _Connection) -> _Connection:
         before = old.frames
         heard = asyncio.create_task(new.heard.wait())
         await asyncio.wait(
@@ -225,7 +227,7 @@ class TradeStream:
         log.info("renewed the connection")
         return new
 
-    async def _read(self, line: _Line) -> str:
+    async def _read(self, line: _Connection) -> str:
         """Hand over every frame as bytes, undecoded: text that is not UTF-8 must not end the
         connection. Returns why the reading ended."""
         try:
@@ -246,7 +248,7 @@ class TradeStream:
         finally:
             await line.socket.close()
 
-    def _learn(self, line: _Line) -> None:
+    def _learn_lifetime(self, line: _Connection) -> None:
         """Two connections ended by the exchange at the same age: its limit is shorter than ours.
         From now on the next one is opened in time."""
         age = time.monotonic() - line.opened
