@@ -513,14 +513,15 @@ def fit_kalman_noise(
     with e the innovation and Q its variance, but for the first rows (a tenth, 10 to 100), in which
     the filter comes from 0 to the level of the prices.
 
-    For every ratio of drift to noise the most likely noise is the mean square of the errors over the
-    variances forecast with noise 1 (the noise concentrated out, [1]_). So one number is left to
+    For every ratio of drift to noise the most likely noise is the mean square of the errors over
+    the variances forecast with noise 1 (the noise concentrated out, [1]_). So one number is left to
     search: first on the whole range of 32 powers of ten and at the values given, then by golden
     sections around the best place, until the log-likelihoods there agree within `tolerance` a row
     or `iterations` are done. These are some 130 to 150 passes of the filter.
 
     `converged` is False for a best at either end of the range, where the hedge ratio stands still
-    or follows every row, for one that is no more likely than an end, and for one cut short.
+    or follows every row, for one that is not more likely than an end by at least 0.01, and for one
+    cut short.
 
     References
     ----------
