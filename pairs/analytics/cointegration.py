@@ -326,7 +326,7 @@ def engle_granger_both(
 
 
 def johansen(frame: pd.DataFrame, *, trend: int = 0, lags: int = 1) -> JohansenResult:
-    """Run the full-sample Johansen test for the number of cointegrating relations among the columns.
+    """Run the full-sample Johansen test for the number of cointegrating relations of the columns.
 
     Parameters
     ----------

@@ -163,10 +163,11 @@ def discounted_hedge_ratio(
     pandas.DataFrame
         The index of `y` and the columns of `kalman_hedge_ratio`: `beta`, `intercept`, `beta_prior`,
         `intercept_prior`, `innovation`, `innovation_std`, in the same units. `beta` and `intercept`
-        are known from the `memory`-th known row on, all others one row later. `innovation_std`
-        needs an earlier forecast: with ``memory=2`` and an intercept it comes two rows later. A row
-        with NaN or infinity in either leg is NaN throughout; the state waits and is discounted. NaN
-        where x has not moved within what is remembered (is 0, without intercept).
+        are known from the `memory`-th known row on, all others one known row
+        later. `innovation_std` needs an earlier forecast: with ``memory=2`` and an intercept it
+        comes two known rows later. A row with NaN or infinity in either leg is NaN throughout; the
+        state waits and is discounted. NaN where x has not moved within what is remembered (is 0,
+        without intercept).
 
     Raises
     ------
@@ -520,8 +521,9 @@ def fit_kalman_noise(
     or `iterations` are done. These are some 130 to 150 passes of the filter.
 
     `converged` is False for a best at either end of the range, where the hedge ratio stands still
-    or follows every row, for one that is not more likely than an end by at least 0.01, and for one
-    cut short.
+    or follows every row; for one that is not more likely than an end by more than 0.01 (by more
+    than `tolerance` times the rows, where that is more); for noise too close to a bound (0, or 1
+    for `delta`) to be a number of its own; and for a search cut short.
 
     References
     ----------
