@@ -179,8 +179,9 @@ def engle_granger(
     ------
     ValueError
         For NaN or infinity, unequal indexes, too few rows for the lags, a leg that never changes,
-        legs that are an exact function of each other, other values of `lags` or `trend`, or a leg
-        that is no Series of real numbers.
+        legs that are an exact function of each other, an `x` that is nothing but its deterministic
+        terms, a residual that its own past fits without error, other values of `lags` or `trend`,
+        or a leg that is no Series of real numbers.
 
     See Also
     --------
