@@ -28,7 +28,30 @@ _TABULATED = 12  # columns for which Johansen's critical values exist
 class CointegrationResult:
     """Engle-Granger test of y = intercept + beta·x [+ time_slope·t] + error; t = 1 … n.
 
-    `lags`, `nobs`: lagged differences and rows of the regression on the residuals.
+    Attributes
+    ----------
+    statistic : float
+        t-ratio of the residuals' lagged level, without a unit; the further below 0, the more for
+        cointegration. Never NaN.
+    p_value : float
+        MacKinnon's p-value for two variables, within [0, 1]; small speaks for cointegration. Never
+        NaN.
+    lags : int
+        Lagged differences of the regression on the residuals.
+    nobs : int
+        Rows of the regression on the residuals: n less 1 less `lags`.
+    critical_values : dict of str to float
+        Critical values of `statistic` at '1%', '5%' and '10%', for n - 1 rows. NaN with trend "n".
+    beta : float
+        Hedge ratio, in units of y per unit of x. Never NaN.
+    intercept : float
+        Level of the residual taken out, in the unit of y; 0 with trend "n".
+    time_slope : float
+        Change of the level per row, in the unit of y; 0 but for trend "ct".
+
+    See Also
+    --------
+    engle_granger : The function that returns it.
     """
 
     statistic: float
@@ -43,7 +66,21 @@ class CointegrationResult:
 
 @dataclass(frozen=True, slots=True)
 class BothWays:
-    """Engle-Granger with either leg explained. `p_value`: twice the smaller one, at most 1."""
+    """Engle-Granger test with either leg explained.
+
+    Attributes
+    ----------
+    y_on_x : CointegrationResult
+        The test with y explained by x.
+    x_on_y : CointegrationResult
+        The test with x explained by y.
+    p_value : float
+        Twice the smaller of the two p-values, at most 1 (Bonferroni). A property; never NaN.
+
+    See Also
+    --------
+    engle_granger_both : The function that returns it.
+    """
 
     y_on_x: CointegrationResult
     x_on_y: CointegrationResult
@@ -56,10 +93,29 @@ class BothWays:
 
 @dataclass(frozen=True, slots=True)
 class JohansenResult:
-    """Johansen's test; entry r of `trace` and `max_eigen` tests at most r cointegrating relations.
+    """Johansen's test of k legs; entry r of a statistic tests at most r cointegrating relations.
 
-    `critical_values`: 'trace' and 'max_eigen', one row per r, columns 90, 95, 99 %. `vectors`:
-    one column per eigenvalue, largest first, v'S_kk v = I, sign free.
+    Attributes
+    ----------
+    eigenvalues : numpy.ndarray of float, shape (k,)
+        Squared canonical correlations, largest first, within [0, 1].
+    trace : numpy.ndarray of float, shape (k,)
+        Trace statistics; entry r against at most r relations.
+    max_eigen : numpy.ndarray of float, shape (k,)
+        Maximum-eigenvalue statistics; entry r against at most r relations.
+    critical_values : dict of str to numpy.ndarray of float, shape (k, 3)
+        'trace' and 'max_eigen': one row per r, columns for 90, 95 and 99 %.
+    vectors : numpy.ndarray of float, shape (k, k)
+        One column per eigenvalue, in their order; a row per leg, in one over the leg's unit. Scaled
+        to v'S_kk v = I; the sign is free.
+
+    See Also
+    --------
+    johansen : The function that returns it.
+
+    Notes
+    -----
+    None of the entries is NaN. None but the vectors has a unit.
     """
 
     eigenvalues: Array
@@ -69,7 +125,23 @@ class JohansenResult:
     vectors: Array
 
     def rank(self, confidence: int = 95) -> int:
-        """Cointegrating relations the trace test finds at 90, 95 or 99 %."""
+        """Count the cointegrating relations that the trace test finds.
+
+        Parameters
+        ----------
+        confidence : {95, 90, 99}, default 95
+            Confidence of each test, in percent.
+
+        Returns
+        -------
+        int
+            The first r whose trace is not above its critical value; k where all are above.
+
+        Raises
+        ------
+        ValueError
+            For any other `confidence`.
+        """
         if confidence not in (90, 95, 99):
             raise ValueError(f"confidence={confidence!r} is not usable: 90, 95 or 99 is allowed")
         limits = self.critical_values["trace"][:, (90, 95, 99).index(confidence)]
@@ -80,16 +152,75 @@ class JohansenResult:
 def engle_granger(
     y: pd.Series[float], x: pd.Series[float], *, lags: int | None = None, trend: str = "c"
 ) -> CointegrationResult:
-    """Full-sample Engle-Granger test: is y - beta·x stationary? A small p_value says so.
+    """Run the full-sample Engle-Granger test: is y - beta·x stationary? A small p_value says so.
 
-    `trend`: terms of the cointegrating regression, "n" none, "c" constant, "ct" constant and
-    linear time. The residuals are tested without any, as they have none. `lags`: exactly that
-    many lagged differences, or None for the AIC's choice as in `adf_test`. p-value and critical
-    values: MacKinnon's (1994, 2010) for two variables, the latter at n-1 rows as Stata and
-    statsmodels have it; NaN with trend "n", which MacKinnon (2010) does not tabulate.
-    Raises ValueError for NaN or infinity, unequal indexes, too few rows for the lags, a leg that
-    never changes, or legs that are an exact function of each other.
-    Source: Engle and Granger (1987), Econometrica 55, 251-276.
+    Parameters
+    ----------
+    y : pandas.Series of float, shape (n,)
+        The leg to explain, in any unit. Finite numbers only; it must change. How many rows are
+        needed depends on `lags` and `trend`: 5 by default.
+    x : pandas.Series of float, shape (n,)
+        The leg that explains, with the same index as `y`. Finite numbers only; it must change.
+    lags : int or None, default None
+        Exactly that many lagged differences of the residuals, 0 or more. None: the AIC's choice, as
+        in `adf_test`.
+    trend : {"c", "n", "ct"}, default "c"
+        Deterministic terms of the cointegrating regression: "n" none, "c" a constant, "ct" a
+        constant and linear time.
+
+    Returns
+    -------
+    CointegrationResult
+        `statistic`, `p_value`, `lags`, `nobs`, `critical_values` ('1%', '5%', '10%'), `beta` in
+        units of y per unit of x, `intercept` and `time_slope` in the unit of y. Only the critical
+        values can be NaN, and only with trend "n".
+
+    Raises
+    ------
+    ValueError
+        For NaN or infinity, unequal indexes, too few rows for the lags, a leg that never changes,
+        legs that are an exact function of each other, an `x` that is nothing but its deterministic
+        terms, a residual that its own past fits without error, other values of `lags` or `trend`,
+        or a leg that is no Series of real numbers.
+
+    See Also
+    --------
+    engle_granger_both : Either leg explained, and what looking twice costs.
+    johansen : A test in which no leg is the one explained.
+    pairs.analytics.unitroot.adf_test : For a spread whose hedge ratio was not estimated.
+
+    Notes
+    -----
+    Full-sample: the result uses every row, so it must not decide a trade inside the sample.
+
+    First y = intercept + beta·x [+ time_slope·t] + e by least squares, t = 1 … n; then the
+    unit-root regression Δe_t = ρ·e_{t-1} + Σ γ_i·Δe_{t-i} without deterministic terms, as the
+    residuals have none [1]_. The statistic is the t-ratio of ρ. `trend` belongs to the first
+    regression only.
+
+    p-value and critical values are MacKinnon's [2]_ for two variables, the latter at n - 1 rows as
+    Stata and statsmodels have it. With trend "n" the critical values are NaN, since MacKinnon
+    (2010) does not tabulate them; the p-value is known.
+
+    Trap: the limits of `adf_test` would be too lenient here, since beta was chosen to make e look
+    stationary.
+
+    References
+    ----------
+    .. [1] Engle and Granger (1987), Econometrica 55, 251-276.
+    .. [2] MacKinnon (1994), p-values; MacKinnon (2010), critical values; see
+       `pairs.analytics.mackinnon`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> walk = pd.Series(np.random.default_rng(1).normal(size=500).cumsum())
+    >>> noise = pd.Series(np.random.default_rng(2).normal(size=500))
+    >>> test = engle_granger(2 * walk + noise, walk)
+    >>> round(test.beta, 1), test.p_value < 0.01
+    (2.0, True)
+    >>> engle_granger(noise.cumsum(), walk).p_value > 0.1  # two walks of their own
+    True
     """
     terms = len(check_choice("trend", trend, TRENDS).replace("n", ""))
     fixed = None if lags is None else check_window("lags", lags, 0)
@@ -145,11 +276,50 @@ def cointegrating_fit(y: Array, x: Array, terms: int) -> tuple[float, float, flo
 def engle_granger_both(
     y: pd.Series[float], x: pd.Series[float], *, lags: int | None = None, trend: str = "c"
 ) -> BothWays:
-    """Full-sample Engle-Granger test of y on x and of x on y.
+    """Run the full-sample Engle-Granger test of y on x and of x on y.
 
-    The verdict depends on which leg is explained, so both are shown; the smaller p-value alone
-    would be the better of two tries, and `p_value` pays for that. Arguments and errors as
-    `engle_granger`.
+    The verdict depends on which leg is explained, so both are shown.
+
+    Parameters
+    ----------
+    y : pandas.Series of float, shape (n,)
+        One leg, in any unit. Finite numbers only; it must change.
+    x : pandas.Series of float, shape (n,)
+        The other leg, with the same index as `y`. Finite numbers only; it must change.
+    lags : int or None, default None
+        Lagged differences of the residuals in each test, as in `engle_granger`.
+    trend : {"c", "n", "ct"}, default "c"
+        Deterministic terms of each cointegrating regression, as in `engle_granger`.
+
+    Returns
+    -------
+    BothWays
+        `y_on_x` and `x_on_y`, each a `CointegrationResult`, and `p_value`, twice the smaller one,
+        at most 1.
+
+    Raises
+    ------
+    ValueError
+        As `engle_granger`.
+
+    See Also
+    --------
+    engle_granger : The test of one direction.
+
+    Notes
+    -----
+    Full-sample: the result uses every row, so it must not decide a trade inside the sample.
+
+    Trap: the smaller p-value alone would be the better of two tries; the `p_value` of the pair pays
+    for that (Bonferroni).
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> legs = pd.DataFrame(np.random.default_rng(1).normal(size=(300, 2))).cumsum()
+    >>> both = engle_granger_both(legs[0], legs[1])
+    >>> both.p_value == min(1.0, 2 * min(both.y_on_x.p_value, both.x_on_y.p_value))
+    True
     """
     return BothWays(
         engle_granger(y, x, lags=lags, trend=trend), engle_granger(x, y, lags=lags, trend=trend)
@@ -157,15 +327,66 @@ def engle_granger_both(
 
 
 def johansen(frame: pd.DataFrame, *, trend: int = 0, lags: int = 1) -> JohansenResult:
-    """Full-sample Johansen test for the number of cointegrating relations among the columns.
+    """Run the full-sample Johansen test for the number of cointegrating relations of the columns.
 
-    `frame`: one column per leg, 2 to 12 of them. `trend`: deterministic order, -1 none,
-    0 constant, 1 linear. `lags`: lagged differences in the vector error correction, 0 or more.
-    Critical values: MacKinnon, Haug and Michelis (1996). Computed through the canonical
-    correlations of two QR factors, which squares no condition number.
-    Raises ValueError for NaN or infinity, too few rows, or legs that depend on each other.
-    Source: Johansen (1988), J. Econ. Dynamics and Control 12, 231-254; conventions of LeSage's
-    Econometrics Toolbox, which takes the trend out before and the mean again after differencing.
+    Parameters
+    ----------
+    frame : pandas.DataFrame of float, shape (n, k)
+        One column per leg, 2 to 12 of them, each name once, in any units. Finite numbers only; each
+        leg must change. At least k·(lags + 2) + lags + 4 rows.
+    trend : {0, -1, 1}, default 0
+        Deterministic order: -1 none, 0 a constant, 1 linear.
+    lags : int, default 1
+        Lagged differences in the vector error correction, 0 or more.
+
+    Returns
+    -------
+    JohansenResult
+        `eigenvalues`, `trace`, `max_eigen` (shape (k,)), `critical_values` (90, 95 and 99 %) and
+        `vectors` (shape (k, k)), without NaN. ``rank(95)`` counts the relations.
+
+    Raises
+    ------
+    ValueError
+        For NaN or infinity, too few rows, legs that depend on each other, a leg that never
+        changes, a name that stands twice, fewer than 2 or more than 12 columns, other values of
+        `trend` or `lags`, or a `frame` that is no DataFrame of real numbers.
+
+    See Also
+    --------
+    engle_granger : For two legs, of which one is explained.
+
+    Notes
+    -----
+    Full-sample: the result uses every row, so it must not decide a trade inside the sample.
+
+    The eigenvalues λ are the squared canonical correlations of steps and levels, both freed of
+    `lags` lagged steps [1]_. With T rows left, trace[r] = -T·Σ ln(1 - λ_i) over i > r and
+    max_eigen[r] = -T·ln(1 - λ_{r+1}), λ_1 being the largest. They are computed through two QR
+    factors, which squares no condition number.
+
+    Conventions are those of LeSage's Econometrics Toolbox, which takes the trend out before and the
+    mean again after differencing. Critical values are those of [2]_.
+
+    Trap: the level is the one before the step. Which one it is does not matter while lagged steps
+    are taken out, but with ``lags=0`` it does: statsmodels takes the level behind the step, and its
+    statistics there are others.
+
+    References
+    ----------
+    .. [1] Johansen (1988), J. Econ. Dynamics and Control 12, 231-254.
+    .. [2] MacKinnon, Haug and Michelis (1996).
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> walk = np.random.default_rng(1).normal(size=500).cumsum()
+    >>> noise = np.random.default_rng(2).normal(size=500)
+    >>> found = johansen(pd.DataFrame({"y": 2 * walk + noise, "x": walk}))
+    >>> found.rank(), (found.trace > found.critical_values["trace"][:, 1]).tolist()  # at 95 %
+    (1, [True, False])
+    >>> (found.vectors[:, 0] / found.vectors[0, 0]).round(1).tolist()  # the spread is y - 2·x
+    [1.0, -2.0]
     """
     from statsmodels.tsa.coint_tables import c_sja, c_sjt  # loads statsmodels: only where needed
 
@@ -234,12 +455,50 @@ def _canonical(steps: Array, levels: Array) -> tuple[Array, Array]:
 
 
 def half_life(spread: pd.Series[float]) -> float:
-    """Full-sample half-life of a spread's return to its mean, in bars; inf where it does not.
+    """Estimate the full-sample half-life of a spread's return to its mean, in bars.
 
-    -ln 2/b with b the slope of the change on the level before it, intercept included: that of
-    an Ornstein-Uhlenbeck process seen in whole bars. inf where b ≥ 0.
-    Raises ValueError for NaN or infinity, fewer than 4 rows, or a spread that never changes.
-    Source: Chan, *Algorithmic Trading* (2013), ch. 2, eq. 2.6 and example 2.5.
+    Parameters
+    ----------
+    spread : pandas.Series of float, shape (n,)
+        The spread, in any unit. Finite numbers only, at least 4 rows; it must change before the
+        last one.
+
+    Returns
+    -------
+    float
+        Half-life in bars (rows); inf where the spread does not return. Never NaN.
+
+    Raises
+    ------
+    ValueError
+        For NaN or infinity, fewer than 4 rows, a spread that never changes (all rows but the last
+        are equal), or a `spread` that is no Series of real numbers.
+
+    See Also
+    --------
+    hurst_exponent : Another measure of how a series returns.
+
+    Notes
+    -----
+    Full-sample: the result uses every row, so it must not decide a trade inside the sample.
+
+    -ln 2/b with b the slope of the change on the level before it, intercept included: that of an
+    Ornstein-Uhlenbeck process seen in whole bars [1]_. inf where b ≥ 0.
+
+    Traps: a spread that halves from bar to bar has b = -½ and so a half-life of 1.39, not 1. b is
+    biased downwards, and a random walk, too, shows a half-life.
+
+    References
+    ----------
+    .. [1] Chan, *Algorithmic Trading* (2013), ch. 2, eq. 2.6 and example 2.5.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> round(half_life(pd.Series([8.0, 4.0, 2.0, 1.0])), 4)  # ln 2/½
+    1.3863
+    >>> half_life(pd.Series([1.0, 2.0, 4.0, 8.0]))  # runs away
+    inf
     """
     values = full_sample("spread", spread, 4)
     before = values[:-1]
@@ -256,16 +515,61 @@ def reversion(values: Array) -> float:
 
 
 def hurst_exponent(series: pd.Series[float], *, max_lag: int = 99, method: str = "std") -> float:
-    """Full-sample Hurst exponent: below ½ returns to its mean, ½ walks at random, above ½ trends.
+    """Estimate the full-sample Hurst exponent of a series.
 
-    `method` "std": slope of log(deviation of the differences over lag) on log(lag), lags
-    2 … `max_lag`, ddof 0, of the series as given (no logs taken). "rs": rescaled range of the
-    one-step differences; slope of log(mean R/S) on log(rows) over windows of 8, 16, … rows up
-    to `max_lag`+1, without a correction for short windows, which biases it upwards.
-    Raises ValueError for NaN or infinity, fewer than max_lag+2 rows, a max_lag below 3 (15 for
-    "rs"), or a series whose differences over some lag are all equal.
-    Source: Mandelbrot and van Ness (1968), SIAM Review 10, 422-437; rescaled range: Hurst
-    (1951), Trans. ASCE 116, 770-799.
+    Below ½ the series returns to its mean, at ½ it walks at random, above ½ it trends.
+
+    Parameters
+    ----------
+    series : pandas.Series of float, shape (n,)
+        The series as given, no logs taken, in any unit. Finite numbers only, at least `max_lag` + 2
+        rows.
+    max_lag : int, default 99
+        Longest lag in rows, at least 3; at least 15 for "rs".
+    method : {"std", "rs"}, default "std"
+        "std" by the deviation of differences, "rs" by the rescaled range.
+
+    Returns
+    -------
+    float
+        The exponent, without a unit. Never NaN.
+
+    Raises
+    ------
+    ValueError
+        For NaN or infinity, fewer than `max_lag` + 2 rows, a `max_lag` below 3 (15 for "rs") or no
+        integer, another `method`, a series whose differences over some lag are all equal, or a
+        `series` that is no Series of real numbers.
+
+    See Also
+    --------
+    half_life : How fast a spread returns, in bars.
+
+    Notes
+    -----
+    Full-sample: the result uses every row, so it must not decide a trade inside the sample.
+
+    "std" [1]_: the slope of log(standard deviation of the differences over k rows, ddof 0) on
+    log(k), for lags k = 2 … `max_lag`.
+
+    "rs" [2]_: the slope of log(mean R/S) of the one-step differences on log(rows), over windows of
+    8, 16, … rows up to `max_lag` + 1.
+
+    Trap: "rs" has no correction for short windows, which biases it upwards.
+
+    References
+    ----------
+    .. [1] Mandelbrot and van Ness (1968), SIAM Review 10, 422-437.
+    .. [2] Hurst (1951), Trans. ASCE 116, 770-799 (rescaled range).
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> noise = pd.Series(np.random.default_rng(1).normal(size=5000))
+    >>> round(hurst_exponent(noise.cumsum()), 1)  # a random walk
+    0.5
+    >>> hurst_exponent(noise) < 0.1
+    True
     """
     how = check_choice("method", method, ("std", "rs"))
     longest = check_window("max_lag", max_lag, 3 if how == "std" else 15)

@@ -27,8 +27,24 @@ _PUBLIC = pd.Index(KALMAN_COLUMNS[:-1])
 class KalmanNoise:
     """Noise of the Kalman hedge ratio, fitted to a whole sample.
 
-    `log_likelihood`: of the filter's own forecasts with it, as `fit_kalman_noise` counts them.
-    `converged` False: the search ended at a bound of what can be tried, or before its time.
+    Attributes
+    ----------
+    delta : float
+        Drift of the state, within (0, 1): its covariance grows by delta/(1 - delta) per row, in
+        squared units of beta and of the intercept. Never NaN.
+    observation_variance : float
+        Variance of the errors of y, in y's unit squared; above 0, never NaN.
+    log_likelihood : float
+        Log-likelihood of the filter's own forecasts with this noise, as `fit_kalman_noise` counts
+        them: in natural logarithms, without its first rows.
+    iterations : int
+        Golden sections done.
+    converged : bool
+        False: the search ended at a bound of what can be tried, or before its time.
+
+    See Also
+    --------
+    fit_kalman_noise : The function that returns it.
     """
 
     delta: float
@@ -46,18 +62,76 @@ def kalman_hedge_ratio(
     observation_variance: float = 1e-3,
     intercept: bool = True,
 ) -> pd.DataFrame:
-    """Hedge ratio that drifts as a random walk, by a Kalman filter.
+    """Estimate a hedge ratio that drifts as a random walk, by a Kalman filter with given noise.
 
-    y_t = beta_t·x_t + intercept_t + v, var(v) = `observation_variance` (y's unit squared); the
-    state [beta, intercept] drifts with covariance delta/(1-delta)·I per row. It starts at 0 with
-    covariance 0, without drift at the first row; so the first rows only find the level.
-    Columns: beta, intercept (after the row), beta_prior, intercept_prior (before it),
-    innovation = y - prior forecast, innovation_std = sqrt of that forecast's variance,
-    observation noise included. `intercept=False` keeps the intercept at 0.
-    A row with NaN or infinity in either leg is NaN throughout; the state waits, its variance
-    growing by the drift. Raises ValueError for unequal indexes, delta outside (0, 1), an
-    observation variance that is not positive and finite.
-    Source: Chan, *Algorithmic Trading* (2013), ch. 3, eqs. 3.5-3.13.
+    Parameters
+    ----------
+    y : pandas.Series of float, shape (n,)
+        The leg to explain, in any unit. Infinity counts as NaN.
+    x : pandas.Series of float, shape (n,)
+        The leg that explains, with the same index as `y`. Infinity counts as NaN.
+    delta : float, default 1e-4
+        Drift, within (0, 1): the state's covariance grows by delta/(1 - delta)·I per row, which is
+        in squared units of beta and of the intercept.
+    observation_variance : float, default 1e-3
+        Variance of the errors v, in y's unit squared. Positive and finite.
+    intercept : bool, default True
+        False keeps the intercept at 0.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The index of `y` and six columns of float: `beta` and `intercept`, the state after the row;
+        `beta_prior` and `intercept_prior`, the state before it; `innovation` = y - prior forecast;
+        `innovation_std`, the square root of that forecast's variance, observation noise included.
+        beta in units of y per unit of x, all others in the unit of y. A row with NaN or infinity
+        in either leg is NaN throughout; the state waits, its variance growing by the drift.
+
+    Raises
+    ------
+    ValueError
+        For unequal indexes, a `delta` outside (0, 1), an `observation_variance` that is not
+        positive and finite, an argument that is no Series of real numbers, or an `intercept` that
+        is neither True nor False.
+
+    See Also
+    --------
+    discounted_hedge_ratio : The same columns, with no noise to be told.
+    fit_kalman_noise : The most likely noise of a sample.
+    kalman_zscore : `innovation` over `innovation_std`.
+
+    Notes
+    -----
+    Row t uses rows <= t; the columns `beta_prior`, `intercept_prior` use rows < t only.
+
+    y_t = beta_t·x_t + intercept_t + v with var(v) = `observation_variance`; the state [beta,
+    intercept] is a random walk whose steps have the covariance delta/(1 - delta)·I (eqs. 3.5-3.13
+    of [1]_). With H = [x_t, 1]::
+
+        before row t:  R = P + delta/(1 - delta)·I     (first row: R = P = 0, state 0)
+        forecast:      e = y_t - H·s,  Q = H·R·Hᵀ + observation_variance
+        after row t:   K = R·Hᵀ/Q,  s = s + K·e,  P = R - K·H·R
+
+    The state starts at 0 with covariance 0, without drift at the first row; so the first rows only
+    find the level, and the first innovation is the whole price.
+
+    Traps: both noises have units, so the defaults do not suit every price: fit them
+    (`fit_kalman_noise`) or use `discounted_hedge_ratio`. A residual by the state after the row is
+    nearly 0, since that state has seen y_t: use `innovation`.
+
+    References
+    ----------
+    .. [1] Chan, *Algorithmic Trading* (2013), ch. 3, eqs. 3.5-3.13.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> y, x = pd.Series([3.0, 5.0, 7.0]), pd.Series([1.0, 2.0, 3.0])
+    >>> path = kalman_hedge_ratio(y, x)
+    >>> path["innovation"].round(3).tolist()  # the state is 0 until the second row is seen
+    [3.0, 5.0, 4.667]
+    >>> path["beta_prior"].round(3).tolist()
+    [0.0, 0.0, 0.667]
     """
     ys, xs = two_series("y", y, "x", x)
     table = _path(ys, xs, delta, observation_variance, intercept, deviations=False)
@@ -67,19 +141,77 @@ def kalman_hedge_ratio(
 def discounted_hedge_ratio(
     y: pd.Series[float], x: pd.Series[float], *, memory: int = 60, intercept: bool = True
 ) -> pd.DataFrame:
-    """Hedge ratio that drifts, by a Kalman filter that needs no noise to be told: unit-free.
+    """Estimate a hedge ratio that drifts, by a Kalman filter with discounting: no noise to be told.
 
-    The state [beta, intercept] drifts by a fixed share of what is not known of it: before each
-    row its covariance grows by the factor (memory+1)/(memory-1), a discount of all that was
-    learnt. The variance of the errors is that of the forecasts' own, discounted alike. So prices
-    of either leg times a constant, its sign included, leave every score as it is; the estimate is
-    the regression whose weights fall with age as those of an `ema` of `memory` bars do.
-    Columns as `kalman_hedge_ratio`. beta and intercept are known from the `memory`-th row on, all
-    others one row later. A row with NaN or infinity in either leg is NaN throughout; the state
-    waits and is discounted. NaN where x has not moved within what is remembered.
-    Raises ValueError for unequal indexes or a memory that is no integer or below 2.
-    Source: West and Harrison, *Bayesian Forecasting and Dynamic Models* (2nd ed., 1997), sections
-    6.3 (discount) and 10.8 (variance); the start is their reference analysis, section 4.10.
+    The state [beta, intercept] drifts by a fixed share of what is not known of it, and the variance
+    of the errors is learnt from the forecasts' own. So it has no units to set.
+
+    Parameters
+    ----------
+    y : pandas.Series of float, shape (n,)
+        The leg to explain, in any unit. Infinity counts as NaN.
+    x : pandas.Series of float, shape (n,)
+        The leg that explains, with the same index as `y`. Infinity counts as NaN.
+    memory : int, default 60
+        How many rows are remembered, at least 2: the weights of the rows fall with their age as
+        those of an `ema` of `memory` bars.
+    intercept : bool, default True
+        False keeps the intercept at 0.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The index of `y` and the columns of `kalman_hedge_ratio`: `beta`, `intercept`, `beta_prior`,
+        `intercept_prior`, `innovation`, `innovation_std`, in the same units. `beta` and `intercept`
+        are known from the `memory`-th known row on, all others one known row
+        later. `innovation_std` needs an earlier forecast: with ``memory=2`` and an intercept it
+        comes two known rows later. A row with NaN or infinity in either leg is NaN throughout; the
+        state waits and is discounted. NaN where x has not moved within what is remembered (is 0,
+        without intercept).
+
+    Raises
+    ------
+    ValueError
+        For unequal indexes, a `memory` that is no integer or below 2, an argument that is no Series
+        of real numbers, or an `intercept` that is neither True nor False.
+
+    See Also
+    --------
+    kalman_hedge_ratio : The same with noise that is given.
+    kalman_zscore : `innovation` over `innovation_std`.
+    pairs.analytics.spread.rolling_hedge_ratio : Equal weights within a window.
+
+    Notes
+    -----
+    Row t uses rows <= t; `beta_prior`, `intercept_prior`, `innovation` and `innovation_std` use the
+    state before row t.
+
+    Before each row the state's covariance grows by the factor 1/d = (memory + 1)/(memory - 1), a
+    discount of all that was learnt ([1]_, section 6.3); the variance of the errors is that of the
+    forecasts' own, discounted alike (section 10.8); the start is the reference analysis (section
+    4.10). With H = [x_t, 1]::
+
+        before row t:  R = C/d                     (nothing is known at first)
+        forecast:      e = y_t - H·s,  Q = S·(1 + H·R·Hᵀ)
+        after row t:   K = R·Hᵀ/(1 + H·R·Hᵀ),  s = s + K·e,  C = R - K·H·R
+                       S = mean of e²/(1 + H·R·Hᵀ) so far, weighted by d^age
+
+    That is the regression of all rows with weights d^age. So prices of either leg times a constant
+    leave the size of every score `innovation`/`innovation_std` as it is; a negative constant on y
+    turns its sign, one on x changes nothing.
+
+    References
+    ----------
+    .. [1] West and Harrison, *Bayesian Forecasting and Dynamic Models* (2nd ed., 1997), sections
+       6.3 (discount), 10.8 (variance) and 4.10 (reference analysis).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> x = pd.Series([1.0, 2.0, 3.0, 4.0])
+    >>> path = discounted_hedge_ratio(2 * x + 1, x, memory=3)
+    >>> path["beta"].round(6).tolist(), path["beta_prior"].round(6).tolist()
+    ([nan, nan, 2.0, 2.0], [nan, nan, nan, 2.0])
     """
     ys, xs = two_series("y", y, "x", x)
     table = _discounted(
@@ -97,14 +229,66 @@ def kalman_zscore(
     memory: int = 60,
     intercept: bool = True,
 ) -> pd.Series[float]:
-    """A Kalman filter's innovation over its own standard deviation, row by row.
+    """Compute a Kalman filter's innovation over its own standard deviation, row by row.
 
-    Without `delta` and `observation_variance` that of `discounted_hedge_ratio` with `memory`;
-    with both, that of `kalman_hedge_ratio`. Needs no window: the filter states how far off it
-    expects to be. Standard normal where the noise is the noise there is; a deviation far from 1
-    over many rows says that it is not (see fit_kalman_noise). Index of y; NaN where either leg is
-    missing or the filter still warms up. Errors as those two, and for one noise without the other.
-    Source: Chan, *Algorithmic Trading* (2013), ch. 3, example 3.3: entry at one deviation.
+    Needs no window: the filter states how far off it expects to be.
+
+    Parameters
+    ----------
+    y : pandas.Series of float, shape (n,)
+        The leg to explain, in any unit. Infinity counts as NaN.
+    x : pandas.Series of float, shape (n,)
+        The leg that explains, with the same index as `y`. Infinity counts as NaN.
+    delta : float or None, default None
+        Drift of `kalman_hedge_ratio`, within (0, 1). Given together with `observation_variance`,
+        or not at all.
+    observation_variance : float or None, default None
+        Error variance of `kalman_hedge_ratio`, in y's unit squared; positive and finite. Given
+        together with `delta`, or not at all.
+    memory : int, default 60
+        Memory of `discounted_hedge_ratio`, in rows, at least 2. Used where no noise is given.
+    intercept : bool, default True
+        False keeps the intercept at 0.
+
+    Returns
+    -------
+    pandas.Series of float, shape (n,)
+        The score, without a unit, with the index of `y` and the name "zscore". NaN where either leg
+        is missing or the filter still warms up, and where it expects no deviation at all (an exact
+        fit so far).
+
+    Raises
+    ------
+    ValueError
+        As `kalman_hedge_ratio` and `discounted_hedge_ratio`, and for one noise without the other.
+
+    See Also
+    --------
+    discounted_hedge_ratio : The filter where no noise is given.
+    kalman_hedge_ratio : The filter where both noises are given.
+    fit_kalman_noise : The most likely noise of a sample.
+
+    Notes
+    -----
+    Row t uses rows <= t: `innovation`/`innovation_std`, both of the state before row t. Without
+    `delta` and `observation_variance` they are those of `discounted_hedge_ratio` with `memory`;
+    with both, those of `kalman_hedge_ratio`. The source [1]_ enters a trade at one deviation.
+
+    Trap: the score is standard normal only where the noise is the noise there is. A deviation of
+    the scores far from 1 over many rows says that it is not (see `fit_kalman_noise`).
+
+    References
+    ----------
+    .. [1] Chan, *Algorithmic Trading* (2013), ch. 3, example 3.3.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> y, x = pd.Series([3.0, 6.0]), pd.Series([1.0, 2.0])
+    >>> kalman_zscore(y, x, delta=0.5, observation_variance=4.0).tolist()  # 3/√4, 6/√(2² + 1 + 4)
+    [1.5, 2.0]
+    >>> kalman_zscore(y, x, memory=2).tolist()  # still warms up
+    [nan, nan]
     """
     ys, xs = two_series("y", y, "x", x)
     path = kalman_path(ys, xs, delta, observation_variance, memory=memory, intercept=intercept)
@@ -284,20 +468,76 @@ def fit_kalman_noise(
     tolerance: float = 1e-6,
     intercept: bool = True,
 ) -> KalmanNoise:
-    """Full-sample fit of `delta` and `observation_variance`: the most likely of all.
+    """Fit the full-sample noise of `kalman_hedge_ratio` by maximum likelihood.
 
-    The likelihood is that of the forecasts of `kalman_hedge_ratio` itself, but for its first rows
-    (a tenth, 10 to 100), in which it comes from 0 to the level of the prices. For every ratio of
-    drift to noise the most likely noise is the mean square of the errors over the variances
-    forecast with noise 1, so that one number is left to search: first on the whole range of 32
-    powers of ten and at the values given (None: the variance of the OLS residual), then by golden
-    sections of the best place, until the log-likelihoods there differ by less than `tolerance` a
-    row or `iterations` are done. A best at either end of the range, where the hedge
-    ratio stands still or follows every row, or as likely as an end, is not `converged`; nor is
-    one cut short.
-    Raises ValueError as `ols_hedge_ratio` and for fewer than 20 rows. Some 130 passes of the
-    filter. Source: Harvey, *Forecasting, Structural Time Series Models and the Kalman Filter*
-    (1989), section 3.4: prediction errors, and the noise concentrated out.
+    Parameters
+    ----------
+    y : pandas.Series of float, shape (n,)
+        The leg to explain, in any unit. Finite numbers only, at least 20 rows.
+    x : pandas.Series of float, shape (n,)
+        The leg that explains, with the same index as `y`. Finite numbers only; it must vary (must
+        not be zero in every row, without intercept).
+    delta : float, default 1e-4
+        A drift within (0, 1), to be tried together with `observation_variance`.
+    observation_variance : float or None, default None
+        An error variance to be tried, in y's unit squared, positive and finite. None: the variance
+        of the residual of `ols_hedge_ratio`.
+    iterations : int, default 20
+        The most golden sections to do, at least 1.
+    tolerance : float, default 1e-6
+        The search ends where the log-likelihoods around the best place differ by no more than this
+        per row; within [0, 1).
+    intercept : bool, default True
+        False keeps the intercept at 0.
+
+    Returns
+    -------
+    KalmanNoise
+        `delta`, `observation_variance` (y's unit squared), `log_likelihood`, `iterations` done and
+        `converged`. No field is NaN.
+
+    Raises
+    ------
+    ValueError
+        As `ols_hedge_ratio`, for fewer than 20 rows, and for any other argument out of its range.
+
+    See Also
+    --------
+    kalman_hedge_ratio : The filter whose noise this is.
+    discounted_hedge_ratio : A filter that needs none.
+
+    Notes
+    -----
+    Full-sample: the noise uses every row. Fit it on rows before those that are traded.
+
+    The likelihood is that of the forecasts of `kalman_hedge_ratio` itself, Σ -½·(ln 2πQ + e²/Q)
+    with e the innovation and Q its variance, but for the first rows (a tenth, 10 to 100), in which
+    the filter comes from 0 to the level of the prices.
+
+    For every ratio of drift to noise the most likely noise is the mean square of the errors over
+    the variances forecast with noise 1 (the noise concentrated out, [1]_). So one number is left to
+    search: first on the whole range of 32 powers of ten and at the values given, then by golden
+    sections around the best place, until the log-likelihoods there agree within `tolerance` a row
+    or `iterations` are done. These are some 130 to 150 passes of the filter.
+
+    `converged` is False for a best at either end of the range, where the hedge ratio stands still
+    or follows every row; for one that is not more likely than an end by more than 0.01 (by more
+    than `tolerance` times the rows, where that is more); for noise too close to a bound (0, or 1
+    for `delta`) to be a number of its own; and for a search cut short.
+
+    References
+    ----------
+    .. [1] Harvey, *Forecasting, Structural Time Series Models and the Kalman Filter* (1989),
+       section 3.4: prediction errors, and the noise concentrated out.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> x = pd.Series(50 + np.random.default_rng(1).normal(size=500).cumsum())
+    >>> errors = np.random.default_rng(2).normal(size=500)  # of variance 1
+    >>> noise = fit_kalman_noise(2 * x + errors, x)
+    >>> round(noise.observation_variance, 1), noise.delta < 1e-4, noise.converged
+    (1.0, True, True)
     """
     steps = check_window("iterations", iterations, 1)
     least = check_number("tolerance", tolerance, 0.0, 1.0, open_low=False)

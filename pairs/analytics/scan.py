@@ -91,20 +91,82 @@ def scan_pairs(
     pairs: Iterable[tuple[object, object]] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Full-sample hedge ratio, Engle-Granger test, half-life and correlation of all pairs.
+    """Scan all pairs full-sample: hedge ratio, Engle-Granger test, half-life and correlation.
 
-    `closes`: one column per symbol, one row per bar; NaN where a symbol has none. A pair is
-    looked at on the rows both symbols have, and nothing is filled. `prices`: "raw", or "log" for
-    elasticities. `lags`, `trend` as in `engle_granger`. `pairs`: of two columns each, None: all.
-    `progress(done, pairs)` is called after every pair of symbols and may raise to stop the scan.
-    Returns two rows per pair, either leg explained, the smallest p_value first: y, x, rows (used),
-    beta, intercept, r_squared, correlation (of log returns between those rows), statistic,
-    p_value, p_adjusted (see `adjusted_p`), lags, half_life (bars),
-    reason: why the figures are NaN ("" where they are not: too few rows, a symbol that never
-    changes, an exact function of the other, bars of different length). An infinity counts as NaN.
-    Raises ValueError for a frame of fewer than 2 columns, a name twice, rows out of order or
-    twice, a price that is not positive, a pair that is no two columns, other arguments out of
-    range.
+    Parameters
+    ----------
+    closes : pandas.DataFrame of float, shape (n, k)
+        One column per symbol, at least 2, each name once; one row per bar, in order of time, each
+        label once. Prices above 0; NaN where a symbol has none. An infinity counts as NaN.
+    lags : int or None, default None
+        Lagged differences of the residuals, as in `engle_granger`; None is the AIC's choice.
+    trend : {"c", "n", "ct"}, default "c"
+        Terms of the cointegrating regression, as in `engle_granger`.
+    prices : {"raw", "log"}, default "raw"
+        What is regressed: the prices, or their logs for elasticities.
+    min_rows : int, default 100
+        Common rows without which a pair is not tested, at least 10. Many `lags` need more.
+    pairs : iterable of tuple of two columns, or None, default None
+        The pairs to look at, each once in either order. None: all.
+    progress : callable or None, default None
+        ``progress(done, pairs)`` is called with two int after every pair of symbols. It may raise
+        to stop the scan.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Two rows per pair, either leg explained, the smallest `p_value` first and untested rows
+        last, numbered from 0. The columns in their order:
+
+        - y, x: the names of the two columns, y explained by x.
+        - rows: common rows used (int).
+        - beta: hedge ratio, in units of y per unit of x (an elasticity for logs).
+        - intercept: in the unit of y; 0 with trend "n".
+        - r_squared: share of y's squares explained, about its mean (about 0 with trend "n").
+        - correlation: of the log returns between the common rows, within [-1, 1], of an untested
+          pair, too; NaN below 3 rows or where a symbol does not move.
+        - statistic, p_value: of `engle_granger`, one direction.
+        - p_adjusted: p-value for both directions and for the number of pairs.
+        - lags: lagged differences used (int; -1 where untested).
+        - half_life: of the residual, in bars; inf where it does not return.
+        - reason: why the figures are NaN, "" where they are not: too few rows, a symbol that never
+          changes, an exact function of the other, bars of different length.
+
+        Where `reason` is not "", all figures but rows, correlation and lags are NaN.
+
+    Raises
+    ------
+    ValueError
+        For a frame of fewer than 2 columns, a name twice, rows out of order or twice, a price that
+        is not positive, a pair that is no two columns, other arguments out of range, or `closes`
+        that are no DataFrame of real numbers.
+
+    See Also
+    --------
+    pairs.analytics.cointegration.engle_granger : The test of one pair.
+    adjusted_p : How p_adjusted is made.
+    pair_correlations : The correlations alone, as a matrix.
+
+    Notes
+    -----
+    Full-sample: the table uses every row, so it must not decide a trade inside the sample.
+
+    A pair is looked at on the rows both symbols have, and nothing is filled. `p_adjusted` takes for
+    each pair twice the smaller small-sample p-value, at most 1, and then corrects for the number of
+    pairs by Benjamini-Hochberg. With trend "ct" the slope over time is fitted but not shown.
+
+    Trap: among many pairs of random walks some have a small `p_value` by chance. Judge by
+    `p_adjusted`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> walks = 100 + np.random.default_rng(1).normal(size=(200, 2)).cumsum(axis=0)
+    >>> closes = pd.DataFrame(walks, columns=["a", "b"])
+    >>> closes["c"] = 2 * closes["a"] + np.random.default_rng(2).normal(size=200)
+    >>> table = scan_pairs(closes)
+    >>> len(table), sorted(table.loc[0, ["y", "x"]]), (table["p_adjusted"] < 0.01).tolist()
+    (6, ['a', 'c'], [True, True, False, False, False, False])
     """
     check_choice("trend", trend, TRENDS)
     check_choice("prices", prices, ("raw", "log"))

@@ -31,7 +31,26 @@ _DEPENDENT = 1e-11  # the same share's root, below which nothing but rounding is
 
 @dataclass(frozen=True, slots=True)
 class AdfResult:
-    """Augmented Dickey-Fuller test; a small `p_value` speaks against a unit root."""
+    """Augmented Dickey-Fuller test; a small `p_value` speaks against a unit root.
+
+    Attributes
+    ----------
+    statistic : float
+        t-ratio of the lagged level, without a unit; the further below 0, the more against a unit
+        root. Never NaN.
+    p_value : float
+        MacKinnon's p-value, within [0, 1]. Never NaN.
+    lags : int
+        Lagged differences in the regression.
+    nobs : int
+        Rows of the regression: those of the series less 1 less `lags`.
+    critical_values : dict of str to float
+        Critical values of `statistic` at '1%', '5%' and '10%', for `nobs` rows. Never NaN.
+
+    See Also
+    --------
+    adf_test : The function that returns it.
+    """
 
     statistic: float
     p_value: float
@@ -41,16 +60,65 @@ class AdfResult:
 
 
 def adf_test(series: pd.Series[float], *, lags: int | None = None, trend: str = "c") -> AdfResult:
-    """Full-sample augmented Dickey-Fuller test for a unit root.
+    """Run the full-sample augmented Dickey-Fuller test for a unit root.
 
-    `lags`: exactly that many lagged differences, or None for the AIC's choice among
-    0 … ⌈12(n/100)^¼⌉, all compared on the same rows, the chosen one fitted to all it can use.
-    `trend`: "n" none, "c" constant, "ct" constant and linear trend.
-    p-value and critical values ('1%', '5%', '10%') are MacKinnon's (1994, 2010) for an observed
-    series; for residuals of an estimated hedge ratio they are too lenient, use engle_granger.
-    Raises ValueError for NaN or infinity, too few rows for the lags, a series that never changes
-    or that the regression fits without error.
-    Source: Said and Dickey (1984), Biometrika 71, 599-607; lag limit: Schwert (1989), p. 151.
+    Parameters
+    ----------
+    series : pandas.Series of float, shape (n,)
+        An observed series, in any unit. Finite numbers only. At least 2·(lags + k + 1) rows with k
+        terms in `trend` (0, 1 or 2) and 0 for ``lags=None``; one row more for "n".
+    lags : int or None, default None
+        Exactly that many lagged differences, 0 or more. None: the choice of Akaike's criterion
+        (AIC) among 0 … ⌈12·(n/100)^¼⌉, or fewer where so many would leave no degree of freedom.
+    trend : {"c", "n", "ct"}, default "c"
+        Deterministic terms of the regression: "n" none, "c" a constant, "ct" a constant and a
+        linear trend.
+
+    Returns
+    -------
+    AdfResult
+        `statistic`, `p_value`, `lags` used, `nobs` and `critical_values` ('1%', '5%', '10%'). No
+        field is NaN.
+
+    Raises
+    ------
+    ValueError
+        For NaN or infinity, too few rows for the lags, a series that never changes or that the
+        regression fits without error, other values of `lags` or `trend`, or a `series` that is no
+        Series of real numbers.
+
+    See Also
+    --------
+    pairs.analytics.cointegration.engle_granger : For residuals of an estimated hedge ratio.
+
+    Notes
+    -----
+    Full-sample: the result uses every row, so it must not decide a trade inside the sample.
+
+    The regression is Δs_t = ρ·s_{t-1} + Σ γ_i·Δs_{t-i} + deterministic terms + ε, and the statistic
+    the t-ratio of ρ [1]_. With ``lags=None`` all numbers of lags are compared on the same rows, and
+    the chosen one is fitted to all rows it can use. The limit of the lags is Schwert's [2]_. The
+    p-value and critical values are MacKinnon's [3]_ for an observed series.
+
+    Traps: for the residuals of an estimated hedge ratio these limits are too lenient; use
+    `engle_granger`. The number of lags alone can turn the verdict.
+
+    References
+    ----------
+    .. [1] Said and Dickey (1984), Biometrika 71, 599-607.
+    .. [2] Schwert (1989), p. 151.
+    .. [3] MacKinnon (1994), p-values; MacKinnon (2010), critical values; see
+       `pairs.analytics.mackinnon`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> noise = pd.Series(np.random.default_rng(1).normal(size=100))
+    >>> test = adf_test(noise, lags=2)
+    >>> test.lags, test.nobs, test.p_value < 0.01  # 100 rows less 1 less 2 lags
+    (2, 97, True)
+    >>> adf_test(noise.cumsum()).p_value > 0.1  # a random walk
+    True
     """
     check_choice("trend", trend, TRENDS)
     fixed = None if lags is None else check_window("lags", lags, 0)
