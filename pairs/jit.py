@@ -75,6 +75,7 @@ class _Kernel:
 
 def compiled(*arguments: object) -> Callable[[Kernel], Kernel]:
     """Decorator: compile for arguments of these types, and only these."""
+    _state_of_sources()  # as they are now, while they are read: a file may change later
 
     def decorate(function: Kernel) -> Kernel:
         kernel = _Kernel(function, arguments)

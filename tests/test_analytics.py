@@ -215,6 +215,12 @@ class TestOls:
             with pytest.raises(ValueError, match=message):
                 ols_hedge_ratio(y, x)
         assert math.isnan(ols_hedge_ratio(pd.Series([7.0] * 4), good).r_squared)
+        for value, rows in ((0.1, 3), (60_000.1, 7)):  # the mean of these rounds
+            ramp = pd.Series(np.arange(1.0, rows + 1.0))
+            assert math.isnan(ols_hedge_ratio(pd.Series([value] * rows), ramp).r_squared)
+        for scale in (1e-200, 1e200):
+            with np.errstate(over="ignore"), pytest.raises(ValueError, match="x varies by about"):
+                ols_hedge_ratio(good, good * scale)
 
 
 class TestRolling:

@@ -137,6 +137,10 @@ class TestScan:
         for bad in (("S0", "S0"), ("S0", "S9"), ("S0", "S1", "S2")):
             with pytest.raises(ValueError, match="two different columns"):
                 scan_pairs(table, pairs=[bad])  # type: ignore[list-item]
+        with pytest.raises(ValueError, match="twice"):  # it would count twice among the tests
+            scan_pairs(table, pairs=[("S0", "S1"), ("S1", "S0")])
+        with pytest.raises(ValueError, match="two different columns"):
+            scan_pairs(table, pairs=[("S0", "S1", "nobody")])  # type: ignore[list-item]
 
     def test_correlations_are_those_of_the_scan(self) -> None:
         table = universe().assign(flat=3.0, new=np.nan)

@@ -24,7 +24,8 @@ class HedgeRatio:
         Value of the line at x = 0, in the unit of y; 0 for a regression through the origin.
     r_squared : float
         Share of y's squares that the line explains, without a unit: about the mean of y, or about
-        0 (uncentred) for a regression through the origin. NaN where these squares add up to 0.
+        0 (uncentred) for a regression through the origin. NaN where y does not vary (is zero
+        throughout, through the origin).
     std_error : float
         Standard error of `beta`, in units of y per unit of x; 0 for an exact fit.
     n : int
@@ -62,15 +63,15 @@ def ols_hedge_ratio(
     -------
     HedgeRatio
         `beta` in units of y per unit of x, `intercept`, `r_squared`, `std_error` of beta, and the
-        number of rows `n`. Only `r_squared` can be NaN: where the squares of y about its mean
-        (about 0, without intercept) add up to 0, so where y does not vary (is zero throughout).
+        number of rows `n`. Only `r_squared` can be NaN: where y does not vary (is zero
+        throughout, without intercept).
 
     Raises
     ------
     ValueError
         For NaN or infinity, unequal indexes, fewer than 3 rows (2 without intercept), an `x` that
-        does not vary (is zero in every row, without intercept), an argument that is no Series of
-        real numbers, or an `intercept` that is neither True nor False.
+        does not vary (is zero in every row, without intercept) or whose squares cannot be
+        summed, an argument that is no Series of real numbers, or an `intercept` that is neither True nor False.
 
     See Also
     --------
@@ -87,8 +88,7 @@ def ols_hedge_ratio(
     one, as in statsmodels.
 
     Traps: y on x and x on y give two different hedges; the product of the two betas is R², not 1.
-    The standard error assumes independent errors. The mean of a constant y can be off by a
-    rounding; `r_squared` is then about 0 and not NaN.
+    The standard error assumes independent errors.
 
     References
     ----------
@@ -113,13 +113,16 @@ def ols_hedge_ratio(
     mean_y, mean_x = (float(ys.mean()), float(xs.mean())) if intercept else (0.0, 0.0)
     dy, dx = ys - mean_y, xs - mean_x
     squares_x = float(dx @ dx)
+    if not 0.0 < squares_x < math.inf:
+        raise ValueError(f"x varies by about {abs(dx).max():g}: its squares cannot be summed")
     beta = float(dx @ dy) / squares_x
     errors = dy - beta * dx
+    varies = not intercept or ys.min() < ys.max()  # by its values: a mean may round
     rss, tss = float(errors @ errors), float(dy @ dy)
     return HedgeRatio(
         beta=beta,
         intercept=mean_y - beta * mean_x,
-        r_squared=1.0 - rss / tss if tss > 0 else math.nan,
+        r_squared=1.0 - rss / tss if tss > 0 and varies else math.nan,
         std_error=math.sqrt(rss / (len(ys) - fitted) / squares_x),
         n=len(ys),
     )

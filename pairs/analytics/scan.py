@@ -216,13 +216,16 @@ def pair_correlations(closes: pd.DataFrame, *, min_rows: int = 30) -> pd.DataFra
 
 def _places(names: list[object], pairs: Iterable[tuple[object, object]]) -> list[tuple[int, int]]:
     """The columns of each pair by number."""
-    number, found = {name: k for k, name in enumerate(names)}, []
+    number = {name: k for k, name in enumerate(names)}
+    found: dict[frozenset[int], tuple[int, int]] = {}
     for pair in pairs:
-        places = [number[name] for name in pair if name in number]
-        if len(places) != 2 or places[0] == places[1]:
+        places = [number.get(name, -1) for name in pair]
+        if len(places) != 2 or places[0] == places[1] or -1 in places:
             raise ValueError(f"pairs holds {pair!r}: two different columns of closes are allowed")
-        found.append((places[0], places[1]))
-    return found
+        if frozenset(places) in found:  # it would count twice in the number of tests
+            raise ValueError(f"pairs holds {pair!r} twice: once, in either order, is allowed")
+        found[frozenset(places)] = (places[0], places[1])
+    return list(found.values())
 
 
 def _common(
