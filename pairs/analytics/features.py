@@ -83,8 +83,8 @@ def feature_table(
         One row per bar that both legs have, in order of time, index `ts` (UTC, open time); nothing
         is filled forward. Columns: those of FEATURES, each described there, and with `horizon`
         those of LABELS, all named label_*. A NaN in the bars touches exactly the rows whose windows
-        hold it. imbalance_y and imbalance_x are NaN where their leg has no taker_buy_volume. Labels
-        are NaN in the last `horizon` rows.
+        hold it (where it meets a Kalman filter, see `pair_view`). imbalance_y and imbalance_x are
+        NaN where their leg has no taker_buy_volume. Labels are NaN in the last `horizon` rows.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def feature_table(
     >>> from pairs.analytics.pair import PairSpec
     >>> index = pd.date_range("2024-01-01", periods=4, freq="1min", tz="UTC", name="ts")
     >>> x = pd.DataFrame(dict.fromkeys(("high", "low", "close"), [10.0, 11.0, 10.0, 12.0]), index)
-    >>> y = 2.0 * x + [[1.0], [0.0], [1.0], [0.0]]
+    >>> y = (2.0 * x).add([1.0, 0.0, 1.0, 0.0], axis=0)
     >>> spec = PairSpec(hedge="fixed", beta=2.0, window=2)
     >>> table = feature_table(y.assign(volume=1.0), x.assign(volume=1.0), spec, horizon=1)
     >>> table[["spread", "zscore", "label_reversion"]].round(2).to_numpy().tolist()

@@ -315,7 +315,7 @@ def anchored_vwap(bars: pd.DataFrame, anchor: pd.Timestamp | str) -> pd.Series[f
     pandas.Series of float, shape (n,)
         Named "vwap", with the index of `bars`, in the unit of the price. NaN before the anchor, and
         throughout where no row has reached it yet; NaN where nothing has traded since the anchor,
-        and from a NaN or infinity behind the anchor to the last row.
+        and from a NaN or infinity at or after the anchor to the last row.
 
     Raises
     ------
@@ -451,8 +451,8 @@ def order_flow_imbalance(bars: pd.DataFrame, window: int = 1) -> pd.Series[float
     Raises
     ------
     ValueError
-        For a missing column, a negative volume, a taker_buy_volume above the volume, or a window
-        that is no integer or below 1.
+        For a missing column, a negative volume, a taker_buy_volume above the volume (by more than
+        its rounding, 1e-9 of it), or a window that is no integer or below 1.
 
     Notes
     -----
