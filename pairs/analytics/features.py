@@ -82,9 +82,11 @@ def feature_table(
     pandas.DataFrame
         One row per bar that both legs have, in order of time, index `ts` (UTC, open time); nothing
         is filled forward. Columns: those of FEATURES, each described there, and with `horizon`
-        those of LABELS, all named label_*. A NaN in the bars touches exactly the rows whose windows
-        hold it (where it meets a Kalman filter, see `pair_view`). imbalance_y and imbalance_x are
-        NaN where their leg has no taker_buy_volume. Labels are NaN in the last `horizon` rows.
+        those of LABELS, all named label_*. A NaN in the bars makes NaN of exactly the figures that
+        are made from it, the rows whose windows hold it (of a Kalman filter see `pair_view`;
+        momentum and labels of returns use the ends of their window alone). imbalance_y and
+        imbalance_x are NaN where their leg has no taker_buy_volume. Labels are NaN in the last
+        `horizon` rows.
 
     Raises
     ------
