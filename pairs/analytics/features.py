@@ -60,18 +60,70 @@ def feature_table(
     *,
     horizon: int | None = None,
 ) -> pd.DataFrame:
-    """One row per bar both legs have: the columns of FEATURES, and with `horizon` those of LABELS.
+    """Make the feature table of a pair: what a model may know at the close of each bar.
 
-    `bars_y`, `bars_x`: UTC DatetimeIndex, open, high, low, close, volume [, taker_buy_volume];
-    nothing is filled forward. `spec` (None: the default PairSpec) gives hedge, spread and z-score
-    as `pair_view` does, and its `window` is that of all other columns. Row t is known at the
-    close of bar t and uses rows ≤ t. A NaN touches exactly the rows whose windows hold it.
-    `horizon=n`: labels in columns named label_*, which look n rows ahead and are NaN in the last
-    n rows: train on them, never show them to a model. Without it there are none.
-    Raises ValueError as `pair_view`, for a horizon that is no integer or below 1, for a missing
-    column, and for hedge="ols", whose every row has seen the future.
-    Source of label_reversion: the entry and exit rules of Gatev, Goetzmann and Rouwenhorst
-    (2006), Review of Financial Studies 19, 797-827, seen as a question.
+    With a `horizon` also labels, the answers that a model is trained on.
+
+    Parameters
+    ----------
+    bars_y, bars_x : pandas.DataFrame
+        Bars of either leg with a DatetimeIndex of open times (UTC; without a zone taken as UTC) and
+        the columns high, low, close (price) and volume (base units, at least 0); a column open is
+        usual and not read. taker_buy_volume (base units) is optional. Any order of rows, each
+        timestamp once. NaN is allowed, an infinity counts as NaN.
+    spec : PairSpec or None, default None
+        None: `PairSpec()`. Gives hedge, spread and z-score as `pair_view` does, and its `window` is
+        that of all other columns. hedge="ols" is refused.
+    horizon : int or None, default None
+        None: no labels. Else how many rows the labels look ahead, at least 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per bar that both legs have, in order of time, index `ts` (UTC, open time); nothing
+        is filled forward. Columns: those of FEATURES, each described there, and with `horizon`
+        those of LABELS, all named label_*. A NaN in the bars makes NaN of exactly the figures that
+        are made from it, the rows whose windows hold it (of a Kalman filter see `pair_view`;
+        momentum and labels of returns use the ends of their window alone). imbalance_y and
+        imbalance_x are NaN where their leg has no taker_buy_volume. Labels are NaN in the last
+        `horizon` rows.
+
+    Raises
+    ------
+    ValueError
+        As `pair_view`; for a horizon that is no integer or below 1, a missing column, a negative
+        volume, a taker_buy_volume above the volume, and for hedge="ols", whose every row has seen
+        the future.
+
+    See Also
+    --------
+    pairs.analytics.pair.pair_view : Hedge ratio, spread and z-score of these rows.
+
+    Notes
+    -----
+    Row t is known at the close of bar t and uses rows ≤ t. Labels alone look ahead: train on them,
+    never show them to a model.
+
+    A label of one row overlaps those of the next horizon-1 rows: leave out `horizon` rows between
+    training and test rows.
+
+    label_reversion asks the entry and exit rules of [1]_ as a question.
+
+    References
+    ----------
+    .. [1] Gatev, Goetzmann and Rouwenhorst (2006), Review of Financial Studies 19, 797-827.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pairs.analytics.pair import PairSpec
+    >>> index = pd.date_range("2024-01-01", periods=4, freq="1min", tz="UTC", name="ts")
+    >>> x = pd.DataFrame(dict.fromkeys(("high", "low", "close"), [10.0, 11.0, 10.0, 12.0]), index)
+    >>> y = (2.0 * x).add([1.0, 0.0, 1.0, 0.0], axis=0)
+    >>> spec = PairSpec(hedge="fixed", beta=2.0, window=2)
+    >>> table = feature_table(y.assign(volume=1.0), x.assign(volume=1.0), spec, horizon=1)
+    >>> table[["spread", "zscore", "label_reversion"]].round(2).to_numpy().tolist()
+    [[1.0, nan, nan], [0.0, -0.71, 1.0], [1.0, 0.71, 1.0], [0.0, -0.71, nan]]
     """
     spec = check_spec(PairSpec() if spec is None else spec)
     if spec.hedge == "ols":

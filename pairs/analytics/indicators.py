@@ -30,11 +30,40 @@ NS_PER_DAY = 86_400_000_000_000
 
 
 def sma(close: pd.Series[float], window: int) -> pd.Series[float]:
-    """Simple moving average: the mean of the last `window` closes.
+    """Compute the simple moving average: the mean of the last `window` closes.
 
-    Shape, index and name of `close`; in its unit. NaN for the first window-1 rows and for
-    exactly the rows whose window holds a NaN or an infinity. Row t uses rows t-window+1 … t.
-    Raises ValueError where `window` is no integer or below 1.
+    Parameters
+    ----------
+    close : pandas.Series of float, shape (n,)
+        Closes in any unit, any index; rows are taken in the order given. NaN is allowed, an
+        infinity counts as NaN.
+    window : int
+        Rows of the mean, at least 1.
+
+    Returns
+    -------
+    pandas.Series of float, shape (n,)
+        Index and name of `close`, in its unit. NaN for the first window-1 rows and for exactly the
+        rows whose window holds a NaN or an infinity.
+
+    Raises
+    ------
+    ValueError
+        Where `window` is no integer or below 1, or `close` is no Series of numbers.
+
+    See Also
+    --------
+    ema : The average whose weights fall with age.
+
+    Notes
+    -----
+    Row t uses rows t-window+1 … t.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> sma(pd.Series([1.0, 2.0, 3.0, 4.0]), 2).tolist()
+    [nan, 1.5, 2.5, 3.5]
     """
     length = check_window("window", window, 1)
     mean, _ = window_mean_deviation(series_values("close", close), length, 0)
@@ -42,13 +71,47 @@ def sma(close: pd.Series[float], window: int) -> pd.Series[float]:
 
 
 def ema(close: pd.Series[float], span: int) -> pd.Series[float]:
-    """Exponential moving average, alpha = 2/(span+1), begun at the mean of the first span closes.
+    """Compute the exponential moving average, begun at the mean of the first `span` closes.
 
-    Shape, index and name of `close`; in its unit. NaN before row span-1 (Excel, TA-Lib,
-    Stock.Indicators; pandas' `ewm` begins at the first close instead and differs for some
-    5·span rows). A NaN or infinity makes that row and the span-1 rows after it NaN, as it does
-    for every window of span rows; the average then begins anew from the span closes behind it.
-    Raises ValueError where `span` is no integer or below 1.
+    Parameters
+    ----------
+    close : pandas.Series of float, shape (n,)
+        Closes in any unit, any index; rows are taken in the order given. NaN is allowed, an
+        infinity counts as NaN.
+    span : int
+        At least 1; the newest close has the weight alpha = 2/(span+1).
+
+    Returns
+    -------
+    pandas.Series of float, shape (n,)
+        Index and name of `close`, in its unit. NaN before row span-1. A NaN or infinity makes that
+        row and the span-1 rows after it NaN, as it does for every window of span rows; the average
+        then begins anew from the span closes behind it.
+
+    Raises
+    ------
+    ValueError
+        Where `span` is no integer or below 1, or `close` is no Series of numbers.
+
+    See Also
+    --------
+    sma : The average of equal weights.
+
+    Notes
+    -----
+    Row t uses rows ≤ t. e[span-1] is the mean of the first span closes; from there on
+    e[t] = e[t-1] + alpha·(close[t] - e[t-1]).
+
+    This start is that of Excel, TA-Lib and Stock.Indicators. pandas' `ewm` begins at the first
+    close instead and differs for some 5·span rows.
+
+    Examples
+    --------
+    The mean of 1, 2 and 3 is 2; with alpha = 1/2 the close of 8 moves it half of the way.
+
+    >>> import pandas as pd
+    >>> ema(pd.Series([1.0, 2.0, 3.0, 8.0]), 3).tolist()
+    [nan, nan, 2.0, 5.0]
     """
     length = check_window("span", span, 1)
     values = series_values("close", close)
@@ -74,13 +137,55 @@ def _ema_of_run(values: list[float], span: int) -> list[float]:
 def bollinger_bands(
     close: pd.Series[float], window: int = 20, n_std: float = 2.0, *, ddof: int = 0
 ) -> pd.DataFrame:
-    """Bollinger bands: moving average ± `n_std` standard deviations of the same window.
+    """Compute Bollinger bands: moving average ± `n_std` standard deviations of the same window.
 
-    Columns middle, upper, lower with the index of `close`, in its unit. ddof 0 (the population's
-    deviation) is Bollinger's own. NaN as `sma`; a window of equal closes has zero width.
-    Raises ValueError for a window that is no integer or below 1, a negative or non-finite
-    `n_std`, a ddof outside 0 … window-1.
-    Source: Bollinger, *Bollinger on Bollinger Bands* (2001).
+    Parameters
+    ----------
+    close : pandas.Series of float, shape (n,)
+        Closes in any unit, any index; rows are taken in the order given. NaN is allowed, an
+        infinity counts as NaN.
+    window : int, default 20
+        Rows of mean and deviation, at least 1.
+    n_std : float, default 2.0
+        Standard deviations from the middle to either band; finite, at least 0.
+    ddof : int, default 0
+        The sum of squares is divided by window-ddof; from 0 to window-1. 0, the deviation of the
+        population, is Bollinger's own.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (n, 3)
+        Columns middle, upper, lower with the index of `close`, in its unit. NaN as `sma`: the first
+        window-1 rows, and exactly the rows whose window holds a NaN or an infinity.
+
+    Raises
+    ------
+    ValueError
+        For a window that is no integer or below 1, a negative or non-finite `n_std`, a ddof outside
+        0 … window-1, or a `close` that is no Series of numbers.
+
+    See Also
+    --------
+    sma : The middle band.
+
+    Notes
+    -----
+    Row t uses rows t-window+1 … t. A window of equal closes has bands of exactly zero width.
+
+    The deviation of pandas (`.std()`) has ddof 1: its bands are wider.
+
+    References
+    ----------
+    .. [1] Bollinger, *Bollinger on Bollinger Bands*, 2001.
+
+    Examples
+    --------
+    1 and 3 have the mean 2 and deviate from it by 1.
+
+    >>> import pandas as pd
+    >>> bands = bollinger_bands(pd.Series([1.0, 3.0, 3.0]), 2, 1.0)
+    >>> bands.to_numpy().tolist()
+    [[nan, nan, nan], [2.0, 3.0, 1.0], [3.0, 3.0, 3.0]]
     """
     length = check_window("window", window, 1)
     width = check_number("n_std", n_std, 0.0, math.inf, open_low=False)
@@ -92,15 +197,51 @@ def bollinger_bands(
 
 
 def vwap(bars: pd.DataFrame, session: str | None = None) -> pd.Series[float]:
-    """Volume-weighted average price since the first row, or since the session began.
+    """Compute the volume-weighted average price since the first row, or since the session began.
 
-    `bars`: high, low, close (price), volume (base units), in order of time. Σ p·v / Σ v with the
-    typical price p = (high + low + close)/3. `session`: None, or a pandas offset of fixed length
-    ("1h", "1D"); the sums then restart at each UTC multiple of it, bars being labelled by their
-    open time. A Series "vwap" with the index of `bars`. NaN where nothing has traded yet, and
-    from a NaN or infinity to the end of its session; the next session is not touched.
-    Raises ValueError for a missing column, negative volume, a session that is no fixed length,
-    or rows out of order.
+    Parameters
+    ----------
+    bars : pandas.DataFrame, shape (n, ...)
+        Columns high, low, close (price) and volume (base units, at least 0), in order of time, one
+        row per bar, labelled by its open time. With a `session`, a DatetimeIndex is needed; without
+        a zone it is taken as UTC. NaN is allowed, an infinity counts as NaN.
+    session : str or None, default None
+        None: one average over all rows. Else a pandas offset of fixed length ("1h", "1D"): the sums
+        restart at each UTC multiple of it.
+
+    Returns
+    -------
+    pandas.Series of float, shape (n,)
+        Named "vwap", with the index of `bars`, in the unit of the price. NaN where nothing has
+        traded yet, and from a NaN or infinity to the end of its session; the next session is not
+        touched.
+
+    Raises
+    ------
+    ValueError
+        For a missing column, a negative volume, a session that is no fixed length, or, where a
+        session is given, rows out of order or an index that is no DatetimeIndex.
+
+    See Also
+    --------
+    rolling_vwap : Over the last rows.
+    anchored_vwap : Since a time.
+
+    Notes
+    -----
+    Row t uses rows ≤ t: Σ p·v / Σ v with the typical price p = (high + low + close)/3.
+
+    Without a session the order of the rows is not looked at. A session begins by UTC, never by the
+    reader's zone.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> index = pd.date_range("2024-01-01", periods=3, freq="30min", tz="UTC")
+    >>> bars = pd.DataFrame(dict.fromkeys(("high", "low", "close"), [10.0, 20.0, 40.0]), index)
+    >>> bars["volume"] = [1.0, 1.0, 3.0]
+    >>> vwap(bars).tolist(), vwap(bars, "1h").tolist()
+    ([10.0, 15.0, 30.0], [10.0, 15.0, 40.0])
     """
     typical, volume = _typical(bars)
     result = np.empty(len(typical))
@@ -110,13 +251,46 @@ def vwap(bars: pd.DataFrame, session: str | None = None) -> pd.Series[float]:
 
 
 def rolling_vwap(bars: pd.DataFrame, window: int) -> pd.Series[float]:
-    """Volume-weighted average price of the last `window` rows.
+    """Compute the volume-weighted average price of the last `window` rows.
 
-    `bars` as for `vwap`; Σ p·v / Σ v with the typical price p = (high + low + close)/3. A Series
-    "vwap" with the index of `bars`. NaN for the first window-1 rows, for exactly the rows whose
-    window holds a NaN or infinity, and where nothing has traded over the window.
-    Raises ValueError for a missing column, negative volume, a window that is no integer or
-    below 1.
+    Parameters
+    ----------
+    bars : pandas.DataFrame, shape (n, ...)
+        Columns high, low, close (price) and volume (base units, at least 0), in order of time,
+        which is not checked. NaN is allowed, an infinity counts as NaN.
+    window : int
+        Rows of the average, at least 1.
+
+    Returns
+    -------
+    pandas.Series of float, shape (n,)
+        Named "vwap", with the index of `bars`, in the unit of the price. NaN for the first window-1
+        rows, for exactly the rows whose window holds a NaN or infinity, and where nothing has
+        traded over the window.
+
+    Raises
+    ------
+    ValueError
+        For a missing column, a negative volume, or a window that is no integer or below 1.
+
+    See Also
+    --------
+    vwap : Since the first row, or since the session began.
+
+    Notes
+    -----
+    Row t uses rows t-window+1 … t: Σ p·v / Σ v with the typical price p = (high + low + close)/3.
+
+    The mean of the bars' own averages is another figure: it has lost the weights.
+
+    Examples
+    --------
+    The last window is (20·1 + 40·3)/4.
+
+    >>> import pandas as pd
+    >>> bars = pd.DataFrame(dict.fromkeys(("high", "low", "close"), [10.0, 20.0, 40.0]))
+    >>> rolling_vwap(bars.assign(volume=[1.0, 1.0, 3.0]), 2).tolist()
+    [nan, 15.0, 35.0]
     """
     length = check_window("window", window, 1)
     typical, volume = _typical(bars)
@@ -125,11 +299,50 @@ def rolling_vwap(bars: pd.DataFrame, window: int) -> pd.Series[float]:
 
 
 def anchored_vwap(bars: pd.DataFrame, anchor: pd.Timestamp | str) -> pd.Series[float]:
-    """Volume-weighted average price since the first row at or after `anchor`.
+    """Compute the volume-weighted average price since the first row at or after `anchor`.
 
-    `anchor`: a timestamp, taken as UTC where it has no zone. `bars` and result as for `vwap`;
-    NaN before the anchor, and throughout where no row has reached it yet.
-    Raises ValueError as `vwap`, and for an anchor that is no timestamp.
+    Parameters
+    ----------
+    bars : pandas.DataFrame, shape (n, ...)
+        Columns high, low, close (price) and volume (base units, at least 0), with a DatetimeIndex
+        in order of time; without a zone it is taken as UTC. NaN is allowed, an infinity counts as
+        NaN.
+    anchor : pandas.Timestamp or str
+        The time from which on bars count; taken as UTC where it has no zone.
+
+    Returns
+    -------
+    pandas.Series of float, shape (n,)
+        Named "vwap", with the index of `bars`, in the unit of the price. NaN before the anchor, and
+        throughout where no row has reached it yet; NaN where nothing has traded since the anchor,
+        and from a NaN or infinity at or after the anchor to the last row.
+
+    Raises
+    ------
+    ValueError
+        For a missing column, a negative volume, rows out of order, an index that is no
+        DatetimeIndex, or an anchor that is no timestamp.
+
+    See Also
+    --------
+    vwap : Since the first row, or since the session began.
+
+    Notes
+    -----
+    Row t uses rows ≤ t: Σ p·v / Σ v with the typical price p = (high + low + close)/3.
+
+    The function is causal, the choice of the anchor may not be: a low or a breakout that is seen on
+    the chart is known only afterwards.
+
+    Examples
+    --------
+    The last row is (20·1 + 40·3)/4.
+
+    >>> import pandas as pd
+    >>> index = pd.date_range("2024-01-01", periods=3, freq="1min", tz="UTC")
+    >>> bars = pd.DataFrame(dict.fromkeys(("high", "low", "close"), [10.0, 20.0, 40.0]), index)
+    >>> anchored_vwap(bars.assign(volume=[1.0, 1.0, 3.0]), "2024-01-01 00:01").tolist()
+    [nan, 20.0, 35.0]
     """
     typical, volume = _typical(bars)
     index = _ordered(bars.index, "an anchor")
@@ -149,15 +362,57 @@ def anchored_vwap(bars: pd.DataFrame, anchor: pd.Timestamp | str) -> pd.Series[f
 def realised_volatility(
     close: pd.Series[float], window: int, *, bars_per_year: float | None = None
 ) -> pd.Series[float]:
-    """Realised volatility: the root of the summed squared log returns of the last `window` bars.
+    """Compute the realised volatility of the last `window` bars.
 
-    A fraction over the window; with `bars_per_year` (525,600 for minutes: crypto has no closing
-    bell) a year's: √(Σr²/window·bars_per_year). No mean is taken out: over a short window it is
-    known worse than that it is small. Index and name of `close`. The first value stands in row
-    `window`, as a return needs two closes; NaN for exactly the rows whose returns touch a NaN, an
-    infinity or a close that is not positive.
-    Raises ValueError where `window` is no integer or below 1, or bars_per_year is not positive.
-    Source: Andersen and Bollerslev (1998), Int. Economic Review 39, 885-905.
+    It is the root of the summed squared log returns.
+
+    Parameters
+    ----------
+    close : pandas.Series of float, shape (n,)
+        Closes in any unit, any index; rows are taken in the order given. NaN is allowed, an
+        infinity counts as NaN, and so does a close that is not positive.
+    window : int
+        Returns that are summed, at least 1.
+    bars_per_year : float or None, default None
+        None: not annualised. Else the bars of a year, finite and above 0: 525,600 for minutes, as
+        crypto has no closing bell.
+
+    Returns
+    -------
+    pandas.Series of float, shape (n,)
+        Index and name of `close`; a fraction over the window, or with `bars_per_year` a year's. The
+        first value stands in row `window`, as a return needs two closes. NaN before it, and for
+        exactly the rows whose returns touch a NaN, an infinity or a close that is not positive.
+
+    Raises
+    ------
+    ValueError
+        Where `window` is no integer or below 1, `bars_per_year` is not positive and finite, or
+        `close` is no Series of numbers.
+
+    Notes
+    -----
+    Row t uses rows t-window … t. √(Σr²), with r the log returns; annualised
+    √(Σr²/window·bars_per_year).
+
+    No mean is taken out: over a short window it is known worse than that it is small. On seconds
+    the bounce between bid and ask is most of what is measured.
+
+    References
+    ----------
+    .. [1] Andersen and Bollerslev (1998), International Economic Review 39, 885-905.
+
+    Examples
+    --------
+    Returns of 3 % and 4 % make 5 %, as the legs of a right triangle do.
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> close = pd.Series(np.exp([0.0, 0.03, 0.07]))
+    >>> realised_volatility(close, 2).round(6).tolist()
+    [nan, nan, 0.05]
+    >>> realised_volatility(close, 2, bars_per_year=200).round(6).tolist()
+    [nan, nan, 0.5]
     """
     length = check_window("window", window, 1)
     scale = 1.0
@@ -172,16 +427,50 @@ def realised_volatility(
 
 
 def order_flow_imbalance(bars: pd.DataFrame, window: int = 1) -> pd.Series[float]:
-    """Share of the volume that buyers took less the share that sellers took, in [-1, 1].
+    """Compute the order-flow imbalance: buyers' share of the volume less sellers' share.
 
-    (2·Σ taker_buy_volume - Σ volume)/Σ volume over the last `window` bars. `bars`: columns
-    volume and taker_buy_volume, base units. A Series "order_flow_imbalance" with their index.
-    NaN for the first window-1 rows, for exactly the rows whose window holds a NaN or infinity,
-    and where nothing has traded over the window: no trade is not a balance.
-    Raises ValueError for a missing column, a negative volume, a taker_buy_volume above the
-    volume, a window that is no integer or below 1.
-    Source: Chordia, Roll and Subrahmanyam (2002), J. Financial Economics 65, 111-130, from
-    Binance's own aggressor flag instead of a guessed one.
+    Buyers' is what buyers took as aggressors, sellers' what sellers took.
+
+    Parameters
+    ----------
+    bars : pandas.DataFrame, shape (n, ...)
+        Columns volume and taker_buy_volume (base units, at least 0), in order of time, which is not
+        checked. taker_buy_volume is the part of the volume whose buyer was the aggressor. NaN is
+        allowed, an infinity counts as NaN.
+    window : int, default 1
+        Bars that are summed, at least 1.
+
+    Returns
+    -------
+    pandas.Series of float, shape (n,)
+        Named "order_flow_imbalance", with the index of `bars`; a ratio in [-1, 1]: 1 where buyers
+        took all, -1 where sellers did. NaN for the first window-1 rows, for exactly the rows whose
+        window holds a NaN or infinity, and where nothing has traded over the window: no trade is
+        not a balance.
+
+    Raises
+    ------
+    ValueError
+        For a missing column, a negative volume, a taker_buy_volume above the volume (by more than
+        its rounding, 1e-9 of it), or a window that is no integer or below 1.
+
+    Notes
+    -----
+    Row t uses rows t-window+1 … t: (2·Σ taker_buy_volume - Σ volume)/Σ volume.
+
+    The source had to guess the aggressor; here Binance's own flag tells it. The imbalance is that
+    of trades; that of the order book bears the same name.
+
+    References
+    ----------
+    .. [1] Chordia, Roll and Subrahmanyam (2002), J. Financial Economics 65, 111-130.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> bars = pd.DataFrame({"volume": [8.0, 8.0, 0.0], "taker_buy_volume": [8.0, 4.0, 0.0]})
+    >>> order_flow_imbalance(bars).tolist(), order_flow_imbalance(bars, 2).tolist()
+    ([1.0, 0.0, nan], [nan, 0.5, 0.0])
     """
     length = check_window("window", window, 1)
     volume, bought = volume_values(bars), volume_values(bars, "taker_buy_volume")

@@ -38,13 +38,52 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class PairSpec:
-    """What to compute of a pair. Fields a hedge does not use are checked but have no effect.
+    """What to compute of a pair: how it is hedged, and over how many bars.
 
-    `hedge`: "rolling" (least squares over `hedge_window` bars, None: `window`), "kalman" (a
-    memory of `hedge_window` bars, which does not depend on units; or the noise `delta` and
-    `observation_variance`, in those of the prices), "fixed" (`beta`), or "ols": one fit of the
-    whole sample, which looks ahead and is for inspection only. `window`: bars of z-score and
-    correlation. Raises ValueError naming the field.
+    Fields a hedge does not use are checked but have no effect.
+
+    Attributes
+    ----------
+    hedge : {"rolling", "kalman", "fixed", "ols"}, default "rolling"
+        "rolling": least squares over `hedge_window` bars. "kalman": a filter with a memory of
+        `hedge_window` bars, which does not depend on units; or with the noise `delta` and
+        `observation_variance`. "fixed": `beta`. "ols": one fit of the whole sample, which looks
+        ahead and is for inspection only.
+    window : int, default 60
+        Bars of z-score and correlation, at least 2.
+    hedge_window : int or None, default None
+        Bars of the rolling fit or of the filter's memory, at least 2. None: `window`.
+    beta : float or None, default None
+        Hedge ratio of "fixed", which needs it; finite, in units of y per unit of x.
+    delta : float or None, default None
+        Drift of the Kalman filter, in (0, 1); delta/(1-delta) is in the units of the prices. Given
+        together with `observation_variance`, or neither.
+    observation_variance : float or None, default None
+        Noise of the Kalman filter, y's unit squared; finite, above 0.
+    fit_window : int
+        Bars of the rolling fit, or that a filter without noise given remembers (a property).
+    bars_to_spread : int
+        Common bars until the first spread (a property).
+    bars_needed : int
+        Common bars until the first z-score (a property).
+
+    Raises
+    ------
+    ValueError
+        Naming the field, what was received and what is allowed. NaN is refused everywhere.
+
+    See Also
+    --------
+    pair_view : Computes it.
+
+    Examples
+    --------
+    The first fit ends at bar 60, and 29 more spreads fill the window of the z-score.
+
+    >>> PairSpec(window=30, hedge_window=60).bars_needed
+    89
+    >>> PairSpec(hedge="fixed", beta=0.5).bars_needed
+    60
     """
 
     hedge: Hedge = "rolling"
@@ -136,18 +175,70 @@ def check_spec(spec: object) -> PairSpec:
 
 
 def pair_view(bars_y: pd.DataFrame, bars_x: pd.DataFrame, spec: PairSpec) -> PairView:
-    """Everything known about a pair at the close of each bar, computed once.
+    """Compute everything known about a pair at the close of each bar, once.
 
-    `bars_y`, `bars_x`: bars with DatetimeIndex (UTC) and a column close; rows that only one leg
-    has are left out, nothing is filled forward. Columns of the result:
-    beta, intercept: rolling, of the fit that ends at the row; kalman, after the row; fixed, the
-    number given and 0. beta_std: standard error of the window's slope, posterior deviation of
-    the Kalman state, NaN for fixed. spread: y - intercept - beta·x of closes; kalman, the
-    innovation (y less the forecast made before the row). zscore: of the spread over `window`
-    rows, ddof 1. correlation: of the log returns between consecutive rows over `window` returns.
-    A missing close makes NaN of every row whose windows hold it, and of nothing else.
-    Causal: row t uses rows ≤ t, unless `in_sample` says otherwise. Raises ValueError for bars
-    without close, without DatetimeIndex or with one timestamp twice.
+    Parameters
+    ----------
+    bars_y, bars_x : pandas.DataFrame
+        Bars of either leg (y is explained by x) with a DatetimeIndex of open times (UTC; without a
+        zone taken as UTC), in any order, each once, and a column close (price). Rows that only one
+        leg has are left out, nothing is filled forward. NaN is allowed, an infinity counts as NaN.
+    spec : PairSpec
+        Hedge and windows.
+
+    Returns
+    -------
+    PairView
+        Its `frame` has one row per common bar, in order of time, index `ts` (UTC, open time), and
+        the columns
+
+        close_y, close_x
+            The closes.
+        beta, intercept
+            rolling: of the fit that ends at the row; kalman: after the row; fixed: the number given
+            and 0; ols: of the whole sample. Units of y per unit of x, and units of y. NaN where x
+            does not vary.
+        beta_std
+            Standard error of the window's slope (ols: of the whole fit's); kalman: the posterior
+            deviation of the state; NaN for fixed, and for a fit of two rows.
+        spread
+            y - intercept - beta·x of closes, units of y; kalman: the innovation, y less the
+            forecast made before the row.
+        zscore
+            Of the spread over `window` rows, ddof 1; NaN where the spread does not vary there.
+        correlation
+            Of the log returns between consecutive rows over `window` returns, in [-1, 1]; NaN where
+            either does not vary, or a close is not positive.
+
+        NaN until the windows are full. A missing close makes NaN of every row whose windows hold
+        it, and of nothing else; a Kalman filter waits there, and warms up one row longer where it
+        still does.
+
+    Raises
+    ------
+    ValueError
+        For bars without close or without DatetimeIndex, with one timestamp twice or one missing,
+        for legs of different length of bars, and for a spec that is no PairSpec.
+
+    See Also
+    --------
+    PairSpec : What can be asked for.
+
+    Notes
+    -----
+    Row t uses rows ≤ t and is known at the close of bar t, unless `in_sample` of the result says
+    otherwise: with hedge "ols" beta has seen the end of the sample, and such a view must not be
+    traded or tested on.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> index = pd.date_range("2024-01-01", periods=4, freq="1min", tz="UTC")
+    >>> x = pd.DataFrame({"close": [10.0, 11.0, 10.0, 12.0]}, index)
+    >>> y = pd.DataFrame({"close": [21.0, 22.0, 21.0, 24.0]}, index)
+    >>> view = pair_view(y, x, PairSpec(hedge="fixed", beta=2.0, window=2))
+    >>> view.frame[["spread", "zscore"]].round(2).to_numpy().tolist()
+    [[1.0, nan], [0.0, -0.71], [1.0, 0.71], [0.0, -0.71]]
     """
     check_spec(spec)
     bars_y, bars_x = align(bars_y, bars_x)

@@ -139,12 +139,44 @@ class Simulation:
 
 
 def positions(zscore: Array, rules: Rules) -> Bytes:
-    """The side wanted from the close of each row on: 1 long spread, -1 short spread, 0 flat.
+    """Give the side wanted from the close of each row on.
 
-    `zscore`: array of z-scores, NaN where there is none. The same decisions as a backtest with
-    these rules: entries, exits, `stop_z`, `max_bars` and the wait after a stop, each filled at the
-    next bar's open. Row t uses rows ≤ t. Raises ValueError where the rules hold a `stop_loss`,
-    which needs prices: see `simulation.run`.
+    Parameters
+    ----------
+    zscore : numpy.ndarray of float, shape (n,)
+        z-scores of the spread in order of time, NaN where there is none: no entry then, and no exit
+        by z. An infinity is not NaN here, but a level passed.
+    rules : Rules
+        Levels, `max_bars` and the wait after a stop are used. `stop_loss` must be None.
+
+    Returns
+    -------
+    numpy.ndarray of int8, shape (n,)
+        1 long spread, -1 short spread, 0 flat.
+
+    Raises
+    ------
+    ValueError
+        Where the rules hold a `stop_loss`, which needs prices: see `run`.
+
+    See Also
+    --------
+    run : Trades them, with prices and costs.
+
+    Notes
+    -----
+    Row t uses rows ≤ t. The same decisions as a backtest with these rules: entries, exits,
+    `stop_z`, `max_bars` and the wait after a stop, each filled at the next bar's open. What is
+    wanted in row t is therefore held at the close of row t+1. A close that signals an exit signals
+    no entry.
+
+    Examples
+    --------
+    Long below -2 until the mean is crossed; then short above 2.
+
+    >>> import numpy as np
+    >>> positions(np.array([0.0, -2.5, -1.0, 0.1, 2.5]), Rules()).tolist()
+    [0, 1, 1, 0, -1]
     """
     if rules.stop_loss is not None:
         raise ValueError(

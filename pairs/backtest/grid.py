@@ -59,11 +59,60 @@ def grid(
 ) -> pd.DataFrame:
     """Backtest every candidate on the same bars.
 
-    One row per candidate in their order: its parameters and FIGURES, as `run` would give them,
-    but no Sharpe ratio (NaN) where all of the capital was lost on the way: the returns of a debt
-    have the wrong sign, and the worst of all sets could come out as the best.
+    Parameters
+    ----------
+    bars_y, bars_x : pandas.DataFrame
+        Bars of either leg as `run` takes them: a DatetimeIndex of open times (UTC), columns open
+        and close (prices, finite and above 0 in the common bars).
+    candidates : sequence of Rules
+        The sets of rules, at least one; `combinations` makes them.
+    costs : Costs
+        Fee, slippage and funding, the same for all.
+    progress : callable or None, default None
+        Called with two counts, the candidates done and all there are, from the caller's thread.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (len(candidates), 24)
+        One row per candidate in their order, index 0 …: its parameters (the fields of `Rules`) and
+        FIGURES, as `run` would give them (to rounding), in the units of `METRICS` in
+        pairs/backtest/metrics.py. NaN where a figure has no value; no Sharpe ratio (NaN) where all
+        of the capital was lost on the way. `attrs["in_sample"]` is True.
+
+    Raises
+    ------
+    ValueError
+        As `run` for the bars, and where there is no candidate. The common bars must be enough for
+        the first z-score of every candidate.
+
+    See Also
+    --------
+    combinations : Makes candidates of values to try.
+    heat_map : A figure by two parameters.
+    pairs.backtest.walk_forward.walk_forward : Chooses on one stretch, trades the next.
+
+    Notes
+    -----
+    Decided at the close of bar t from rows ≤ t, filled at the open of bar t+1, as `run`. After all
+    of the capital is lost there is no Sharpe ratio: the returns of a debt have the wrong sign, and
+    the worst of all sets could come out as the best.
+
     In-sample: the best of many is partly luck, see `overfitting.deflated_sharpe`, for which this
-    table's column sharpe holds the trials. Raises ValueError as `run`.
+    table's column sharpe holds the trials.
+
+    Examples
+    --------
+    y falls from 100 to 97 and is back one bar later: of the two levels abs(z) = 1.15 reaches one.
+
+    >>> import pandas as pd
+    >>> index = pd.date_range("2024-01-01", periods=5, freq="1min", tz="UTC")
+    >>> close = [100.0, 100.0, 97.0, 100.0, 100.0]
+    >>> y = pd.DataFrame({"open": [100.0, *close[:-1]], "close": close}, index)
+    >>> x = pd.DataFrame({"open": 100.0, "close": 100.0}, index)
+    >>> rules = Rules(hedge="fixed", beta=1.0, window=3, notional=197.0, capital=197.0)
+    >>> table = grid(y, x, combinations(rules, entry_z=[1.0, 2.0]), Costs())
+    >>> table[["entry_z", "trades", "total_pnl"]].round(6).to_numpy().tolist()
+    [[1.0, 1.0, 3.0], [2.0, 0.0, 0.0]]
     """
     pair = align_and_check(bars_y, bars_x, least_bars(candidates))
     figures = ScoredPair(pair, costs).figures(candidates, 0, len(pair.index), progress)

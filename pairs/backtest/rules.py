@@ -21,17 +21,71 @@ INFINITE = math.inf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """When a pair is traded, and how much of it. All arguments by name; None: not used.
+    """When a pair is traded, and how much of it.
 
-    `hedge`: "fixed" (`beta`), "rolling" (least squares over `hedge_window` bars, None: `window`)
-    or "kalman" (a memory of `hedge_window` bars; or `delta` and `observation_variance`, in the
-    units of the prices). `window`: bars of the z-score.
-    `entry_z`, `exit_z`, `stop_z`: levels of |z|, the exit's below the entry's (below 0: beyond
-    the mean), the stop's above it. `stop_loss`: fraction of `notional`. `max_bars`: bars a
-    position lives at most. `notional`: gross value of a trade at its signal; `capital`: what the
-    account begins with, both in quote currency. `rebalance`: the x leg is set anew where the
-    hedge ratio has moved by this fraction of the one held; None: beta stays frozen at entry.
-    Raises ValueError naming the argument, what was received and what is allowed.
+    All arguments are given by name. None: not used.
+
+    Attributes
+    ----------
+    hedge : {"rolling", "fixed", "kalman"}, default "rolling"
+        How the hedge ratio comes about: "fixed" is `beta`; "rolling" least squares over
+        `hedge_window` bars; "kalman" a filter with a memory of `hedge_window` bars, or with the
+        noise `delta` and `observation_variance`.
+    beta : float or None, default None
+        Hedge ratio of "fixed", which needs it: units of y per unit of x, as the prices are; finite.
+    hedge_window : int or None, default None
+        Bars of the rolling fit, or of the filter's memory; at least 2. None: `window`.
+    window : int, default 60
+        Bars of the z-score, at least 2.
+    entry_z : float, default 2.0
+        Level of abs(z) beyond which a position is entered, in deviations; finite, above 0.
+    exit_z : float, default 0.0
+        Level of abs(z) at which it is left, in deviations; finite, below `entry_z`. Below 0: beyond
+        the mean.
+    stop_z : float or None, default None
+        Level of abs(z) at which it is stopped, in deviations; finite, above `entry_z`.
+    stop_loss : float or None, default None
+        Loss at which it is stopped, a fraction of `notional`; finite, above 0.
+    max_bars : int or None, default None
+        Bars a position lives at most, at least 1.
+    notional : float, default 10_000.0
+        Gross value of a trade at its signal, quote currency; finite, above 0.
+    capital : float, default 10_000.0
+        What the account begins with, quote currency; finite, above 0.
+    delta : float or None, default None
+        Drift of the Kalman filter, in (0, 1); delta/(1-delta) is in the units of the prices. Given
+        together with `observation_variance`, or neither.
+    observation_variance : float or None, default None
+        Noise of the Kalman filter, y's unit squared; finite, above 0.
+    rebalance : float or None, default None
+        The x leg is set anew where the hedge ratio has moved by this fraction of the one held;
+        finite, above 0. None: beta stays frozen at the entry.
+    spec : PairSpec
+        What these rules ask of a pair view (a property).
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, what was received and what is allowed. NaN is refused everywhere.
+
+    See Also
+    --------
+    Costs : What trading costs.
+    positions : What rules decide on given z-scores.
+
+    Notes
+    -----
+    Long spread: entered where z < -entry_z, left where z ≥ -exit_z, stopped where z ≤ -stop_z;
+    signs reversed for a short. After a stop of any kind (`stop_z`, `stop_loss`, `max_bars`) nothing
+    is entered until z is back at the exit level. Every rule is in docs/methods.md.
+
+    The fields of the other hedges are checked, but have no effect.
+
+    Examples
+    --------
+    >>> rules = Rules(window=30, entry_z=1.5)
+    >>> rules.hedge, rules.exit_z, rules.spec.bars_needed
+    ('rolling', 0.0, 59)
     """
 
     hedge: Hedge = "rolling"
@@ -91,10 +145,41 @@ class Rules:
 class Costs:
     """What trading costs, per leg and fill, in basis points (1 bps = 0.0001).
 
-    `slippage_bps` moves the price against the trade; `fee_bps` is taken of the value traded at
-    that price. `funding_y`, `funding_x`: for perpetuals, the funding rates of a leg as fractions,
-    indexed by their settlement times; where positive, longs pay shorts.
-    Raises ValueError for a negative cost, 10,000 bps or more, or rates that are not finite.
+    All arguments are given by name.
+
+    Attributes
+    ----------
+    fee_bps : float, default 0.0
+        Fee in bps of the value traded at the price filled, in [0, 10_000).
+    slippage_bps : float, default 0.0
+        How far the price of a fill moves against the trade, in bps, in [0, 10_000).
+    funding_y, funding_x : pandas.Series of float, or None, default None
+        For perpetuals: the funding rates of a leg as finite fractions, indexed by their settlement
+        times (a DatetimeIndex, each time once; without a zone taken as UTC). Where positive, longs
+        pay shorts. None: that leg pays none.
+    funded : bool
+        Whether any leg pays funding (a property).
+
+    Raises
+    ------
+    ValueError
+        For a negative cost, a cost of 10,000 bps or more, rates that are not finite or no Series
+        with a DatetimeIndex, and settlement times that are missing or stand twice.
+
+    Notes
+    -----
+    A buy is filled at price·(1 + s), a sale at price·(1 - s), s the slippage; the fee is taken of
+    the quantity times that price. A round trip of a pair is four fills, two of each leg.
+
+    A rate is due at the first bar that opens at or after its settlement, on the quantity held into
+    that open, at its price; after the last bar's open none is.
+
+    Two Costs that differ in funding alone compare as equal.
+
+    Examples
+    --------
+    >>> Costs(fee_bps=5.0).slippage_bps, Costs().funded
+    (0.0, False)
     """
 
     fee_bps: float = 0.0
@@ -118,7 +203,25 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A published fee: what it is of, and the fee in basis points."""
+    """A published fee: what it is of, and the fee in basis points.
+
+    Attributes
+    ----------
+    label : str
+        Exchange, market and side of the fee, for readers.
+    fee_bps : float
+        Fee per leg and fill, in bps (1 bps = 0.0001); never NaN.
+
+    See Also
+    --------
+    Costs : Takes the fee.
+
+    Examples
+    --------
+    >>> preset = PRESETS["binance-usdm-taker"]
+    >>> preset.label, preset.fee_bps
+    ('Binance USD-M futures, taker', 5.0)
+    """
 
     label: str
     fee_bps: float

@@ -94,11 +94,51 @@ class AlignedPair:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A backtest. Amounts in quote currency, times UTC, rates as fractions.
+    """A backtest: what trading by the rules did, at these costs.
 
-    `metrics`: by name, see `performance.METRICS` for labels and units; NaN where there is no
-    value. `trades`: one row per trade, columns TRADE_FIELDS (with funding or rebalancing also
-    `funding`, `rebalances`). `equity`: Series by bar, its value at the bar's close.
+    Amounts in quote currency, times UTC, rates as fractions.
+
+    Attributes
+    ----------
+    rules : Rules
+        What it was traded by.
+    costs : Costs
+        What trading cost.
+    metrics : dict of str to float
+        Figures by name; `METRICS` of pairs/backtest/metrics.py has the label and the unit of each.
+        NaN where there is no value.
+    trades : pandas.DataFrame
+        One row per trade, in their order, index 0 …, with the columns TRADE_FIELDS: side ("long" or
+        "short" spread), entry_time and exit_time (labels of the bars that fill), beta, qty_y and
+        qty_x (base units, signed), entry_y, entry_x, exit_y, exit_x (prices filled), pnl_y, pnl_x,
+        fees and pnl (quote currency), bars, exit_reason; with funding also funding (quote
+        currency), with rebalancing also rebalances (a count). No NaN.
+    equity : pandas.Series of float
+        Named "equity": by bar (UTC, open time), the value of the account at the bar's close, quote
+        currency.
+    signals : pandas.DataFrame
+        One row per bar: prices, hedge ratio, z-score, position and decision (a property).
+    drawdown : pandas.Series of float
+        Fraction of the highest equity so far that is lost at each close, 0 or positive (a
+        property).
+    filter_deviation : float
+        Deviation of the Kalman filter's own z-score, 1 where its noise is right; NaN for another
+        hedge or fewer than 30 bars with a z-score (a property).
+    _pair, _prices, _walk : object
+        What the properties are made from; for this class alone.
+
+    See Also
+    --------
+    run : Makes it.
+
+    Notes
+    -----
+    Row t of equity, drawdown and signals uses rows ≤ t, but for a position open at the last bar: it
+    is closed at the last close, with costs ("end of data"). The last row's action in `signals` is
+    void here, and the one to take live.
+
+    In-sample, where the rules were chosen on these bars. Two results are equal only where they are
+    one object.
     """
 
     rules: Rules
@@ -146,11 +186,53 @@ class Result:
 def run(bars_y: pd.DataFrame, bars_x: pd.DataFrame, rules: Rules, costs: Costs) -> Result:
     """Trade a pair of bars by the rules, at these costs.
 
-    `bars_y`, `bars_x`: bars with a DatetimeIndex (UTC open times) and columns open, close; rows
-    that only one leg has are left out. Decided at the close of bar t from rows ≤ t, filled at the
-    open of bar t+1; both legs trade. See docs/methods.md for every rule and figure.
-    Raises ValueError for a missing leg or column, a timestamp that stands twice, a price that is
-    missing or not positive, and for fewer common bars than the first z-score needs.
+    Parameters
+    ----------
+    bars_y, bars_x : pandas.DataFrame
+        Bars of either leg with a DatetimeIndex of open times (UTC; without a zone taken as UTC),
+        each once, and the columns open and close (prices, finite and above 0 in the common bars).
+        Rows that only one leg has are left out.
+    rules : Rules
+        When the pair is traded, and how much of it.
+    costs : Costs
+        Fee, slippage and funding.
+
+    Returns
+    -------
+    Result
+        Metrics, trades and equity, the latter one value per common bar; amounts in quote currency.
+
+    Raises
+    ------
+    ValueError
+        For a missing leg or column, an index that is no DatetimeIndex, a timestamp that stands
+        twice, bars of different length, a price of a common bar that is missing, infinite or not
+        positive, fewer common bars than the first z-score needs, and for rules or costs of another
+        kind.
+
+    See Also
+    --------
+    positions : The same decisions from z-scores alone.
+
+    Notes
+    -----
+    Decided at the close of bar t from rows ≤ t, filled at the open of bar t+1; both legs trade.
+    Long spread: buy y, sell β·x, with qty_y = notional/(y + abs(β)·x) at the signal's closes and
+    qty_x = -β·qty_y. A position open at the last bar is closed at the last close, with costs. See
+    docs/methods.md for every rule and figure.
+
+    Examples
+    --------
+    y falls from 100 to 97 and is back one bar later: one unit of it, bought at 97, earns 3.
+
+    >>> import pandas as pd
+    >>> index = pd.date_range("2024-01-01", periods=5, freq="1min", tz="UTC")
+    >>> close = [100.0, 100.0, 97.0, 100.0, 100.0]
+    >>> y = pd.DataFrame({"open": [100.0, *close[:-1]], "close": close}, index)
+    >>> x = pd.DataFrame({"open": 100.0, "close": 100.0}, index)
+    >>> rules = Rules(hedge="fixed", beta=1.0, window=3, entry_z=1.0, notional=197.0, capital=197.0)
+    >>> run(y, x, rules, Costs()).equity.tolist()
+    [197.0, 197.0, 197.0, 200.0, 200.0]
     """
     _check_kind("rules", rules, Rules)
     _check_kind("costs", costs, Costs)

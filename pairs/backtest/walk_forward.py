@@ -87,12 +87,73 @@ def walk_forward(
 ) -> WalkForward:
     """Choose the best of `candidates` on `train` bars, trade it on the next `test`, move on.
 
-    `objective`: the figure of `sweep.FIGURES` that is highest for the best; the first of equals.
-    `anchored`: every training stretch begins at the first bar. z-scores in a test piece use the
-    bars before it, as they would live; each piece begins flat, and the first decision is made at
-    the close of its first bar. The last piece may be shorter. All candidates must have one
-    capital. Raises ValueError as `run`, and where not one whole training stretch and two test
-    bars are there.
+    Parameters
+    ----------
+    bars_y, bars_x : pandas.DataFrame
+        Bars of either leg as `run` takes them: a DatetimeIndex of open times (UTC), columns open
+        and close (prices, finite and above 0 in the common bars).
+    candidates : sequence of Rules
+        The sets of rules to choose from, at least one, all of one capital.
+    costs : Costs
+        Fee, slippage and funding, the same for all.
+    train : int
+        Bars of a training stretch, at least 2.
+    test : int
+        Bars of a test piece, at least 2; the last piece may be shorter.
+    objective : str, default "sharpe"
+        The figure of `FIGURES` in pairs/backtest/grid.py that is highest for the best.
+    anchored : bool, default False
+        True: every training stretch begins at the first bar. False: it is `train` bars long.
+    progress : callable or None, default None
+        Called with two counts, the steps done and all there are, from the caller's thread.
+
+    Returns
+    -------
+    WalkForward
+        The test pieces in a row, out of sample: metrics, trades and equity as those of `Result`;
+        folds, one row per piece; the candidates over the whole sample, in-sample; and the Sharpe
+        ratio against luck. NaN where a figure has no value.
+
+    Raises
+    ------
+    ValueError
+        As `run` for the bars; for an objective that is no figure, train or test that is no integer
+        or below 2, no candidate, or candidates that differ in capital; and where not one whole
+        training stretch and three bars of test pieces are there.
+
+    See Also
+    --------
+    pairs.backtest.grid.grid : All candidates on all bars, in-sample.
+
+    Notes
+    -----
+    What is traded in a test piece was chosen from the bars before it; row t uses rows ≤ t. z-scores
+    in a test piece use the bars before it, as they would live. Each piece begins flat, and the
+    first decision is made at the close of its first bar; a position open at its end is closed
+    there. A single bar left at the end is not a piece.
+
+    Of candidates with equal figures the first is chosen; where none has a value, nothing is traded.
+    Highest is best for every figure: `max_drawdown`, `fees` or `slippage` as objective choose the
+    set with most of it.
+
+    What every piece is given instead of chosen in training (the beta of a fixed hedge, the noise of
+    a Kalman filter) is out of sample only if it was known before the first bar, see
+    `WalkForward.given`. A walk-forward that is looked at and then changed is in-sample, too.
+
+    Examples
+    --------
+    y is at 97 for one bar of four, and two such bars stand in every test piece: 3 earned each time.
+
+    >>> import pandas as pd
+    >>> index = pd.date_range("2024-01-01", periods=24, freq="1min", tz="UTC")
+    >>> close = [100.0, 100.0, 97.0, 100.0] * 6
+    >>> y = pd.DataFrame({"open": [100.0, *close[:-1]], "close": close}, index)
+    >>> x = pd.DataFrame({"open": 100.0, "close": 100.0}, index)
+    >>> rules = [Rules(hedge="fixed", beta=1.0, window=3, entry_z=z, notional=197.0, capital=197.0)
+    ...          for z in (2.0, 1.0)]
+    >>> found = walk_forward(y, x, rules, Costs(), train=8, test=8, objective="total_pnl")
+    >>> found.folds[["chosen", "train", "test"]].round(6).to_numpy().tolist()
+    [[1.0, 6.0, 6.0], [1.0, 6.0, 6.0]]
     """
     check_choice("objective", objective, FIGURES)
     train, test = check_window("train", train, 2), check_window("test", test, 2)

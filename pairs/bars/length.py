@@ -22,9 +22,38 @@ NS_PER_TICK = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 def bar_length_ns(bars: pd.DataFrame) -> int | None:
-    """Length of bars in nanoseconds: noted in `attrs["bar_ns"]`, else the labels' common step.
+    """Give the length of bars in nanoseconds: the one noted, else the labels' common step.
 
-    None where neither tells it. A note that is no positive whole number is none.
+    Parameters
+    ----------
+    bars : pandas.DataFrame
+        Bars labelled by their open times, in any order. Noted is a length in nanoseconds in
+        `attrs["bar_ns"]`; a note that is no positive whole number is none.
+
+    Returns
+    -------
+    int or None
+        Length in nanoseconds, above 0. None where neither tells it: without a note where fewer than
+        two labels differ, or the index is no DatetimeIndex.
+
+    See Also
+    --------
+    common_step_ns : What the labels tell.
+
+    Notes
+    -----
+    Sparse labels do not tell the length, hence the note: two bars of 1 s that are 20 s apart look
+    like bars of 20 s.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> bars = pd.DataFrame(index=pd.to_datetime(["2024-01-01 00:00Z", "2024-01-01 00:05Z"]))
+    >>> bar_length_ns(bars)
+    300000000000
+    >>> bars.attrs["bar_ns"] = 60_000_000_000
+    >>> bar_length_ns(bars)
+    60000000000
     """
     if (noted := noted_ns(bars)) is not None:
         return noted
@@ -39,11 +68,33 @@ def noted_ns(bars: pd.DataFrame) -> int | None:
 
 
 def common_step_ns(index: pd.DatetimeIndex) -> int | None:
-    """Greatest common divisor of the steps between labels, in nanoseconds and in any order of
-    rows; None where fewer than two labels differ.
+    """Give the greatest common divisor of the steps between labels, in nanoseconds.
 
+    Parameters
+    ----------
+    index : pandas.DatetimeIndex
+        Labels of any resolution, in any order of rows; missing ones (NaT) are passed over.
+
+    Returns
+    -------
+    int or None
+        Step in nanoseconds, above 0. None where fewer than two labels differ.
+
+    See Also
+    --------
+    bar_length_ns : The length that is noted, else this step.
+
+    Notes
+    -----
     Missing bars leave it as it is, as soon as what is there has no larger step in common: minutes
     with holes are minutes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> times = ["2024-01-01 00:00Z", "2024-01-01 00:02Z", "2024-01-01 00:05Z"]
+    >>> common_step_ns(pd.to_datetime(times))
+    60000000000
     """
     if len(index) > 1 and isinstance(index.freq, Tick):
         return abs(index.freq.nanos)

@@ -44,10 +44,29 @@ _SUMMED = ("quote_volume", "taker_buy_volume")  # beside volume, where present
 
 
 def bar_ns(bar: str) -> int:
-    """Length of a bar in nanoseconds: "1s", "5min", "1h", "1d".
+    """Give the length of a bar in nanoseconds.
 
-    Raises ValueError for anything else, "1m" included: m is minutes to an exchange and months
-    to pandas.
+    Parameters
+    ----------
+    bar : str
+        A positive integer of up to 9 digits and its unit, ms, s, min, h or d (also D): "1s",
+        "5min", "1h", "1d".
+
+    Returns
+    -------
+    int
+        Length in nanoseconds, above 0.
+
+    Raises
+    ------
+    ValueError
+        For anything else, "1m" included: m is minutes to an exchange and months to pandas. The
+        message has the spelling that is meant.
+
+    Examples
+    --------
+    >>> bar_ns("1s"), bar_ns("5min")
+    (1000000000, 300000000000)
     """
     match = (
         re.fullmatch(r"([1-9][0-9]{0,8})(ms|s|min|h|d|D)", bar) if isinstance(bar, str) else None
@@ -61,16 +80,56 @@ def bar_ns(bar: str) -> int:
 
 
 def ticks_to_bars(ticks: pd.DataFrame, bar: str) -> pd.DataFrame:
-    """Bars of length `bar` from single trades.
+    """Make bars of length `bar` from single trades.
 
-    `ticks`: DatetimeIndex of any resolution (UTC; without a zone it is taken as UTC), columns
-    price, size [, buyer_is_maker] [, trade_id]. Returns index `ts` (UTC, same resolution) and
-    open, high, low, close, volume, quote_volume [, taker_buy_volume], trades; taker_buy_volume
-    is the size whose buyer was the aggressor.
-    Order: by time; trades of one timestamp by trade_id where that column is present, else as
-    given. Trades are not deduplicated here: identity is the store's business.
-    Raises ValueError naming the row for a missing timestamp, a price that is not finite and
-    positive, or a size that is not finite and at least 0.
+    Parameters
+    ----------
+    ticks : pandas.DataFrame, shape (n, ...)
+        One row per trade, with a DatetimeIndex of any resolution (UTC; without a zone it is taken
+        as UTC), in any order. Columns: price (quote per base, finite and above 0), size (base
+        units, finite, at least 0); optional buyer_is_maker (True or False) and trade_id (integers).
+    bar : str
+        Length of a bar as `bar_ns` takes it: "1s", "5min", "1h", "1d".
+
+    Returns
+    -------
+    pandas.DataFrame, shape (m, 7 or 8)
+        One row per bar with a trade, in order of time; index `ts`: open times, UTC multiples of the
+        length, of the same resolution (ms where that is too coarse for the length). Columns: open,
+        high, low, close (price); volume (base units); quote_volume, Σ price·size (quote currency);
+        taker_buy_volume (base units), where buyer_is_maker is given: the size whose buyer was the
+        aggressor; trades (integers). No NaN. `attrs["bar_ns"]` is the length in nanoseconds.
+
+    Raises
+    ------
+    ValueError
+        Naming the row for a missing timestamp, a price that is not finite and positive, a size that
+        is not finite and at least 0, or a buyer_is_maker that is neither True nor False; for a
+        missing column, trade ids that are no integers, an index that is no DatetimeIndex, and a
+        `bar` that is no length.
+
+    See Also
+    --------
+    resample_bars : Larger bars from these.
+
+    Notes
+    -----
+    Order: by time; trades of one timestamp by trade_id where that column is present, else as given.
+    A bar without trades has no row; the last, unfinished bar is kept.
+
+    Trades are not deduplicated here: identity is the store's business. Hundreds of trades can share
+    one millisecond, so that time alone does not tell open from close: give trade_id.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> times = pd.to_datetime(["2024-01-01T00:00:00.2Z", "2024-01-01T00:00:00.7Z"])
+    >>> ticks = pd.DataFrame({"price": [100.0, 101.0], "size": [1.0, 2.0]}, index=times)
+    >>> bars = ticks_to_bars(ticks.assign(buyer_is_maker=[False, True]), "1s")
+    >>> bars[["open", "high", "low", "close"]].to_numpy().tolist()
+    [[100.0, 101.0, 100.0, 101.0]]
+    >>> bars[["volume", "quote_volume", "taker_buy_volume", "trades"]].to_numpy().tolist()
+    [[3.0, 302.0, 1.0, 2.0]]
     """
     length = bar_ns(bar)
     _check_frame("ticks", ticks, ("price", "size"))
@@ -156,15 +215,54 @@ def _fold(stamps, price, size, maker, step):  # type: ignore[no-untyped-def]
 
 
 def resample_bars(bars: pd.DataFrame, bar: str) -> pd.DataFrame:
-    """Larger bars from smaller ones: equal to building them from the ticks.
+    """Make larger bars from smaller ones: equal to building them from the ticks.
 
-    `bars`: DatetimeIndex (UTC; without a zone taken as UTC), columns open, high, low, close,
-    volume [, quote_volume, taker_buy_volume, trades]; other columns are dropped. Prices and
-    trades come out exactly, sums to rounding. A bracketed column that is NaN anywhere in a
-    bucket is NaN there: unknown is not zero.
-    Raises ValueError where `bar` is shorter than the bars given or no multiple of them (their
-    length is what `ticks_to_bars` noted in `attrs`, otherwise what their labels tell, see
-    docs/methods.md), for two rows with one label, and for prices or volumes that are not finite.
+    Parameters
+    ----------
+    bars : pandas.DataFrame, shape (n, ...)
+        One row per bar, with a DatetimeIndex of open times (UTC; without a zone taken as UTC), in
+        any order, each once. Columns: open, high, low, close (price, finite), volume (base units,
+        finite, at least 0); optional quote_volume (quote currency), taker_buy_volume (base units)
+        and trades (counts), in which NaN is allowed. Other columns are dropped.
+    bar : str
+        Length of the new bars as `bar_ns` takes it; a multiple of the length of `bars`.
+
+    Returns
+    -------
+    pandas.DataFrame, shape (m, 5 to 8)
+        One row per new bar that holds a row, in order of time; index `ts`: open times in UTC, of
+        the same resolution (ms where that is too coarse for the length). First open, highest high,
+        lowest low, last close, sums of the rest, in the units given. Prices and trades come out
+        exactly, sums to rounding. An optional column that is NaN anywhere in a bucket is NaN there:
+        unknown is not zero; trades are integers unless some are unknown. `attrs["bar_ns"]` is the
+        length in nanoseconds.
+
+    Raises
+    ------
+    ValueError
+        Where `bar` is shorter than the bars given or no multiple of them, or no length; for two
+        rows with one label, prices or volumes that are not finite, a negative volume, a missing
+        column or timestamp, and an index that is no DatetimeIndex.
+
+    See Also
+    --------
+    ticks_to_bars : Bars from trades.
+    bar_length_ns : How long bars are.
+
+    Notes
+    -----
+    The length of the bars given is what `ticks_to_bars` noted in `attrs`, otherwise what their
+    labels tell, see docs/methods.md; a single row without a note is taken on trust. The last,
+    unfinished bar is kept. Prices may have any sign here.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> index = pd.date_range("2024-01-01", periods=3, freq="1min", tz="UTC")
+    >>> prices = {"open": [10.0, 12.0, 9.0], "high": 13.0, "low": 8.0, "close": [12.0, 9.0, 11.0]}
+    >>> bars = pd.DataFrame({**prices, "volume": [1.0, 2.0, 4.0]}, index)
+    >>> resample_bars(bars, "5min").to_numpy().tolist()
+    [[10.0, 13.0, 8.0, 11.0, 7.0]]
     """
     length = bar_ns(bar)
     _check_frame("bars", bars, _REQUIRED)
@@ -195,13 +293,45 @@ def resample_bars(bars: pd.DataFrame, bar: str) -> pd.DataFrame:
 
 
 def align(bars_y: pd.DataFrame, bars_x: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows whose timestamps both legs have, in order of time; nothing is filled forward.
+    """Take the rows whose timestamps both legs have; nothing is filled forward.
 
-    Two frames with the same UTC index `ts` and all their own columns. A bar that only one leg
-    has is dropped: the other leg's price at that time was not known.
-    Raises ValueError where an index is no DatetimeIndex or holds one timestamp twice, and for
-    bars of different length (`bar_length_ns`): the close of an hour is not that of its first
-    quarter, though both bear one label.
+    Parameters
+    ----------
+    bars_y, bars_x : pandas.DataFrame
+        Bars of either leg with a DatetimeIndex of open times (UTC; without a zone taken as UTC), in
+        any order, each once. Any columns, NaN in them included.
+
+    Returns
+    -------
+    tuple of pandas.DataFrame
+        Two frames (of y, of x) with the same UTC index `ts` in order of time and all their own
+        columns, values as given. A bar that only one leg has is dropped: the other leg's price at
+        that time was not known. What one leg notes of its length in `attrs["bar_ns"]`, both then
+        note.
+
+    Raises
+    ------
+    ValueError
+        Where an index is no DatetimeIndex, misses a timestamp or holds one twice, and for bars of
+        different length (`bar_length_ns`): the close of an hour is not that of its first quarter,
+        though both bear one label.
+
+    See Also
+    --------
+    bar_length_ns : How long bars are.
+
+    Notes
+    -----
+    The arguments are not changed. No row takes a value from another one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> index = pd.date_range("2024-01-01", periods=4, freq="1min", tz="UTC")
+    >>> y = pd.DataFrame({"close": [1.0, 2.0, 3.0]}, index[:3])
+    >>> x = pd.DataFrame({"close": [7.0, 8.0, 9.0]}, index[1:])
+    >>> [leg["close"].tolist() for leg in align(y, x)]
+    [[2.0, 3.0], [7.0, 8.0]]
     """
     sides = []
     for name, bars in (("bars_y", bars_y), ("bars_x", bars_x)):

@@ -101,8 +101,41 @@ def open_database(settings: Settings) -> Database:
 
 
 def open_store(database: Database, *, as_it_is: bool = False) -> PostgresStore:
-    """The store on this database, its schema made or brought to this program's version; where
-    `as_it_is` only held to be no later one. Raises StoreError."""
+    """Open the store on this database, its schema made or brought to this program's version.
+
+    Parameters
+    ----------
+    database : Database
+        The database, as `open_database` gives it.
+    as_it_is : bool, default False
+        True: the schema is left as it is, and only held to be no later one than this program knows.
+
+    Returns
+    -------
+    PostgresStore
+        The store, to be closed by the caller with `close()`.
+
+    Raises
+    ------
+    StoreError
+        In one line that says what to do, where the database cannot be used: its schema is of a
+        later program or of another application, or access is refused. StoreAwayError, a kind of it,
+        where the database cannot be reached now; StoreBusyError, a kind of that, where the schema
+        has to change and its tables are in use.
+
+    See Also
+    --------
+    open_database : Finds or starts the database.
+    open_patiently : Waits for a database that is away.
+
+    Examples
+    --------
+    >>> from pairs.settings import load_settings
+    >>> database = open_database(load_settings())  # doctest: +SKIP
+    >>> store = open_store(database)  # doctest: +SKIP
+    >>> store.close()  # doctest: +SKIP
+    >>> database.leave_as_found()  # doctest: +SKIP
+    """
     store = PostgresStore(database.connect)
     try:
         if as_it_is:
