@@ -26,7 +26,14 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from pairs.backtest.engine import positions
-from pairs.backtest.grid import FIGURES, combinations, cost_sensitivity, grid, heat_map
+from pairs.backtest.grid import (
+    FIGURES,
+    LEAST_IS_BEST,
+    combinations,
+    cost_sensitivity,
+    grid,
+    heat_map,
+)
 from pairs.backtest.luck import Counted, Where, judge, luck_words, trials_words
 from pairs.backtest.metrics import returns_per_year
 from pairs.backtest.overfitting import returns_of, sharpe_interval
@@ -383,7 +390,9 @@ def _text(found: _Found, options: argparse.Namespace) -> str:
     if found.counted is not None:
         parts.append(_luck_words(found.counted))
     if (table := found.table) is not None:
-        best = table.sort_values(options.objective, ascending=False).head(10)
+        best = table.sort_values(
+            options.objective, ascending=options.objective in LEAST_IS_BEST
+        ).head(10)
         shown = [n for n in table.columns if n in FIGURES or table[n].nunique(dropna=False) > 1]
         parts += [f"\nBest of {len(table):,} tried, in-sample", best[shown].to_string(index=False)]
     if (walk := found.walk) is not None:

@@ -11,7 +11,7 @@ import pytest
 
 from backtest import Costs, Rules, positions, run
 from pairs.backtest.engine import simulate
-from pairs.backtest.grid import FIGURES, combinations, cost_sensitivity, grid, heat_map
+from pairs.backtest.grid import FIGURES, ScoredPair, combinations, cost_sensitivity, grid, heat_map
 from pairs.backtest.look_ahead import find_look_ahead
 from pairs.backtest.overfitting import deflated_sharpe, returns_of
 from pairs.backtest.simulation import align_and_check
@@ -166,6 +166,33 @@ class TestWalkForward:
             assert found.heading.startswith("in-sample as to" if given else "out of sample")
             assert all(name in found.heading for name in given)
 
+    def test_of_drawdown_and_costs_the_best_has_least(self) -> None:
+        y, x = legs()
+        sets = candidates()
+        scored = ScoredPair(align_and_check(y, x, 2), COSTS)
+        for objective in ("max_drawdown", "fees", "slippage"):
+            found = walk_forward(y, x, sets, COSTS, train=300, test=200, objective=objective)
+            for fold in found.folds.to_dict("records"):
+                until = int(y.index.get_loc(fold["test_start"]))
+                past = scored.figures(sets, until - 300, until)
+                assert fold["train"] == min(figures[objective] for figures in past)
+
+    def test_the_table_of_trades_does_not_depend_on_the_order_of_the_candidates(self) -> None:
+        y, x = legs()
+        sets = combinations(BASE, rebalance=[None, 0.05])
+        for order in (sets, sets[::-1]):
+            found = walk_forward(y, x, order, COSTS, train=300, test=200)
+            assert "rebalances" in found.trades.columns
+
+    def test_the_least_there_can_be(self) -> None:
+        y, x = legs()
+        sets = combinations(BASE, hedge_window=[2], window=[5])
+        for test, rows in ((2, 4), (3, 3), (50, 3)):
+            y_, x_ = y.iloc[: 40 + rows], x.iloc[: 40 + rows]
+            walk_forward(y_, x_, sets, COSTS, train=40, test=test)
+            with pytest.raises(ValueError, match="bars in common"):
+                walk_forward(y_[:-1], x_[:-1], sets, COSTS, train=40, test=test)
+
     def test_a_later_future_changes_no_earlier_piece(self) -> None:
         y, x = legs()
         whole = walk_forward(y, x, candidates(), COSTS, train=300, test=150)
@@ -183,10 +210,17 @@ class TestWalkForward:
         assert (found.equity == 5000).all()
         assert math.isnan(found.deflated.probability)
 
+    def test_what_is_no_rule_and_no_cost_is_refused(self) -> None:
+        y, x = legs()
+        with pytest.raises(ValueError, match="costs is a dict: Costs is allowed"):
+            grid(y, x, [BASE], {})  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="a candidate is a dict: Rules is allowed"):
+            walk_forward(y, x, [{}], COSTS, train=100, test=100)  # type: ignore[list-item]
+
     def test_refusals(self) -> None:
         y, x = legs(200)
         for options, reason in (
-            ({"train": 199, "test": 10}, "200 bars in common: at least 201"),
+            ({"train": 199, "test": 10}, "200 bars in common: at least 202"),
             ({"train": 1, "test": 10}, "train=1"),
             ({"train": 100, "test": 10, "objective": "luck"}, "objective='luck'"),
         ):

@@ -71,7 +71,8 @@ def ols_hedge_ratio(
     ValueError
         For NaN or infinity, unequal indexes, fewer than 3 rows (2 without intercept), an `x` that
         does not vary (is zero in every row, without intercept) or whose squares cannot be
-        summed, an argument that is no Series of real numbers, or an `intercept` that is neither True nor False.
+        summed, an argument that is no Series of real numbers, or an
+        `intercept` that is neither True nor False.
 
     See Also
     --------

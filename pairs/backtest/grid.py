@@ -15,10 +15,18 @@ from pairs.analytics.pair import PairSpec
 from pairs.backtest.engine import PairArrays, Simulation, simulate
 from pairs.backtest.metrics import returns_per_year, sharpe_ratio, trade_figures
 from pairs.backtest.rules import Costs, Rules, with_changes
-from pairs.backtest.simulation import AlignedPair, align_and_check, run
+from pairs.backtest.simulation import AlignedPair, align_and_check, check_kind, run
 from pairs.checks import check_choice, check_number
 
-__all__ = ["FIGURES", "Progress", "combinations", "cost_sensitivity", "grid", "heat_map"]
+__all__ = [
+    "FIGURES",
+    "LEAST_IS_BEST",
+    "Progress",
+    "combinations",
+    "cost_sensitivity",
+    "grid",
+    "heat_map",
+]
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is, from the caller's thread."""
@@ -26,6 +34,7 @@ FIGURES = (
     "total_pnl", "total_return", "sharpe", "max_drawdown", "trades", "win_rate", "fees",
     "slippage", "break_even_bps", "exposure",
 )  # fmt: skip
+LEAST_IS_BEST = frozenset({"max_drawdown", "fees", "slippage"})  # of the others the most is
 _PARAMETERS = tuple(f.name for f in fields(Rules))
 
 
@@ -114,7 +123,7 @@ def grid(
     >>> table[["entry_z", "trades", "total_pnl"]].round(6).to_numpy().tolist()
     [[1.0, 1.0, 3.0], [2.0, 0.0, 0.0]]
     """
-    pair = align_and_check(bars_y, bars_x, least_bars(candidates))
+    pair = align_and_check(bars_y, bars_x, least_bars(candidates, costs))
     figures = ScoredPair(pair, costs).figures(candidates, 0, len(pair.index), progress)
     return grid_table(candidates, figures)
 
@@ -128,10 +137,14 @@ def grid_table(candidates: Sequence[Rules], figures: list[dict[str, float]]) -> 
     return table
 
 
-def least_bars(candidates: Sequence[Rules]) -> int:
-    """Bars until the first z-score of all candidates; ValueError where there is none."""
+def least_bars(candidates: Sequence[Rules], costs: Costs) -> int:
+    """Bars until the first z-score of all candidates; ValueError where there is none, or where
+    something else was given."""
+    check_kind("costs", costs, Costs)
     if not candidates:
         raise ValueError("candidates is empty: at least one set of rules is allowed")
+    for rules in candidates:
+        check_kind("a candidate", rules, Rules)
     return max(rules.spec.bars_needed for rules in candidates)
 
 

@@ -25,7 +25,15 @@ from pairs.backtest.rules import Costs, Rules
 from pairs.bars.resampling import align, bar_length_ns
 from pairs.checks import Array, frame_values
 
-__all__ = ["TRADE_FIELDS", "AlignedPair", "Result", "align_and_check", "run", "trades_frame"]
+__all__ = [
+    "TRADE_FIELDS",
+    "AlignedPair",
+    "Result",
+    "align_and_check",
+    "check_kind",
+    "run",
+    "trades_frame",
+]
 
 TRADE_FIELDS = (
     "side", "entry_time", "exit_time", "beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y",
@@ -234,8 +242,8 @@ def run(bars_y: pd.DataFrame, bars_x: pd.DataFrame, rules: Rules, costs: Costs) 
     >>> run(y, x, rules, Costs()).equity.tolist()
     [197.0, 197.0, 197.0, 200.0, 200.0]
     """
-    _check_kind("rules", rules, Rules)
-    _check_kind("costs", costs, Costs)
+    check_kind("rules", rules, Rules)
+    check_kind("costs", costs, Costs)
     pair = _common(bars_y, bars_x, rules.spec.bars_needed)
     return simulate_scored(pair, pair.unscored(rules, costs), rules, costs)
 
@@ -260,7 +268,7 @@ def simulate_scored(pair: AlignedPair, prices: PairArrays, rules: Rules, costs: 
     )
 
 
-def _check_kind(name: str, given: object, kind: type) -> None:
+def check_kind(name: str, given: object, kind: type) -> None:
     if not isinstance(given, kind):
         raise ValueError(f"{name} is a {type(given).__name__}: {kind.__name__} is allowed")
 
@@ -312,7 +320,7 @@ def _funding_due(index: pd.DatetimeIndex, rates: pd.Series[float] | None) -> Arr
 def trades_frame(
     index: pd.DatetimeIndex, table: Array, rules: Rules, costs: Costs
 ) -> pd.DataFrame:  # fmt: skip
-    """`Walk.trades` as the table of trades that users see."""
+    """`Simulation.trades` as the table of trades that users see."""
     columns = dict(zip(TRADE_COLUMNS, table, strict=True))
     whole = {name: columns[name].astype(np.int64) for name in ("entry_row", "exit_row", "bars")}
     sides = columns["side"].astype(np.int64) + 1

@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 
 from pairs.backtest.engine import SUMS, TRADE_COLUMNS, curve, simulate
-from pairs.backtest.grid import FIGURES, Progress, ScoredPair, figures_of, grid_table, least_bars
+from pairs.backtest.grid import (
+    FIGURES,
+    LEAST_IS_BEST,
+    Progress,
+    ScoredPair,
+    figures_of,
+    grid_table,
+    least_bars,
+)
 from pairs.backtest.metrics import compute_metrics, returns_per_year
 from pairs.backtest.overfitting import DeflatedSharpe, deflated_sharpe, returns_of
 from pairs.backtest.rules import Costs, Rules
@@ -101,7 +109,8 @@ def walk_forward(
     test : int
         Bars of a test piece, at least 2; the last piece may be shorter.
     objective : str, default "sharpe"
-        The figure of `FIGURES` in pairs/backtest/grid.py that is highest for the best.
+        The figure of `FIGURES` in pairs/backtest/grid.py that the best has most of; of
+        `max_drawdown`, `fees` and `slippage` it has least.
     anchored : bool, default False
         True: every training stretch begins at the first bar. False: it is `train` bars long.
     progress : callable or None, default None
@@ -133,8 +142,7 @@ def walk_forward(
     there. A single bar left at the end is not a piece.
 
     Of candidates with equal figures the first is chosen; where none has a value, nothing is traded.
-    Highest is best for every figure: `max_drawdown`, `fees` or `slippage` as objective choose the
-    set with most of it.
+    A set that never trades has the least drawdown, fees and slippage.
 
     What every piece is given instead of chosen in training (the beta of a fixed hedge, the noise of
     a Kalman filter) is out of sample only if it was known before the first bar, see
@@ -157,7 +165,8 @@ def walk_forward(
     """
     check_choice("objective", objective, FIGURES)
     train, test = check_window("train", train, 2), check_window("test", test, 2)
-    needed = max(least_bars(candidates), train + 2)
+    # Two returns at least: of pieces of two bars, two pieces.
+    needed = max(least_bars(candidates, costs), train + (4 if test == 2 else 3))
     if len({rules.capital for rules in candidates}) > 1:
         raise ValueError("candidates differ in capital: one capital for all is allowed")
     pair = align_and_check(bars_y, bars_x, needed)
@@ -175,6 +184,10 @@ def walk_forward(
     if progress is not None:
         progress(len(starts) + 2, len(starts) + 2)
     return found
+
+
+def _rebalances(rules: Rules) -> bool:
+    return rules.rebalance is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +209,8 @@ def _piece(
     """One training stretch [first, start) and the test [start, stop) of its choice."""
     index = scored.pair.index
     trained = np.array([row[objective] for row in scored.figures(candidates, first, start)])
-    chosen = -1 if np.isnan(trained).all() else int(np.nanargmax(trained))
+    worth = -trained if objective in LEAST_IS_BEST else trained
+    chosen = -1 if np.isnan(worth).all() else int(np.nanargmax(worth))
     rules = candidates[max(chosen, 0)]
     equity, trades = np.full(stop - start, rules.capital), np.empty((len(TRADE_COLUMNS), 0))
     sums = dict.fromkeys(SUMS, 0.0)
@@ -245,7 +259,8 @@ def _stitched(
         costs=scored.costs,
         objective=objective,
         metrics=metrics,
-        trades=trades_frame(index, trades, candidates[0], scored.costs),
+        # One table for all: with the count of rebalancings where any candidate does it.
+        trades=trades_frame(index, trades, max(candidates, key=_rebalances), scored.costs),
         equity=pd.Series(equity, index=index, name="equity"),
         folds=pd.DataFrame([piece.row for piece in pieces], columns=pd.Index(FOLD_COLUMNS)),
         candidates=grid_table(candidates, scored.figures(candidates, 0, len(pair.index))),
