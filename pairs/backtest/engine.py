@@ -1,6 +1,6 @@
 """When a pair is entered and left: one state machine for the page, the alerts and the backtest.
 
-`pair_kernels._decide` is that machine: what to do at the close of a bar, from what is known
+`kernels._decide` is that machine: what to do at the close of a bar, from what is known
 there. Two kernels step through it: `positions` with nothing but z-scores, `trade` with fills,
 costs and the marked equity.
 """

@@ -164,7 +164,7 @@ def _accumulate(path, values, origin, start, stop):  # type: ignore[no-untyped-d
 
 @helper
 def _figures(path, rows, grain):  # type: ignore[no-untyped-def]
-    """The numbers of `signals.Curve`; `grain`: the rounding of a value, in units of ROUNDING."""
+    """The numbers of `engine.EquityStats`; `grain`: the rounding of a value, in units of ROUNDING."""
     if path[_LAST] < path[_PEAK]:
         _end_drawdown(path, rows - 1)
     mean = deviation = downside = np.nan
@@ -200,7 +200,7 @@ def longest(stamps, equity, capital):  # type: ignore[no-untyped-def]
 
 @compiled(VECTOR, NUMBER)
 def curve(equity, capital):  # type: ignore[no-untyped-def]
-    """See `signals.curve`."""
+    """See `engine.curve`."""
     path = _new_curve(equity[0] if len(equity) > 0 else capital, capital)
     if len(equity) > 1:  # returns that are all alike differ from the first by rounding alone
         path[_SHIFT] = (equity[1] - equity[0]) / equity[0]
@@ -277,7 +277,7 @@ def trade(  # type: ignore[no-untyped-def]
     stamps, open_y, open_x, close_y, close_x, beta, spread, zscore, funding_y, funding_x, limits,
     window, max_bars, record,
 ):  # fmt: skip
-    """Trade every bar from flat, so that its first return is 0; see `signals.walk`.
+    """Trade every bar from flat, so that its first return is 0; see `engine.simulate`.
 
     `stamps`: times of the bars, in any unit. `beta`: of each row, or one for all. `zscore` as
     given, or with a `window` that of `spread`, or with that empty of y - beta[0]·x; it is made as

@@ -118,7 +118,7 @@ def compute_metrics(
 ) -> dict[str, float]:
     """Every figure of METRICS, NaN where it has no value.
 
-    `index`: open times of the bars; `path`, `sums`: as `signals.Walk` has them. `bar_ns`: how
+    `index`: open times of the bars; `path`, `sums`: as `engine.Simulation` has them (equity_stats, totals). `bar_ns`: how
     long the bars are in nanoseconds (None: the common step of their labels).
     """
     length = bar_ns or common_step_ns(index)
@@ -155,7 +155,7 @@ def _of_curve(index: pd.DatetimeIndex, path: EquityStats, per_year: float) -> di
 
 
 def trade_figures(sums: Mapping[str, float]) -> dict[str, float]:
-    """The figures that trades alone decide, of `signals.Walk.sums`."""
+    """The figures that trades alone decide, of `engine.Simulation.totals`."""
     count, pnl, traded = sums["trades"], sums["pnl"], sums["traded"]
     return {
         "trades": int(count),

@@ -85,7 +85,7 @@ def signals_figure(result: Result, title: str = "Decisions") -> go.Figure:
 
 
 def heat_figure(heat: pd.DataFrame, value: str) -> go.Figure:
-    """A heat map of `sweep.heat_map`; in-sample, and labelled so. Grey is no value."""
+    """A heat map of `grid.heat_map`; in-sample, and labelled so. Grey is no value."""
     texts = [[str(name) for name in axis] for axis in (heat.columns, heat.index)]
     made = go.Figure(
         go.Heatmap(
@@ -105,7 +105,7 @@ def heat_figure(heat: pd.DataFrame, value: str) -> go.Figure:
 
 
 def cost_figure(table: pd.DataFrame, break_even_bps: float) -> go.Figure:
-    """Profit by cost (`sweep.cost_sensitivity`), with the cost that eats it up."""
+    """Profit by cost (`grid.cost_sensitivity`), with the cost that eats it up."""
     made = go.Figure(go.Scatter(x=table.index, y=table["total_pnl"], mode="lines+markers",
                                 line={"color": BLUE}, name="profit"))  # fmt: skip
     made.update_layout(**_layout("Profit at other costs, in-sample"))

@@ -47,9 +47,9 @@ def html_report(
 ) -> str:
     """A run as one self-contained HTML page, Plotly's script included (some 5 MB).
 
-    `interval`: of the Sharpe ratio (`overfitting.sharpe_interval`). `heat`: of `sweep.heat_map`
+    `interval`: of the Sharpe ratio (`overfitting.sharpe_interval`). `heat`: of `grid.heat_map`
     with the name of its figure. `luck`: how far the result is more than
-    that, in words. `cost`: of `sweep.cost_sensitivity`. `walk`: a walk-forward.
+    that, in words. `cost`: of `grid.cost_sensitivity`. `walk`: a walk-forward.
     Every text is escaped; the page holds the parameters as JSON and at most 2,000 trades.
     """
     parts = [
