@@ -164,7 +164,7 @@ def _accumulate(path, values, origin, start, stop):  # type: ignore[no-untyped-d
 
 @helper
 def _figures(path, rows, grain):  # type: ignore[no-untyped-def]
-    """The numbers of `engine.EquityStats`; `grain`: the rounding of a value, in units of ROUNDING."""
+    """The numbers of `engine.EquityStats`; `grain`: a value's rounding, in units of ROUNDING."""
     if path[_LAST] < path[_PEAK]:
         _end_drawdown(path, rows - 1)
     mean = deviation = downside = np.nan

@@ -118,8 +118,9 @@ def compute_metrics(
 ) -> dict[str, float]:
     """Every figure of METRICS, NaN where it has no value.
 
-    `index`: open times of the bars; `path`, `sums`: as `engine.Simulation` has them (equity_stats, totals). `bar_ns`: how
-    long the bars are in nanoseconds (None: the common step of their labels).
+    `index`: open times of the bars; `path`, `sums`: `equity_stats` and `totals` of
+    `engine.Simulation`. `bar_ns`: how long the bars are in nanoseconds (None: the common step of
+    their labels).
     """
     length = bar_ns or common_step_ns(index)
     bar_s = math.nan if length is None else length / 1e9
