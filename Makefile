@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test test-fast test-pythons test-clients check format bench chaos clean
+.PHONY: help install run test test-fast test-pythons test-clients docs check format bench chaos clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -35,6 +35,9 @@ test-pythons: $(VENV)/.installed-dev  ## the fast tests under the other Pythons 
 test-clients:  ## other people's clients of Binance, unmodified, on the local exchange
 	@exec $(PYTHON) tools/clients.py
 
+docs:  ## the documentation as a site, under site/, the API from its docstrings
+	@exec $(PYTHON) tools/docs.py
+
 check: $(VENV)/.installed-dev  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,7 +48,7 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what was installed and generated; data stay
-	rm -rf $(VENV) .venv-3.* .venv-clients static .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-3.* .venv-clients .venv-docs site static .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev benchmarks/requirements.txt
 	@$(PYTHON) tools/install.py benchmarks/requirements.txt

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,13 @@ def test_a_public_name_says_all_it_takes_and_gives(module: str, name: str) -> No
     assert "Returns" in found
     example = found.get("Examples", "")
     assert ">>>" in example
+
+
+def test_the_page_of_the_api_has_every_public_name() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
+    for module, name in PUBLIC:
+        home = getattr(importlib.import_module(module), name).__module__
+        assert f"::: {home}.{name}\n" in page
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC)
