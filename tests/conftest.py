@@ -143,12 +143,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Browser tests come last: they share one running system, and Playwright keeps an event loop
-    that no other test may meet. `--fast` leaves out what needs a process of its own. What has one
-    shares the machine's two or three cores with whatever else runs there: a failure is run once
-    more, and both are told."""
+    that no other test may meet. `--fast` leaves out what needs a process of its own. Tests
+    share the machine with whatever else runs there: a failure is run once more, and both are
+    told."""
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     for item in items if config.pluginmanager.hasplugin("rerunfailures") else ():
-        if _needs_a_process(item) and item.get_closest_marker("chaos") is None:
+        if item.get_closest_marker("chaos") is None:
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
     if config.getoption("--fast"):
         left_out = [item for item in items if _needs_a_process(item)]
