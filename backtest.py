@@ -79,45 +79,75 @@ _RULES = {
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="backtest", description="Backtest a pair from files or from the database.",
+        prog="backtest",
+        description="Backtest a pair from files or from the database.",
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     source = parser.add_argument_group("bars", "two CSV files, or two symbols of the database")
     source.add_argument("--y-csv", type=Path, metavar="FILE", help="bars of y, the leg explained")
     source.add_argument("--x-csv", type=Path, metavar="FILE", help="bars of x, which explains")
     source.add_argument("--venue", help="binance, binance-usdm, local or upload")
     source.add_argument("--y", metavar="SYMBOL")
     source.add_argument("--x", metavar="SYMBOL")
-    source.add_argument("--bar", metavar="LENGTH",
-                        help="length of the bars, such as 1min or 1h, made from shorter ones "
-                        "(default: files as they are, the database 1min)")  # fmt: skip
+    source.add_argument(
+        "--bar",
+        metavar="LENGTH",
+        help="length of the bars, such as 1min or 1h, made from shorter ones "
+        "(default: files as they are, the database 1min)",
+    )
     source.add_argument("--from", dest="start", metavar="TIME", help="from this UTC time on")
     source.add_argument("--to", dest="end", metavar="TIME", help="before this UTC time")
     rules = parser.add_argument_group("rules")
     default = Rules()
-    rules.add_argument("--hedge", default=default.hedge, choices=["fixed", "rolling", "kalman"],
-                       help=f"hedge ratio (default {default.hedge})")  # fmt: skip
+    rules.add_argument(
+        "--hedge",
+        default=default.hedge,
+        choices=["fixed", "rolling", "kalman"],
+        help=f"hedge ratio (default {default.hedge})",
+    )
     for name, (kind, metavar, text) in _RULES.items():
         usual = getattr(default, name)
         rules.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, metavar=metavar, default=usual,
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            metavar=metavar,
+            default=usual,
             help=text + ("" if usual is None else f" (default {usual:g})"),
-        )  # fmt: skip
+        )
     costs = parser.add_argument_group("costs", "in basis points, per leg and fill")
     costs.add_argument("--fee-bps", type=float, metavar="BPS", help="(default 0)")
     costs.add_argument("--slippage-bps", type=float, default=0.0, metavar="BPS", help="(default 0)")
-    costs.add_argument("--preset", choices=list(PRESETS),
-                       help=f"the fee of Binance's base tier, as of {PRESETS_TAKEN}")  # fmt: skip
-    costs.add_argument("--funding-y-csv", type=Path, metavar="FILE",
-                       help="funding rates of a perpetual: timestamp,rate")  # fmt: skip
+    costs.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help=f"the fee of Binance's base tier, as of {PRESETS_TAKEN}",
+    )
+    costs.add_argument(
+        "--funding-y-csv",
+        type=Path,
+        metavar="FILE",
+        help="funding rates of a perpetual: timestamp,rate",
+    )
     costs.add_argument("--funding-x-csv", type=Path, metavar="FILE", help="those of x")
     search = parser.add_argument_group("search")
-    search.add_argument("--grid", action="append", default=[], metavar="RULE=A,B,…",
-                        help="values to try, such as entry_z=1.5,2; may be repeated")  # fmt: skip
-    search.add_argument("--walk-forward", metavar="TRAIN,TEST",
-                        help="choose of the grid on TRAIN bars, trade the next TEST")  # fmt: skip
-    search.add_argument("--objective", default="sharpe", choices=FIGURES,
-                        help="what the best has most of (default sharpe)")  # fmt: skip
+    search.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="RULE=A,B,…",
+        help="values to try, such as entry_z=1.5,2; may be repeated",
+    )
+    search.add_argument(
+        "--walk-forward",
+        metavar="TRAIN,TEST",
+        help="choose of the grid on TRAIN bars, trade the next TEST",
+    )
+    search.add_argument(
+        "--objective",
+        default="sharpe",
+        choices=FIGURES,
+        help="what the best has most of (default sharpe)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a page of HTML, too")
     return parser
@@ -149,9 +179,14 @@ def _answer(options: argparse.Namespace) -> str:
         tried |= dict(zip(candidates, found.table["sharpe"].tolist(), strict=True))
     if lengths is not None:
         found.walk = walk_forward(
-            *bars, candidates, costs, train=lengths[0], test=lengths[1],
-            objective=options.objective, progress=_Progress(),
-        )  # fmt: skip
+            *bars,
+            candidates,
+            costs,
+            train=lengths[0],
+            test=lengths[1],
+            objective=options.objective,
+            progress=_Progress(),
+        )
         tried |= dict(zip(candidates, found.walk.candidates["sharpe"].tolist(), strict=True))
     _judge(found, tried, costs, options)
     if options.report is not None:
@@ -170,7 +205,7 @@ class _Found:
 
 def _judge(
     found: _Found, tried: dict[Rules, float], costs: Costs, options: argparse.Namespace
-) -> None:  # fmt: skip
+) -> None:
     """Hold the results against luck, every set of this run counted, and those of the store."""
     equity = found.result.equity
     if len(equity) < 3:
@@ -344,9 +379,13 @@ def _opened() -> Iterator[PostgresStore]:
 
 
 def _stored(
-    engine: Engine, venue: str, symbol: str, bar: str,
-    start: pd.Timestamp | None, end: pd.Timestamp | None,
-) -> pd.DataFrame:  # fmt: skip
+    engine: Engine,
+    venue: str,
+    symbol: str,
+    bar: str,
+    start: pd.Timestamp | None,
+    end: pd.Timestamp | None,
+) -> pd.DataFrame:
     """The closed bars of a symbol with start ≤ ts < end, whole ones only."""
     sizes = read_bar_sizes(engine, venue, symbol) if venue == "upload" else [1, 60]
     base = base_bar_s(bar, sizes)
@@ -420,13 +459,16 @@ def _html(
     legs = [path.stem for path in (options.y_csv, options.x_csv) if path] or [options.y, options.x]
     equity = result.equity
     return html_report(
-        result, title=f"Backtest of {legs[0]} and {legs[1]}", heat=heat, walk=found.walk,
+        result,
+        title=f"Backtest of {legs[0]} and {legs[1]}",
+        heat=heat,
+        walk=found.walk,
         luck=_luck_words(found.counted),
         cost=cost_sensitivity(*bars, result.rules, result.costs),
         interval=sharpe_interval(
             returns_of(equity), returns_per_year(pd.DatetimeIndex(equity.index))
         ),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -99,9 +99,14 @@ def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
         return
     numbers, row = st.container(), st.container(horizontal=True, vertical_alignment="center")
     view = row.segmented_control(
-        "View", list(VIEWS), default="Pair", required=True, key="view", bind="query-params",
+        "View",
+        list(VIEWS),
+        default="Pair",
+        required=True,
+        key="view",
+        bind="query-params",
         label_visibility="collapsed",
-    )  # fmt: skip
+    )
     options = row.container(
         horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"
     )

@@ -120,20 +120,31 @@ class Daemon:
             paused=self._paused,
         )
         self.asking_again = AskingAgain(
-            self.store, self.rest, self.feed.venue, list(self.watched),
-            self.settings.repaired_hours, self.repair.wake, paused=self._paused,
-        )  # fmt: skip
+            self.store,
+            self.rest,
+            self.feed.venue,
+            list(self.watched),
+            self.settings.repaired_hours,
+            self.repair.wake,
+            paused=self._paused,
+        )
         self.parts = Supervisor(
             fatal=(OwnershipLostError, RecordBegunError, StoreError, WrongExchangeError)
         )
         self.streams = [
             TradeStream(
-                lambda: self.feed.ws_url, self.feed.protocol, symbols,
-                receive=self.inbox.put, prepare=self._prepare, up=self._up, down=self._down,
-                life_s=self.life_s, simulated=self.feed.simulated,
+                lambda: self.feed.ws_url,
+                self.feed.protocol,
+                symbols,
+                receive=self.inbox.put,
+                prepare=self._prepare,
+                up=self._up,
+                down=self._down,
+                life_s=self.life_s,
+                simulated=self.feed.simulated,
             )
             for symbols in shards(tuple(self.watched))
-        ]  # fmt: skip
+        ]
         self.liveness = Liveness(self.watched, self.streams, self.rest, self.repair, self.stalled_s)
         self.closing = Closing(self.watched, self.rest, self.store, self.feed.venue, self.stalled_s)
 
@@ -194,8 +205,9 @@ class Daemon:
             writer.cancel()
             log.error(
                 "drain_failed frames=%d after_s=%.0f: the next start repairs them by id",
-                len(self.inbox) + self._writing, DRAIN_S,
-            )  # fmt: skip
+                len(self.inbox) + self._writing,
+                DRAIN_S,
+            )
         await end([writer])
         return drained
 
@@ -441,8 +453,11 @@ class Daemon:
                 log.info("pruned partitions=%d trades=%d", gone["partitions"], gone["trades"])
                 if gone["blocked"]:
                     wait = PRUNE_AGAIN_S
-                    log.warning('prune_waits next_attempt_s=%.0f in_use="%s"', wait,
-                                ", ".join(gone["blocked"]))  # fmt: skip
+                    log.warning(
+                        'prune_waits next_attempt_s=%.0f in_use="%s"',
+                        wait,
+                        ", ".join(gone["blocked"]),
+                    )
             except DATABASE_ERRORS as error:
                 log.error('prune_failed error="%s"', one_line(error))
             await asyncio.sleep(wait)

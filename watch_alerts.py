@@ -191,13 +191,18 @@ class Courier(threading.Thread):
             wait = self._rng.uniform(ceiling / 2, ceiling)
         self._patiently(lambda: outbox.failed(self._store, claimed, error, wait))
         if wait is None:
-            log.error('given_up event=%d channel=%s attempts=%d reason="%s"',
-                      event, name, attempts, error)  # fmt: skip
+            log.error(
+                'given_up event=%d channel=%s attempts=%d reason="%s"', event, name, attempts, error
+            )
         else:
             log.warning(
                 'delivery_failed event=%d channel=%s attempts=%d next_attempt_s=%.1f reason="%s"',
-                event, name, attempts, wait, error,
-            )  # fmt: skip
+                event,
+                name,
+                attempts,
+                wait,
+                error,
+            )
 
     def _patiently(self, act: Callable[[], Result]) -> Result:
         """Wait for a database that is away: what a channel has answered must not be forgotten."""
@@ -207,8 +212,12 @@ class Courier(threading.Thread):
                 return act()
             except DATABASE_ERRORS as error:
                 wait = next(waits)
-                log.warning('outbox_waits channel=%s seconds=%.1f reason="%s"',
-                            self._channel.name, wait, one_line(error))  # fmt: skip
+                log.warning(
+                    'outbox_waits channel=%s seconds=%.1f reason="%s"',
+                    self._channel.name,
+                    wait,
+                    one_line(error),
+                )
                 if self._stop_asked.wait(wait):
                     raise SystemExit from None  # of this thread: the next start delivers
 
@@ -314,8 +323,13 @@ class Watcher:
             for number, event, title in events:
                 log.warning(
                     'fired rule=%d event=%d ts=%s edge=%s value=%.8g title="%s"',
-                    rule_id, number, event.ts.isoformat(), event.edge, event.value, title,
-                )  # fmt: skip
+                    rule_id,
+                    number,
+                    event.ts.isoformat(),
+                    event.edge,
+                    event.value,
+                    title,
+                )
         if any(taken.values()):
             for courier in self._couriers:
                 courier.wake.set()

@@ -24,9 +24,23 @@ from benchmarks.harness import hardware, markdown
 # The questions, in the order of the path of a trade. `memory` takes minutes, `hour` an hour, and
 # both are run alone.
 NAMES = (
-    "store", "readback", "latency", "bars", "kalman", "rolling", "unitroot", "market_scan",
-    "backtest", "alerts", "screen", "page", "load", "startup", "scale", "limits",
-)  # fmt: skip
+    "store",
+    "readback",
+    "latency",
+    "bars",
+    "kalman",
+    "rolling",
+    "unitroot",
+    "market_scan",
+    "backtest",
+    "alerts",
+    "screen",
+    "page",
+    "load",
+    "startup",
+    "scale",
+    "limits",
+)
 # Shorter than alone, so that all of it takes ten minutes.
 ARGUMENTS = {
     "latency": ["--seconds", "10", "--tps", "1650"],
@@ -53,8 +67,10 @@ def run(name: str) -> Done:
     done, began = Done(name), time.monotonic()
     finished = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--json", *ARGUMENTS.get(name, [])],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     done.seconds = time.monotonic() - began
     for line in finished.stdout.splitlines():
         if line.startswith("{"):
@@ -108,18 +124,23 @@ def report(every: list[Done], load: tuple[float, float], began: datetime) -> str
     missing = sorted({name for done in every for name in done.missing})
     met, missed = verdicts(every)
     lines = [
-        "# Results of `make bench`", "",
+        "# Results of `make bench`",
+        "",
         f"{began:%Y-%m-%d %H:%M} UTC · {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory_gb']} GB · {machine['system']} · Python {machine['python']}",
         f"Load average {load[0]:.1f} before, {load[1]:.1f} after; "
-        f"{sum(done.seconds for done in every):.0f} s in all.", "",
+        f"{sum(done.seconds for done in every):.0f} s in all.",
+        "",
         "Both sides of a ratio were measured in the same run, A B A B; figures are medians, in "
         "brackets fastest … slowest. Results were found to agree before time was taken. Trust the "
-        "ratios: the absolutes are this machine's.", "",
+        "ratios: the absolutes are this machine's.",
+        "",
         f"{met} limits met, {len(missed)} missed" + (":" if missed else "."),
-        *(f"- {text}" for text in missed), "",
-        "Versions: " + " · ".join(f"{name} {versions[name]}" for name in sorted(versions)), "",
-    ]  # fmt: skip
+        *(f"- {text}" for text in missed),
+        "",
+        "Versions: " + " · ".join(f"{name} {versions[name]}" for name in sorted(versions)),
+        "",
+    ]
     lines += [f"MISSING PEER: {name}" for name in missing] + [""] * bool(missing)
     lines += [f"DID NOT RUN: {d.name} ({d.failure})" for d in every if d.failure]
     parts = [markdown("Ratios", ["work", "peer", "ratio"], ratios(every), "")]

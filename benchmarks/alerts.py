@@ -62,10 +62,14 @@ def run(rules: int, seconds: float) -> list[str]:
     with empty_database() as database:
         store = open_store(database)
         processes = [
-            subprocess.Popen([sys.executable, name], env=environment(database.url, server),
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                [sys.executable, name],
+                env=environment(database.url, server),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             for name in ("ingest_websocket.py", "watch_alerts.py")
-        ]  # fmt: skip
+        ]
         try:
             time.sleep(15)
             idle = cpu_of(processes[1], 10)
@@ -91,20 +95,27 @@ def run(rules: int, seconds: float) -> list[str]:
     stored = np.array([fired - known for _, known, fired in found]) * 1000
     told = np.array([came[i] - known for i, known, _ in found if i in came]) * 1000
     return [
-        str(rules), str(len(found)), str(len(told)),
+        str(rules),
+        str(len(found)),
+        str(len(told)),
         *(f"{value:.0f} ms" for value in np.percentile(stored, (50, 95, 99))),
         *(f"{value:.0f} ms" for value in np.percentile(told, (50, 95, 99))),
-        f"{idle:.1%}", f"{busy:.1%}", f"{memory:.0f} MB",
-    ]  # fmt: skip
+        f"{idle:.1%}",
+        f"{busy:.1%}",
+        f"{memory:.0f} MB",
+    ]
 
 
 def environment(dsn: str, server: ThreadingHTTPServer) -> dict[str, str]:
     port = server.server_address[1]
     return {
-        **os.environ, "DATABASE_URL": dsn, "FEED": "local",
+        **os.environ,
+        "DATABASE_URL": dsn,
+        "FEED": "local",
         "SYMBOLS": ",".join(leg.symbol for leg in LEGS),
-        "HISTORY_HOURS": "0", "ALERT_URLS": f"json://127.0.0.1:{port}/",
-    }  # fmt: skip
+        "HISTORY_HOURS": "0",
+        "ALERT_URLS": f"json://127.0.0.1:{port}/",
+    }
 
 
 def cpu_of(process: subprocess.Popen[bytes], seconds: float) -> float:
@@ -124,10 +135,22 @@ def main() -> None:
     flush = load_settings({}).flush_ms
     table(
         f"Bar close → stored → webhook, bars of 1 s, FLUSH_MS={flush}",
-        ["rules", "events", "told", "stored p50", "p95", "p99", "webhook p50", "p95", "p99",
-         "CPU without rules", "CPU", "memory"],
+        [
+            "rules",
+            "events",
+            "told",
+            "stored p50",
+            "p95",
+            "p99",
+            "webhook p50",
+            "p95",
+            "p99",
+            "CPU without rules",
+            "CPU",
+            "memory",
+        ],
         [run(rules, arguments.seconds) for rules in arguments.rules],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -72,10 +72,15 @@ def itertuples(y: pd.DataFrame, x: pd.DataFrame, rules: Rules, costs: Costs) -> 
     beta = float(rules.beta or 0.0)
     spread = y["close"] - beta * x["close"]
     rolling = spread.rolling(rules.window)
-    frame = pd.DataFrame({
-        "open_y": y["open"], "open_x": x["open"], "close_y": y["close"], "close_x": x["close"],
-        "z": (spread - rolling.mean()) / rolling.std(),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "open_y": y["open"],
+            "open_x": x["open"],
+            "close_y": y["close"],
+            "close_x": x["close"],
+            "z": (spread - rolling.mean()) / rolling.std(),
+        }
+    )
     slip, fee = costs.slippage_bps / 1e4, costs.fee_bps / 1e4
     cash, side, pending, trades, equity = rules.capital, 0, 0, [], []
     units = qty_y = qty_x = entry_y = entry_x = fees = 0.0
@@ -92,8 +97,21 @@ def itertuples(y: pd.DataFrame, x: pd.DataFrame, rules: Rules, costs: Costs) -> 
             exit_x = row.open_x * (1 - slip if qty_x > 0 else 1 + slip)
             fees += fee * (abs(qty_y) * exit_y + abs(qty_x) * exit_x)
             pnl = qty_y * (exit_y - entry_y) + qty_x * (exit_x - entry_x) - fees
-            trades.append((side, entered, row.Index, qty_y, qty_x, entry_y, entry_x, exit_y,
-                           exit_x, fees, pnl))  # fmt: skip
+            trades.append(
+                (
+                    side,
+                    entered,
+                    row.Index,
+                    qty_y,
+                    qty_x,
+                    entry_y,
+                    entry_x,
+                    exit_y,
+                    exit_x,
+                    fees,
+                    pnl,
+                )
+            )
             cash += pnl
             side = 0
         pending = 0
@@ -116,16 +134,24 @@ def itertuples(y: pd.DataFrame, x: pd.DataFrame, rules: Rules, costs: Costs) -> 
     sharpe = float(returns.mean() / returns.std() * math.sqrt(525_600))
     ledger = pd.DataFrame(trades)
     return [
-        float(curve.iloc[-1]), len(ledger), sharpe,
-        float((1 - curve / curve.cummax()).max()), float(curve.iloc[-1] / rules.capital - 1),
-    ]  # fmt: skip
+        float(curve.iloc[-1]),
+        len(ledger),
+        sharpe,
+        float((1 - curve / curve.cummax()).max()),
+        float(curve.iloc[-1] / rules.capital - 1),
+    ]
 
 
 def ours(y: pd.DataFrame, x: pd.DataFrame) -> list[float]:
     found = run(y, x, RULES, COSTS)
     m = found.metrics
-    return [float(found.equity.iloc[-1]), len(found.trades), m["sharpe"], m["max_drawdown"],
-            m["total_return"]]  # fmt: skip
+    return [
+        float(found.equity.iloc[-1]),
+        len(found.trades),
+        m["sharpe"],
+        m["max_drawdown"],
+        m["total_return"],
+    ]
 
 
 class Peers:
@@ -173,13 +199,21 @@ def peers(y: pd.DataFrame, x: pd.DataFrame) -> Iterator[Peers]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bars.npz"
         times = pd.DatetimeIndex(y.index).tz_localize(None).to_numpy()
-        np.savez(path, times=times, open_y=y["open"], open_x=x["open"], close_y=y["close"],
-                 close_x=x["close"])  # fmt: skip
+        np.savez(
+            path,
+            times=times,
+            open_y=y["open"],
+            open_x=x["open"],
+            close_y=y["close"],
+            close_x=x["close"],
+        )
         process = subprocess.Popen(
-            [PEER / "bin" / "python", HERE / "backtest_peer.py", path], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [PEER / "bin" / "python", HERE / "backtest_peer.py", path],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             env={**os.environ, **ONE_THREAD, "TQDM_DISABLE": "1"},
-        )  # fmt: skip
+        )
         try:
             yield Peers(process)
         finally:
@@ -198,16 +232,29 @@ def difference(a: Sequence[float], b: Sequence[float], what: str, tolerance: flo
 
 def row(work: str, peer: str, times: Sequence[float], wanted: float, off: float) -> list[str]:
     fast, slow = times
-    return [work, peer, milliseconds(slow), milliseconds(fast), ratio(slow / fast),
-            verdict(slow / fast, wanted, f"{wanted:g}×"), Cell(f"{off:.0e}", off)]  # fmt: skip
+    return [
+        work,
+        peer,
+        milliseconds(slow),
+        milliseconds(fast),
+        ratio(slow / fast),
+        verdict(slow / fast, wanted, f"{wanted:g}×"),
+        Cell(f"{off:.0e}", off),
+    ]
 
 
 def single(bars: Bars, peer: Peers | None, runs: int) -> list[list[str]]:
     """One run with its trades, equity and metrics."""
     rows, mine = len(bars[0]), ours(*bars)
     work = f"run, {rows:,} bars, {mine[1]:,} trades"
-    asked = (rows, RULES.window, RULES.entry_z, RULES.exit_z, COSTS.fee_bps / 1e4,
-             COSTS.slippage_bps / 1e4)  # fmt: skip
+    asked = (
+        rows,
+        RULES.window,
+        RULES.entry_z,
+        RULES.exit_z,
+        COSTS.fee_bps / 1e4,
+        COSTS.slippage_bps / 1e4,
+    )
     found = []
     if peer is not None:
         off = difference(mine, peer.ask("run", *asked), "vectorbt")
@@ -217,8 +264,11 @@ def single(bars: Bars, peer: Peers | None, runs: int) -> list[list[str]]:
         pair = align_and_check(*bars, 1)
         prices = pair.scored(RULES, COSTS)
         peer.ask("decide", *asked[:4])
-        times = in_turn_repeated(lambda: simulate_scored(pair, prices, RULES, COSTS),
-                        lambda: peer.ask("trade", *asked[4:]), runs=runs)  # fmt: skip
+        times = in_turn_repeated(
+            lambda: simulate_scored(pair, prices, RULES, COSTS),
+            lambda: peer.ask("trade", *asked[4:]),
+            runs=runs,
+        )
         found.append(row(f"{work}, z given (to vectorbt: the orders)", name, times, 50, off))
     off = difference(mine, itertuples(*bars, RULES, COSTS), "itertuples")
     times = in_turn_repeated(
@@ -234,14 +284,17 @@ def one_leg(bars: Bars, peer: Peers, runs: int) -> list[list[str]]:
     y, x = (frame.iloc[:rows] for frame in bars)
     asked = (rows, RULES.window, RULES.entry_z, RULES.exit_z)
     trades = run(y, x, RULES, Costs()).trades
-    spread = {when: trades[f"{when}_y"] - trades["beta"] * trades[f"{when}_x"]
-              for when in ("entry", "exit")}  # fmt: skip
+    spread = {
+        when: trades[f"{when}_y"] - trades["beta"] * trades[f"{when}_x"]
+        for when in ("entry", "exit")
+    }
     gained = (spread["exit"] - spread["entry"]) * trades["side"].map({"long": 1.0, "short": -1.0})
     rows_of = (y.index.get_indexer(trades[name]) for name in ("entry_time", "exit_time"))
     mine = [len(trades), *(int(at.sum()) for at in rows_of), float(gained.sum())]
     off = difference(mine, peer.ask("one_leg", *asked), "backtesting.py")
-    times = in_turn_repeated(lambda: run(y, x, RULES, Costs()), lambda: peer.ask("one_leg", *asked),
-                    runs=runs)  # fmt: skip
+    times = in_turn_repeated(
+        lambda: run(y, x, RULES, Costs()), lambda: peer.ask("one_leg", *asked), runs=runs
+    )
     name = f"backtesting.py {peer.backtesting}, the spread as one leg"
     return [row(f"run, {rows:,} bars, {len(trades):,} trades, z included", name, times, 100, off)]
 
@@ -252,9 +305,11 @@ def many(bars: Bars, peer: Peers | None, runs: int) -> list[list[str]]:
     rows = min(100_010, len(bars[0]))
     y, x = (leg.iloc[:rows] for leg in bars)
     sets = combinations(
-        RULES, window=list(range(30, 230, 10)), entry_z=np.linspace(1, 3.25, 10).tolist(),
+        RULES,
+        window=list(range(30, 230, 10)),
+        entry_z=np.linspace(1, 3.25, 10).tolist(),
         exit_z=[-0.5, -0.25, 0.0, 0.25, 0.5],
-    )  # fmt: skip
+    )
     part = sets[:: len(sets) // 20]
     asked = [(r.window, r.entry_z, r.exit_z) for r in part]
     fees = (COSTS.fee_bps / 1e4, COSTS.slippage_bps / 1e4)
@@ -276,8 +331,9 @@ def many(bars: Bars, peer: Peers | None, runs: int) -> list[list[str]]:
     else:
         fast, _ = in_turn(lambda: grid(y, x, sets, COSTS), lambda: None, runs=runs)
     word = "met" if fast < 1 else "MISSED"
-    found.append([work, "one second", "1,000", f"{1e3 * fast:,.0f}", f"{1 / fast:,.1f}×",
-                  f"1× {word}", ""])  # fmt: skip
+    found.append(
+        [work, "one second", "1,000", f"{1e3 * fast:,.0f}", f"{1 / fast:,.1f}×", f"1× {word}", ""]
+    )
     return found
 
 

@@ -62,9 +62,16 @@ def orders(close, price, z, entry, leave):
 
 def portfolio(close, price, size, fee, slippage, groups):
     return vbt.Portfolio.from_orders(
-        close, size=size, price=price, fees=fee, slippage=slippage, init_cash=CAPITAL,
-        group_by=groups, cash_sharing=True, freq=INDEX[1] - INDEX[0],
-    )  # fmt: skip
+        close,
+        size=size,
+        price=price,
+        fees=fee,
+        slippage=slippage,
+        init_cash=CAPITAL,
+        group_by=groups,
+        cash_sharing=True,
+        freq=INDEX[1] - INDEX[0],
+    )
 
 
 KEPT = {}
@@ -88,9 +95,12 @@ def trade(fee, slippage):
     made = portfolio(close, paid, size, fee, slippage, True)
     value = made.value()
     return [
-        float(value.iloc[-1]), len(made.trades.records) / 2, float(made.sharpe_ratio()),
-        -float(made.max_drawdown()), float(made.total_return()),
-    ]  # fmt: skip
+        float(value.iloc[-1]),
+        len(made.trades.records) / 2,
+        float(made.sharpe_ratio()),
+        -float(made.max_drawdown()),
+        float(made.total_return()),
+    ]
 
 
 def grid(rows, sets, fee, slippage):
@@ -110,8 +120,14 @@ def one_leg(rows, window, entry, leave):
     of it, free of costs. Trades, sums of their entry and exit rows, and their profit."""
     part = slice(0, rows)
     opened, closed = ((frame["y"] - BETA * frame["x"]).iloc[part] + 1e6 for frame in (OPEN, CLOSE))
-    bars = pd.DataFrame({"Open": opened, "High": np.maximum(opened, closed),
-                         "Low": np.minimum(opened, closed), "Close": closed})  # fmt: skip
+    bars = pd.DataFrame(
+        {
+            "Open": opened,
+            "High": np.maximum(opened, closed),
+            "Low": np.minimum(opened, closed),
+            "Close": closed,
+        }
+    )
     score = zscore(CLOSE.iloc[part], window)
 
     class Reversion(Strategy):
@@ -129,8 +145,12 @@ def one_leg(rows, window, entry, leave):
                 self.position.close()
 
     made = Backtest(bars, Reversion, cash=1e9, finalize_trades=True).run()["_trades"]
-    return [len(made), int(made["EntryBar"].sum()), int(made["ExitBar"].sum()),
-            float(made["PnL"].sum())]  # fmt: skip
+    return [
+        len(made),
+        int(made["EntryBar"].sum()),
+        int(made["ExitBar"].sum()),
+        float(made["PnL"].sum()),
+    ]
 
 
 def main() -> None:

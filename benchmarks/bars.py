@@ -61,13 +61,17 @@ def by_polars(frame: pd.DataFrame) -> Iterator[Callable[[], Any]]:
         .set_sorted("ts")
         .group_by_dynamic("ts", every="1s")
         .agg(
-            price.first().alias("open"), price.max().alias("high"), price.min().alias("low"),
-            price.last().alias("close"), size.sum().alias("volume"),
+            price.first().alias("open"),
+            price.max().alias("high"),
+            price.min().alias("low"),
+            price.last().alias("close"),
+            size.sum().alias("volume"),
             (price * size).sum().alias("quote"),
-            size.filter(~pl.col("buyer_is_maker")).sum().alias("bought"), pl.len().alias("trades"),
+            size.filter(~pl.col("buyer_is_maker")).sum().alias("bought"),
+            pl.len().alias("trades"),
         )
         .drop("ts")
-    )  # fmt: skip
+    )
     yield query.collect
 
 
@@ -105,27 +109,47 @@ def main() -> None:
     for size, wanted in ((1_000_000, 5.0), (10_000_000, 2.5)):
         frame = ticks(size)
         plain = frame[["price", "size"]]
-        rows.append(compared(
-            f"ticks → 1 s bars, 8 columns, {size:,}", "pandas resample",
-            lambda f=frame: ticks_to_bars(f, "1s"), lambda f=frame: by_pandas(f),
-            options.runs, wanted=wanted,
-        ))  # fmt: skip
-        rows.append(compared(
-            f"ticks → 1 s bars, pandas 5 columns, ours 7, {size:,}", "pandas resample",
-            lambda f=plain: ticks_to_bars(f, "1s")[["open", "high", "low", "close", "volume"]],
-            lambda f=plain: by_pandas_prices(f), options.runs, wanted=1,
-        ))  # fmt: skip
+        rows.append(
+            compared(
+                f"ticks → 1 s bars, 8 columns, {size:,}",
+                "pandas resample",
+                lambda f=frame: ticks_to_bars(f, "1s"),
+                lambda f=frame: by_pandas(f),
+                options.runs,
+                wanted=wanted,
+            )
+        )
+        rows.append(
+            compared(
+                f"ticks → 1 s bars, pandas 5 columns, ours 7, {size:,}",
+                "pandas resample",
+                lambda f=plain: ticks_to_bars(f, "1s")[["open", "high", "low", "close", "volume"]],
+                lambda f=plain: by_pandas_prices(f),
+                options.runs,
+                wanted=1,
+            )
+        )
         for name, (peer, limit) in COLUMNAR.items():
             if find_spec(name) is None:
                 continue  # named as missing by `machine`
             with peer(frame) as work:
-                rows.append(compared(
-                    f"ticks → 1 s bars, 8 columns, {size:,}", f"{name}, all cores",
-                    lambda f=frame: ticks_to_bars(f, "1s"), work, options.runs, wanted=limit,
-                ))  # fmt: skip
-    table("Ticks to bars", HEAD, rows,
-          "Ours on one thread. polars and DuckDB start from frames of their own, on all cores. "
-          "PostgreSQL's date_bin stands under *Read back*.")  # fmt: skip
+                rows.append(
+                    compared(
+                        f"ticks → 1 s bars, 8 columns, {size:,}",
+                        f"{name}, all cores",
+                        lambda f=frame: ticks_to_bars(f, "1s"),
+                        work,
+                        options.runs,
+                        wanted=limit,
+                    )
+                )
+    table(
+        "Ticks to bars",
+        HEAD,
+        rows,
+        "Ours on one thread. polars and DuckDB start from frames of their own, on all cores. "
+        "PostgreSQL's date_bin stands under *Read back*.",
+    )
 
 
 if __name__ == "__main__":

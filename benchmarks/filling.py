@@ -75,8 +75,10 @@ def trades(cursor: Any, number: int, first: int, last: int, t0_us: int, step_us:
         (wanted,) = trade_partitions(number, [chunk])
         create_partition(cursor, wanted)
         part = {
-            **given, "first": max(first, chunk * CHUNK), "last": min(last, (chunk + 1) * CHUNK - 1)
-        }  # fmt: skip
+            **given,
+            "first": max(first, chunk * CHUNK),
+            "last": min(last, (chunk + 1) * CHUNK - 1),
+        }
         cursor.execute(TRADES.format(partition=wanted.name), part)
         for bar_s in (1, 60):
             cursor.execute(FOLD.format(bar_s=bar_s, partition=wanted.name), part)

@@ -70,8 +70,10 @@ def milliseconds(timing: Timing | float, places: int | None = None) -> Cell:
     if not isinstance(timing, Timing):
         return Cell(text, {"ms": timing * 1e3})
     low, high = timing.low * 1e3, timing.high * 1e3
-    return Cell(f"{text} ({low:,.{places}f}…{high:,.{places}f})",
-                {"ms": float(timing) * 1e3, "low": low, "high": high})  # fmt: skip
+    return Cell(
+        f"{text} ({low:,.{places}f}…{high:,.{places}f})",
+        {"ms": float(timing) * 1e3, "low": low, "high": high},
+    )
 
 
 def ratio(value: float) -> Cell:
@@ -145,18 +147,25 @@ def hardware() -> dict[str, Any]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), cpu)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": cpu, "cores": os.cpu_count() or 1, "memory_gb": round(memory),
-            "system": f"{platform.system()} {platform.release().partition('-')[0]}",
-            "python": platform.python_version()}  # fmt: skip
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count() or 1,
+        "memory_gb": round(memory),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        "python": platform.python_version(),
+    }
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> None:
     """Print a table, and under it what a reader must know to believe it."""
     if _as_json:
-        cells = [[{"text": str(c), "figures": getattr(c, "figures", None)} for c in row]
-                 for row in rows]  # fmt: skip
-        print(json.dumps({"title": title, "head": list(head), "rows": cells, "note": note}),
-              flush=True)  # fmt: skip
+        cells = [
+            [{"text": str(c), "figures": getattr(c, "figures", None)} for c in row] for row in rows
+        ]
+        print(
+            json.dumps({"title": title, "head": list(head), "rows": cells, "note": note}),
+            flush=True,
+        )
     else:
         print("\n" + markdown(title, head, rows, note), flush=True)
 

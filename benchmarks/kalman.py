@@ -43,8 +43,13 @@ class Drifting(MLEModel):  # type: ignore[misc]
     """The same model for statsmodels: built once, only filtered in the timing."""
 
     def __init__(self, y: pd.Series[float], x: pd.Series[float]) -> None:
-        super().__init__(y.to_numpy(), k_states=2, initialization="known",
-                         initial_state=np.zeros(2), initial_state_cov=np.zeros((2, 2)))  # fmt: skip
+        super().__init__(
+            y.to_numpy(),
+            k_states=2,
+            initialization="known",
+            initial_state=np.zeros(2),
+            initial_state_cov=np.zeros((2, 2)),
+        )
         self["design"] = np.vstack([x, np.ones_like(x)])[None, :, :]
         self["transition"] = self["selection"] = np.eye(2)
         self["state_cov"] = DELTA / (1 - DELTA) * np.eye(2)
@@ -69,9 +74,16 @@ def main() -> None:
         ("statsmodels ssm.filter", model.states, 50.0),
     ):
         rows.append(
-            compared("Kalman, 2 states, 10k bars", name, ours, peer, options.runs, wanted=wanted,
-                     figures=lambda found: found[["beta", "intercept"]])
-        )  # fmt: skip
+            compared(
+                "Kalman, 2 states, 10k bars",
+                name,
+                ours,
+                peer,
+                options.runs,
+                wanted=wanted,
+                figures=lambda found: found[["beta", "intercept"]],
+            )
+        )
     table("Kalman hedge ratio", HEAD, rows)
 
 

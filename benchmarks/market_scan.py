@@ -55,18 +55,27 @@ def main() -> None:
     table(
         f"Market scan: all pairs of 100 symbols, 10,000 bars, {tests:,} tests",
         ["work", "peer", "peer s", "ours s", "ratio", "limit"],
-        [[f"Engle–Granger of {tests:,} pairs", "a loop over coint(aic)",
-          seconds(Timing.of([one.low * tests, one * tests, one.high * tests])), seconds(whole),
-          ratio(one * tests / whole), verdict(whole, 30, "30 s", at_most=True)]],
+        [
+            [
+                f"Engle–Granger of {tests:,} pairs",
+                "a loop over coint(aic)",
+                seconds(Timing.of([one.low * tests, one * tests, one.high * tests])),
+                seconds(whole),
+                ratio(one * tests / whole),
+                verdict(whole, 30, "30 s", at_most=True),
+            ]
+        ],
         f"The peer's time is that of {runs} tests × {tests / runs:,.0f}: the loop would take "
         "hours. Ours computes half-life and correlation besides.",
-    )  # fmt: skip
+    )
     profile(closes)
 
 
 def seconds(timing: Timing) -> Cell:
-    return Cell(f"{timing:,.2f} ({timing.low:,.2f}…{timing.high:,.2f})",
-                {"s": float(timing), "low": timing.low, "high": timing.high})  # fmt: skip
+    return Cell(
+        f"{timing:,.2f} ({timing.low:,.2f}…{timing.high:,.2f})",
+        {"s": float(timing), "low": timing.low, "high": timing.high},
+    )
 
 
 def profile(closes: pd.DataFrame) -> None:

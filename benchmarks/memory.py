@@ -25,9 +25,13 @@ FIFTY = ",".join(f"L{i:03d}USDT" for i in range(50))
 @contextlib.contextmanager
 def process(*command: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
     made = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env={**os.environ, **settings}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         yield made
     finally:
@@ -49,9 +53,14 @@ def case(name: str, exchange: list[str], symbols: str, stall_s: float, seconds: 
         assert server.stdout is not None
         _, _, ws_url, rest_url = server.stdout.readline().split()
         with process(
-            "ingest_websocket.py", DATABASE_URL=dsn(store), SYMBOLS=symbols, FEED="binance",
-            BINANCE_WS_URL=ws_url, BINANCE_REST_URL=rest_url, HISTORY_HOURS="0",
-        ) as daemon:  # fmt: skip
+            "ingest_websocket.py",
+            DATABASE_URL=dsn(store),
+            SYMBOLS=symbols,
+            FEED="binance",
+            BINANCE_WS_URL=ws_url,
+            BINANCE_REST_URL=rest_url,
+            HISTORY_HOURS="0",
+        ) as daemon:
             time.sleep(8)
             if stall_s:
                 with store.transaction() as cursor:
@@ -67,8 +76,14 @@ def case(name: str, exchange: list[str], symbols: str, stall_s: float, seconds: 
     stored = sum(row["trades"] for row in rows)
     waiting = sum(row["missing_named"] for row in rows)  # for REST, which has a budget a minute
     missing = sum(row["missing_unnamed"] for row in rows)
-    return [name, f"{peak:.0f} MB", f"{stored:,}", f"{waiting:,}", f"{missing}",
-            "yes" if proof["ok"] else "NO"]  # fmt: skip
+    return [
+        name,
+        f"{peak:.0f} MB",
+        f"{stored:,}",
+        f"{waiting:,}",
+        f"{missing}",
+        "yes" if proof["ok"] else "NO",
+    ]
 
 
 def dsn(store: PostgresStore) -> str:
@@ -102,7 +117,7 @@ def main() -> None:
             case("50,000 trades/s", ["--tps", "50000"], SIX, 0, 20),
             case("50 symbols, 1,500 trades/s", ["--generated", "50:30"], FIFTY, 0, 20),
         ],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

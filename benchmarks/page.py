@@ -72,15 +72,24 @@ def bench() -> Iterator[Bench]:
         dsn = dsn_of(ours)
         with (
             running(
-                "-m", "streamlit", "run", "benchmarks/usual_page.py", f"--server.port={port}",
-                USUAL_DSN=dsn, OPENBLAS_NUM_THREADS="1",
+                "-m",
+                "streamlit",
+                "run",
+                "benchmarks/usual_page.py",
+                f"--server.port={port}",
+                USUAL_DSN=dsn,
+                OPENBLAS_NUM_THREADS="1",
             ) as usual,
             contextlib.closing(psycopg2.connect(dsn, options="-c timezone=UTC")) as connection,
-        ):  # fmt: skip
+        ):
             usual.wait_for("URL: ")
             connection.autocommit = True
-            yield Bench(url_of(ours), f"http://127.0.0.1:{port}", Cost(ours, usual, folder=folder),
-                        connection.cursor())  # fmt: skip
+            yield Bench(
+                url_of(ours),
+                f"http://127.0.0.1:{port}",
+                Cost(ours, usual, folder=folder),
+                connection.cursor(),
+            )
 
 
 class Slice(NamedTuple):
@@ -97,9 +106,11 @@ class Slice(NamedTuple):
 
 def look(bench: Bench, name: str, made: Sequence[Session]) -> Slice:
     return Slice(
-        sum(session.refreshes for session in made), sum(session.received for session in made),
-        bench.cost.cpu().get(name, 0.0), time.monotonic(),
-    )  # fmt: skip
+        sum(session.refreshes for session in made),
+        sum(session.received for session in made),
+        bench.cost.cpu().get(name, 0.0),
+        time.monotonic(),
+    )
 
 
 async def slices(
@@ -164,20 +175,33 @@ def case(bench: Bench, name: str, bar: str, count: int, runs: int) -> list[str]:
     done = asyncio.run(both(bench, bar, count, runs))
     ours, usual = figures(done["page"], count), figures(done["usual page"], count)
     return [
-        name, kilobytes(usual.received), kilobytes(ours.received),
+        name,
+        kilobytes(usual.received),
+        kilobytes(ours.received),
         ratio(usual.received / ours.received),
-        milliseconds(usual.cpu_s, 0), milliseconds(ours.cpu_s, 0), ratio(usual.cpu_s / ours.cpu_s),
+        milliseconds(usual.cpu_s, 0),
+        milliseconds(ours.cpu_s, 0),
+        ratio(usual.cpu_s / ours.cpu_s),
         Cell(f"{usual.every_s:.2f} / {ours.every_s:.2f}", [usual.every_s, ours.every_s]),
         Cell(f"{usual.share:.0%} / {ours.share:.0%}", [usual.share, ours.share]),
-        verdict(ours.share, 0.35 if count < 3 else 1.0, "35 %" if count < 3 else "100 %",
-                at_most=True),
-    ]  # fmt: skip
+        verdict(
+            ours.share, 0.35 if count < 3 else 1.0, "35 %" if count < 3 else "100 %", at_most=True
+        ),
+    ]
 
 
 HEAD = [
-    "history, bar, tabs", "usual KiB", "ours KiB", "ratio", "usual CPU ms", "ours CPU ms", "ratio",
-    "s between refreshes, usual / ours", "of one core, usual / ours", "limit",
-]  # fmt: skip
+    "history, bar, tabs",
+    "usual KiB",
+    "ours KiB",
+    "ratio",
+    "usual CPU ms",
+    "ours CPU ms",
+    "ratio",
+    "s between refreshes, usual / ours",
+    "of one core, usual / ours",
+    "limit",
+]
 
 
 def main() -> None:
@@ -201,11 +225,13 @@ def main() -> None:
             made.fill(1, 30)
             rows.append(case(made, "30 days, 1 s, 1 tab", "1s", 1, given.runs))
     table(
-        "A refresh of the page", HEAD, rows,
+        "A refresh of the page",
+        HEAD,
+        rows,
         "Per refresh of one tab, at STREAMLIT_REFRESH_MS=1000, on the local exchange. The usual "
         "page (benchmarks/usual_page.py) reads every closed bar with pd.read_sql, computes all "
         "rows, draws the same 600 bars with st.plotly_chart, sleeps and reruns.",
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

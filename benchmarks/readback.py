@@ -84,12 +84,20 @@ def of_trades(store: PostgresStore, runs: int) -> list[list[str]]:
         return lambda: read_ticks(store.engine, *WHO, START, LATER, count)
 
     rows = [
-        compared(f"{count:,} {what}", "pd.read_sql", ours(count), usual(TRADES - count), runs,
-                 wanted=wanted)
-        for count, what, wanted in (
-            (TRADES, "trades", 4), (5000, "newest trades", 2), (50, "newest trades", 1),
+        compared(
+            f"{count:,} {what}",
+            "pd.read_sql",
+            ours(count),
+            usual(TRADES - count),
+            runs,
+            wanted=wanted,
         )
-    ]  # fmt: skip
+        for count, what, wanted in (
+            (TRADES, "trades", 4),
+            (5000, "newest trades", 2),
+            (50, "newest trades", 1),
+        )
+    ]
 
     def binned() -> Any:
         return pd.read_sql(DATE_BIN, store.engine, index_col="ts")
@@ -100,10 +108,26 @@ def of_trades(store: PostgresStore, runs: int) -> list[list[str]]:
     def made() -> Any:
         return ticks_to_bars(ours(TRADES)(), "1s")[list(BAR)]
 
-    rows.append(compared(f"1 s bars of {TRADES:,} trades: ours folded at write", "date_bin",
-                         folded, binned, runs, wanted=20))  # fmt: skip
-    rows.append(compared(f"1 s bars of {TRADES:,} trades: ours read and folded", "date_bin",
-                         made, binned, runs, wanted=None))  # fmt: skip
+    rows.append(
+        compared(
+            f"1 s bars of {TRADES:,} trades: ours folded at write",
+            "date_bin",
+            folded,
+            binned,
+            runs,
+            wanted=20,
+        )
+    )
+    rows.append(
+        compared(
+            f"1 s bars of {TRADES:,} trades: ours read and folded",
+            "date_bin",
+            made,
+            binned,
+            runs,
+            wanted=None,
+        )
+    )
     return rows
 
 
@@ -122,12 +146,20 @@ def of_bars(store: PostgresStore, runs: int) -> list[list[str]]:
         )
 
     return [
-        compared(f"{count:,} {what}", "pd.read_sql", *pair(count), runs, wanted=wanted,
-                 figures=np.asarray)
-        for count, what, wanted in (
-            (BARS, "bars", 2), (5000, "newest bars", 2), (50, "newest bars", 1),
+        compared(
+            f"{count:,} {what}",
+            "pd.read_sql",
+            *pair(count),
+            runs,
+            wanted=wanted,
+            figures=np.asarray,
         )
-    ]  # fmt: skip
+        for count, what, wanted in (
+            (BARS, "bars", 2),
+            (5000, "newest bars", 2),
+            (50, "newest bars", 1),
+        )
+    ]
 
 
 if __name__ == "__main__":

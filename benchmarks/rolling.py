@@ -46,26 +46,41 @@ def main() -> None:
         y, x = legs(size)
         design = add_constant(x)
         check_windows(y, x)
-        rows.append(compared(
-            f"rolling hedge, window {WINDOW}, {size:,} bars", "RollingOLS(params_only)",
-            lambda y=y, x=x: rolling_hedge_ratio(y, x, WINDOW)[["intercept", "beta"]],
-            lambda y=y, d=design: RollingOLS(y, d, WINDOW).fit(params_only=True).params,
-            options.runs, wanted=500, tolerance=1e-4,
-        ))  # fmt: skip
+        rows.append(
+            compared(
+                f"rolling hedge, window {WINDOW}, {size:,} bars",
+                "RollingOLS(params_only)",
+                lambda y=y, x=x: rolling_hedge_ratio(y, x, WINDOW)[["intercept", "beta"]],
+                lambda y=y, d=design: RollingOLS(y, d, WINDOW).fit(params_only=True).params,
+                options.runs,
+                wanted=500,
+                tolerance=1e-4,
+            )
+        )
     y, x = legs(1_000_000)
     spread = y - 0.7 * x
     rolling = spread.rolling(WINDOW)
-    rows.append(compared(
-        f"rolling z, window {WINDOW}, 1,000,000 bars", "pandas rolling mean and std",
-        lambda: zscore(spread, WINDOW),
-        lambda: (spread - rolling.mean()) / rolling.std(), options.runs, wanted=5,
-    ))  # fmt: skip
+    rows.append(
+        compared(
+            f"rolling z, window {WINDOW}, 1,000,000 bars",
+            "pandas rolling mean and std",
+            lambda: zscore(spread, WINDOW),
+            lambda: (spread - rolling.mean()) / rolling.std(),
+            options.runs,
+            wanted=5,
+        )
+    )
     dy, dx = y.diff()[1:], x.diff()[1:]
-    rows.append(compared(
-        f"rolling correlation, window {WINDOW}, 1,000,000 bars", "pandas rolling corr",
-        lambda: rolling_correlation(dy, dx, WINDOW),
-        lambda: dy.rolling(WINDOW).corr(dx), options.runs, wanted=1,
-    ))  # fmt: skip
+    rows.append(
+        compared(
+            f"rolling correlation, window {WINDOW}, 1,000,000 bars",
+            "pandas rolling corr",
+            lambda: rolling_correlation(dy, dx, WINDOW),
+            lambda: dy.rolling(WINDOW).corr(dx),
+            options.runs,
+            wanted=1,
+        )
+    )
     table("Rolling windows", HEAD, rows)
 
 

@@ -148,12 +148,15 @@ def of_history(days: tuple[float, ...], runs: int, picture: Path | None) -> None
     ]
     table(
         "Growth with the stored history",
-        ["ms", *(f"{span(d)}, {n / 1e6:,.2g} M trades" for d, n in zip(days, sizes, strict=True)),
-         "law"],
+        [
+            "ms",
+            *(f"{span(d)}, {n / 1e6:,.2g} M trades" for d, n in zip(days, sizes, strict=True)),
+            "law",
+        ],
         rows,
         f"Ten symbols, a trade and a bar of 1 s every ten seconds. Dropping {dropped}. The law is "
         "the exponent between the first and the last column.",
-    )  # fmt: skip
+    )
     if picture is not None:
         picture.write_text(
             lines(names, sizes, [[t[k] * 1e3 for t in found] for k in range(len(names))])
@@ -194,10 +197,15 @@ def of_symbols(counts: tuple[int, ...], runs: int) -> None:
             rows.append([number(count), *map(milliseconds, in_turn(*sides.values(), runs=runs))])
     table(
         "Growth with the number of symbols",
-        ["symbols", f"store {BATCH:,} trades over all of them, ms", "refresh of a pair, ms",
-         "state of all feeds, ms", "list of symbols, ms"],
+        [
+            "symbols",
+            f"store {BATCH:,} trades over all of them, ms",
+            "refresh of a pair, ms",
+            "state of all feeds, ms",
+            "list of symbols, ms",
+        ],
         rows,
-    )  # fmt: skip
+    )
 
 
 def of_partitions(counts: tuple[int, ...], runs: int) -> None:
@@ -233,10 +241,13 @@ def of_partitions(counts: tuple[int, ...], runs: int) -> None:
                 work()
             found.append(in_turn(*sides.values(), runs=runs))
     rows = [
-        [name, *(milliseconds(taken[k]) for taken in found),
-         law(list(counts), [taken[k] for taken in found])]
+        [
+            name,
+            *(milliseconds(taken[k]) for taken in found),
+            law(list(counts), [taken[k] for taken in found]),
+        ]
         for k, name in enumerate(sides)
-    ]  # fmt: skip
+    ]
     table(
         "Growth with the partitions of one symbol",
         ["ms", *(f"{count:,} partitions" for count in counts), "law"],

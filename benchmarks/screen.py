@@ -84,11 +84,12 @@ def measure(refresh_ms: int, seconds: float) -> tuple[list[str], int]:
     p50, p95, p99 = np.percentile([since for since, _ in found], (50, 95, 99))
     newest = np.percentile([age for _, age in found], (50, 95))
     return [
-        f"{refresh_ms} ms", str(len(found)),
+        f"{refresh_ms} ms",
+        str(len(found)),
         *(number(p, 0, " ms") for p in (p50, p95, p99, *newest)),
         Cell(f"{refresh_ms / 2 + 50:.0f} ms", refresh_ms / 2 + 50),
         verdict(p95, 500, "p95 500 ms", at_most=True) if refresh_ms == 250 else "",
-    ], len(noted)  # fmt: skip
+    ], len(noted)
 
 
 def main() -> None:

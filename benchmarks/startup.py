@@ -71,8 +71,10 @@ def heaviest(report: str) -> str:
 
 
 def seconds(timing: Timing) -> Cell:
-    return Cell(f"{timing:.2f} ({timing.low:.2f}…{timing.high:.2f})",
-                {"s": float(timing), "low": timing.low, "high": timing.high})  # fmt: skip
+    return Cell(
+        f"{timing:.2f} ({timing.low:.2f}…{timing.high:.2f})",
+        {"s": float(timing), "low": timing.low, "high": timing.high},
+    )
 
 
 def to_first_number(runs: int) -> list[list[str]]:
@@ -102,8 +104,11 @@ def main() -> None:
     given = options(parser(__doc__))
     machine("streamlit", "numba", "pandas", "statsmodels", "playwright")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    table("Imports of each door", ["door", "s", "heaviest, of their own"],
-          [imported(door, given.runs) for door in DOORS])  # fmt: skip
+    table(
+        "Imports of each door",
+        ["door", "s", "heaviest, of their own"],
+        [imported(door, given.runs) for door in DOORS],
+    )
     table("Warm start: `make run` → browser", ["until", "s", "limit"], to_first_number(given.runs))
 
 

@@ -43,10 +43,17 @@ def batch(size: int) -> list[Trade]:
     """New trades of one symbol at 1,650 a second."""
     rng = random.Random(size)
     return [
-        Trade("BTCUSDT", i, T0 + i * 606, 60_000 + rng.randint(-900, 900) / 100,
-              rng.randint(1, 10**6) / 1e6, rng.random() < 0.5, T0 + i * 606 + 900)
+        Trade(
+            "BTCUSDT",
+            i,
+            T0 + i * 606,
+            60_000 + rng.randint(-900, 900) / 100,
+            rng.randint(1, 10**6) / 1e6,
+            rng.random() < 0.5,
+            T0 + i * 606 + 900,
+        )
         for i in itertools.islice(_ids, size)
-    ]  # fmt: skip
+    ]
 
 
 def agree(store: PostgresStore, write: Write, kept: str) -> None:
@@ -68,8 +75,9 @@ def agree(store: PostgresStore, write: Write, kept: str) -> None:
 
 def rate(size: int, seconds: Timing) -> Cell:
     low, middle, high = (size / s for s in (seconds.high, float(seconds), seconds.low))
-    return Cell(f"{middle:,.0f} ({low:,.0f}…{high:,.0f})",
-                {"rows_per_s": middle, "low": low, "high": high})  # fmt: skip
+    return Cell(
+        f"{middle:,.0f} ({low:,.0f}…{high:,.0f})", {"rows_per_s": middle, "low": low, "high": high}
+    )
 
 
 def row(
@@ -79,8 +87,14 @@ def row(
     ours, peer = in_turn(
         lambda: store.write("binance", next(batches)), lambda: write(next(batches)), runs=runs
     )
-    return [f"{size:,}", name, rate(size, peer), rate(size, ours), ratio(peer / ours),
-            verdict(peer / ours, wanted, f"{wanted:g}×")]  # fmt: skip
+    return [
+        f"{size:,}",
+        name,
+        rate(size, peer),
+        rate(size, ours),
+        ratio(peer / ours),
+        verdict(peer / ours, wanted, f"{wanted:g}×"),
+    ]
 
 
 def measure(database: Database, runs: int) -> list[list[str]]:

@@ -32,10 +32,14 @@ NAMES = {
     "pairs": "run",
 }
 ARGUMENTS = [
-    "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking",
-    "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-background-timer-throttling",
+    "--disable-renderer-backgrounding",
     "--disable-backgrounding-occluded-windows",
-]  # fmt: skip
+]
 TIMEOUT_MS = 120_000
 
 
@@ -47,9 +51,14 @@ class Running:
         self.started = time.monotonic()
         self.environment = {**os.environ, **environment}
         self.process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -140,8 +149,10 @@ class Cost:
         for backend in self.server.children():
             with contextlib.suppress(psutil.Error):
                 links = backend.net_connections(kind="tcp")
-                whose = next((ports[x.raddr.port] for x in links
-                              if x.raddr and x.raddr.port in ports), "itself")  # fmt: skip
+                whose = next(
+                    (ports[x.raddr.port] for x in links if x.raddr and x.raddr.port in ports),
+                    "itself",
+                )
                 name = f"PostgreSQL for {whose}"
                 found[name] = found.get(name, 0.0) + _seconds(backend)
         return found
@@ -234,6 +245,10 @@ def tabs(count: int, open_one: Callable[[], Tab]) -> Iterator[list[Tab]]:
 def dsn_of(run: Running) -> str:
     """The database that a started `python -m pairs` uses."""
     return subprocess.run(
-        [sys.executable, "database_utils.py", "url"], cwd=ROOT, text=True, check=True,
-        capture_output=True, env=run.environment,
-    ).stdout.strip()  # fmt: skip
+        [sys.executable, "database_utils.py", "url"],
+        cwd=ROOT,
+        text=True,
+        check=True,
+        capture_output=True,
+        env=run.environment,
+    ).stdout.strip()

@@ -57,8 +57,16 @@ def main() -> None:
             ("ADF", "adfuller(AIC)", adf, peer_adf),
             ("Engle–Granger", "coint(aic)", granger, peer_granger),
         ):
-            rows.append(compared(f"{name}, AIC lags, {size:,} rows", peer_name, ours, peer,
-                                 options.runs, wanted=wanted))  # fmt: skip
+            rows.append(
+                compared(
+                    f"{name}, AIC lags, {size:,} rows",
+                    peer_name,
+                    ours,
+                    peer,
+                    options.runs,
+                    wanted=wanted,
+                )
+            )
             if options.long:
                 print(*rows[-1], sep=" · ", file=sys.stderr, flush=True)
     table("Unit root and cointegration", HEAD, rows)

@@ -54,9 +54,16 @@ p_value = adfuller(spread.dropna().tail(SHOWN), maxlag=1, autolag=None)[1]
 
 for column, (name, value) in zip(
     st.columns(6),
-    {"ETHUSDT": y.iloc[-1], "BTCUSDT": x.iloc[-1], "β": beta.iloc[-1], "spread": spread.iloc[-1],
-     "z": z.iloc[-1], "ADF p": p_value}.items(), strict=True,
-):  # fmt: skip
+    {
+        "ETHUSDT": y.iloc[-1],
+        "BTCUSDT": x.iloc[-1],
+        "β": beta.iloc[-1],
+        "spread": spread.iloc[-1],
+        "z": z.iloc[-1],
+        "ADF p": p_value,
+    }.items(),
+    strict=True,
+):
     column.metric(name, f"{value:,.4f}")
 figure = make_subplots(rows=5, cols=1, shared_xaxes=True)
 for row, lines in enumerate(

@@ -77,8 +77,10 @@ def feed_handler(dsn: str) -> Iterator[Write]:
     def literal(t: Trade) -> str:
         side = "sell" if t.buyer_is_maker else "buy"
         stamps = ", ".join(f"'{at(us).replace(tzinfo=None)}'" for us in (t.ts_us, t.received_us))
-        return (f"(DEFAULT, {stamps}, 'BINANCE', '{t.symbol}', '{side}', {t.size}, {t.price},"
-                f" '{t.trade_id}', NULL)")  # fmt: skip
+        return (
+            f"(DEFAULT, {stamps}, 'BINANCE', '{t.symbol}', '{side}', {t.size}, {t.price},"
+            f" '{t.trade_id}', NULL)"
+        )
 
     async def insert(trades: Sequence[Trade]) -> None:
         for first in range(0, len(trades), FEED_HANDLER_BATCH):

@@ -71,9 +71,11 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--host", default="127.0.0.1", help="address to listen on")
     out.add_argument(
-        "--port", type=a_number(0, 65_535, int), default=0,
+        "--port",
+        type=a_number(0, 65_535, int),
+        default=0,
         help="port to listen on; 0 takes a free one",
-    )  # fmt: skip
+    )
     out.add_argument(
         "--exit-with-parent",
         action="store_true",

@@ -19,9 +19,18 @@ from exchange.frames import Changed, Message, ws_frame
 
 _SCALE = 2.0**32
 MANGLES = (
-    "truncated", "utf8", "binary", "number", "nan", "empty", "negative", "zero", "decimals30",
-    "unknown", "missing_m",
-)  # fmt: skip
+    "truncated",
+    "utf8",
+    "binary",
+    "number",
+    "nan",
+    "empty",
+    "negative",
+    "zero",
+    "decimals30",
+    "unknown",
+    "missing_m",
+)
 INJECTIONS = {
     "null": b"null",
     "list": b"[]",

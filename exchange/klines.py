@@ -65,9 +65,11 @@ def _event(
 ) -> Plain:
     forms, interval = [], stream.interval
     t, o, h, low, c, volume, quote, count, taker, taker_quote, first, last = row
-    kind, own = ("kline", f'"s":"{info.name}"') if not stream.continuous else (
-        "continuous_kline", f'"ps":"{info.name}","ct":"PERPETUAL"'
-    )  # fmt: skip
+    kind, own = (
+        ("kline", f'"s":"{info.name}"')
+        if not stream.continuous
+        else ("continuous_kline", f'"ps":"{info.name}","ct":"PERPETUAL"')
+    )
     within = "" if stream.continuous else f"{own},"
     for unit in (1000, 1):
         end = close_us(interval, t) // unit - 1

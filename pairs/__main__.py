@@ -85,11 +85,18 @@ class Child:
     def start(self) -> None:
         self.started, self.due = time.monotonic(), None
         self.process = subprocess.Popen(
-            self.command, cwd=ROOT, env={**os.environ, **self.environment}, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            errors="replace", bufsize=1, start_new_session=True,
+            self.command,
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            bufsize=1,
+            start_new_session=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call into libc, no locks
-        )  # fmt: skip
+        )
         threading.Thread(target=self._relay, args=(self.process,), daemon=True).start()
 
     def _relay(self, process: subprocess.Popen[str]) -> None:

@@ -14,10 +14,22 @@ import pandas as pd
 from pandas.api.types import infer_dtype
 
 __all__ = [
-    "Array", "Ints", "check_choice", "check_ddof", "check_flag", "check_number", "check_window",
-    "frame_values", "full_sample", "full_table", "raw_values", "same_index", "series_values",
-    "two_series", "volume_values",
-]  # fmt: skip
+    "Array",
+    "Ints",
+    "check_choice",
+    "check_ddof",
+    "check_flag",
+    "check_number",
+    "check_window",
+    "frame_values",
+    "full_sample",
+    "full_table",
+    "raw_values",
+    "same_index",
+    "series_values",
+    "two_series",
+    "volume_values",
+]
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -24,8 +24,17 @@ from typing import Any, cast
 from numba import njit, types
 
 __all__ = [
-    "FLAG", "FLAGS", "INT", "INTS", "NUMBER", "TABLE", "VECTOR", "compiled", "helper", "warm_up",
-]  # fmt: skip
+    "FLAG",
+    "FLAGS",
+    "INT",
+    "INTS",
+    "NUMBER",
+    "TABLE",
+    "VECTOR",
+    "compiled",
+    "helper",
+    "warm_up",
+]
 
 Kernel = Callable[..., Any]
 

@@ -166,7 +166,15 @@ def failed(program: str, error: BaseException | str) -> None:
 def exit_code(error: BaseException) -> int:
     """The exit code for an error that ends a program: what it says itself (`exit_code`), NOT_NOW
     where the system's refusal may pass (a full disk, too many open files), else CANNOT."""
-    passing = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO,
-               errno.EAGAIN, errno.EINTR)  # fmt: skip
+    passing = (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EIO,
+        errno.EAGAIN,
+        errno.EINTR,
+    )
     may_pass = isinstance(error, OSError) and error.errno in passing
     return int(getattr(error, "exit_code", NOT_NOW if may_pass else CANNOT))

@@ -172,9 +172,10 @@ def _unreadable_in(value: str) -> str:
     if not _is_uri(value):
         pairs = re.match(r"\w+\s*=", value)
         return (
-            "it is no list of key=value that libpq can read, or names an unknown key" if pairs else
-            "it does not begin with postgresql://"
-        )  # fmt: skip
+            "it is no list of key=value that libpq can read, or names an unknown key"
+            if pairs
+            else "it does not begin with postgresql://"
+        )
     if re.search(r"%(?![0-9A-Fa-f]{2})", value):
         return "it holds a % that begins no escape"
     return "it is no connection URI, or names an unknown parameter"

@@ -70,9 +70,15 @@ class Foreign(Background):
 
     async def _main(self) -> None:
         async with serve(
-            self._talk, "127.0.0.1", 0, process_request=self._request, compression=None,
-            ping_interval=None, close_timeout=0.1, max_queue=None,
-        ) as server:  # fmt: skip
+            self._talk,
+            "127.0.0.1",
+            0,
+            process_request=self._request,
+            compression=None,
+            ping_interval=None,
+            close_timeout=0.1,
+            max_queue=None,
+        ) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             self.ws_url, self.rest_url = f"ws://127.0.0.1:{port}", f"http://127.0.0.1:{port}"
             await self._serve_until_stopped()
@@ -104,8 +110,9 @@ class Foreign(Background):
         kept += made
         frames = [
             self._frame(symbol, {**row, **self.odd.sent.get(row["id"], {})})
-            for row in made if row["id"] not in self.odd.hidden
-        ]  # fmt: skip
+            for row in made
+            if row["id"] not in self.odd.hidden
+        ]
         if symbol not in self.odd.silent:
             if self.odd.late_s:
                 self._loop.call_later(self.odd.late_s, self._send_all, symbol, frames)
@@ -141,16 +148,25 @@ class Foreign(Background):
         """What must be stored of the ids in `known`: id, price, size, time in ms, maker."""
         return [
             (row["id"], float(row["p"]), float(row["q"]), row["T"], row["m"])
-            for row in self.trades[symbol] if known[0] <= row["id"] <= known[1]
-        ]  # fmt: skip
+            for row in self.trades[symbol]
+            if known[0] <= row["id"] <= known[1]
+        ]
 
     # -- the stream
 
     def _frame(self, symbol: str, row: Row) -> str:
         name, number = ("aggTrade", "a") if self._usdm else ("trade", "t")
         when = row["T"] * 1000 if self.odd.micros else row["T"]
-        data = {"e": name, "E": when, "s": symbol, number: row["id"], "p": row["p"],
-                "q": row["q"], "T": when, "m": row["m"]}  # fmt: skip
+        data = {
+            "e": name,
+            "E": when,
+            "s": symbol,
+            number: row["id"],
+            "p": row["p"],
+            "q": row["q"],
+            "T": when,
+            "m": row["m"],
+        }
         text = json.dumps(data)
         if self.odd.numbers:
             for key in ("p", "q"):
@@ -237,12 +253,27 @@ class Foreign(Background):
         rows = [{**r, **self.odd.told.get(r["id"], {})} for r in rows]
         if name == "aggTrades":
             return [
-                {"a": r["id"] if self._usdm else r["id"] // 2, "p": r["p"], "q": r["q"],
-                 "f": r["id"], "l": r["id"], "T": r["T"], "m": r["m"]}
+                {
+                    "a": r["id"] if self._usdm else r["id"] // 2,
+                    "p": r["p"],
+                    "q": r["q"],
+                    "f": r["id"],
+                    "l": r["id"],
+                    "T": r["T"],
+                    "m": r["m"],
+                }
                 for r in rows
-            ]  # fmt: skip
-        return [{"id": r["id"], "price": self._number(r["p"]), "qty": self._number(r["q"]),
-                 "time": r["T"], "isBuyerMaker": r["m"]} for r in rows]  # fmt: skip
+            ]
+        return [
+            {
+                "id": r["id"],
+                "price": self._number(r["p"]),
+                "qty": self._number(r["q"]),
+                "time": r["T"],
+                "isBuyerMaker": r["m"],
+            }
+            for r in rows
+        ]
 
     def _klines(self, asked: dict[str, str]) -> list[list[Any]]:
         """Bars of everything printed, known to REST or not; none for a span without trades."""
@@ -270,9 +301,19 @@ def _kline(opened: int, step: int, rows: list[Row]) -> list[Any]:
     quote = sum(p * q for p, q in zip(prices, sizes, strict=True))
     taker = sum(q for q, row in zip(sizes, rows, strict=True) if not row["m"])
     return [
-        opened, rows[0]["p"], str(max(prices)), str(min(prices)), rows[-1]["p"],
-        f"{sum(sizes):.8f}", opened + step - 1, f"{quote:.8f}", len(rows), f"{taker:.8f}", "0", "0",
-    ]  # fmt: skip
+        opened,
+        rows[0]["p"],
+        str(max(prices)),
+        str(min(prices)),
+        rows[-1]["p"],
+        f"{sum(sizes):.8f}",
+        opened + step - 1,
+        f"{quote:.8f}",
+        len(rows),
+        f"{taker:.8f}",
+        "0",
+        "0",
+    ]
 
 
 def _answer(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
@@ -282,6 +323,12 @@ def _answer(status: int, body: Any, headers: dict[str, str] | None = None) -> Re
 def _said(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     kind = "text/html" if text.startswith("<") else "application/json"
     content = text.encode()
-    made = Headers({"Content-Type": kind, "Content-Length": str(len(content)),
-                    "Connection": "close", **(headers or {})})  # fmt: skip
+    made = Headers(
+        {
+            "Content-Type": kind,
+            "Content-Length": str(len(content)),
+            "Connection": "close",
+            **(headers or {}),
+        }
+    )
     return Response(status, HTTPStatus(status).phrase, made, content)

@@ -40,9 +40,14 @@ def pgbouncer(dsn: str, mode: str, port: int, **more: str) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
     folder.chmod(0o755)
     settings = {
-        "listen_addr": "127.0.0.1", "listen_port": str(port), "unix_socket_dir": "",
-        "auth_type": "any", "pool_mode": mode, "default_pool_size": "20", **more,
-    }  # fmt: skip
+        "listen_addr": "127.0.0.1",
+        "listen_port": str(port),
+        "unix_socket_dir": "",
+        "auth_type": "any",
+        "pool_mode": mode,
+        "default_pool_size": "20",
+        **more,
+    }
     server = make_dsn(**{key: behind[key] for key in ("host", "port", "user", "password")})
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n* = {server}\n[pgbouncer]\n"

@@ -23,14 +23,23 @@ class System:
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self.environment = {
-            **os.environ, "DATA_DIR": str(data_dir), "FEED": "local",
-            "SYMBOLS": "BTCUSDT,ETHUSDT", "HISTORY_HOURS": "4", **settings,
-        }  # fmt: skip
+            **os.environ,
+            "DATA_DIR": str(data_dir),
+            "FEED": "local",
+            "SYMBOLS": "BTCUSDT,ETHUSDT",
+            "HISTORY_HOURS": "4",
+            **settings,
+        }
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pairs"], cwd=ROOT, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "pairs"],
+            cwd=ROOT,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -58,9 +67,14 @@ class System:
 
     def dsn(self) -> str:
         return subprocess.run(
-            [sys.executable, "database_utils.py", "url"], cwd=ROOT, env=self.environment,
-            capture_output=True, text=True, check=True, timeout=60,
-        ).stdout.strip()  # fmt: skip
+            [sys.executable, "database_utils.py", "url"],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout.strip()
 
     def query(self, text: str) -> object:
         with contextlib.closing(psycopg2.connect(self.dsn())) as connection:

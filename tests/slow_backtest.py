@@ -80,9 +80,10 @@ def discounted(y: list[float], x: list[float], memory: int) -> list[tuple[float,
         if squares <= (1e-14 * x[t - 1]) ** 2 * whole:
             out.append((NAN, NAN))
             continue
-        beta = math.fsum(
-            w * (a - mean_x) * (b - mean_y) for w, a, b in zip(ages, xs, ys, strict=True)
-        ) / squares  # fmt: skip
+        beta = (
+            math.fsum(w * (a - mean_x) * (b - mean_y) for w, a, b in zip(ages, xs, ys, strict=True))
+            / squares
+        )
         out.append((beta, y[t] - mean_y - beta * (x[t] - mean_x)))
     return out
 
@@ -162,9 +163,18 @@ def trade(
         pnl = pnl_y + pnl_x - fees
         cash += pnl
         done.trades.append(
-            {**p, "exit_time": done.times[when], "exit_y": exit_y, "exit_x": exit_x,
-             "pnl_y": pnl_y, "pnl_x": pnl_x, "fees": fees, "pnl": pnl, "exit_reason": reason}
-        )  # fmt: skip
+            {
+                **p,
+                "exit_time": done.times[when],
+                "exit_y": exit_y,
+                "exit_x": exit_x,
+                "pnl_y": pnl_y,
+                "pnl_x": pnl_x,
+                "fees": fees,
+                "pnl": pnl,
+                "exit_reason": reason,
+            }
+        )
         position = None
 
     for t, (open_y, close_y, open_x, close_x) in enumerate(both):
@@ -177,9 +187,17 @@ def trade(
             qty_y = size if order[1] == "long" else -size
             qty_x = -beta * qty_y
             entry_y, entry_x = fill(qty_y, open_y), fill(qty_x, open_x)
-            position = {"side": order[1], "entry_time": done.times[t], "beta": beta,
-                        "qty_y": qty_y, "qty_x": qty_x, "entry_y": entry_y, "entry_x": entry_x,
-                        "fees": fee(qty_y, entry_y) + fee(qty_x, entry_x), "bars": 0}  # fmt: skip
+            position = {
+                "side": order[1],
+                "entry_time": done.times[t],
+                "beta": beta,
+                "qty_y": qty_y,
+                "qty_x": qty_x,
+                "entry_y": entry_y,
+                "entry_x": entry_x,
+                "fees": fee(qty_y, entry_y) + fee(qty_x, entry_x),
+                "bars": 0,
+            }
         elif order is not None:
             close_at(open_y, open_x, t, order[1])
         order = None

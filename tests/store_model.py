@@ -132,8 +132,12 @@ class Model:
 
     def missing(self) -> int:
         """Named as missing and indeed not stored, within the record."""
-        named = {i for low, high, state in self.gaps if state != "filled"
-                 for i in range(max(low, self.kept_from), high + 1)}  # fmt: skip
+        named = {
+            i
+            for low, high, state in self.gaps
+            if state != "filled"
+            for i in range(max(low, self.kept_from), high + 1)
+        }
         return len(named - self.ticks().keys())
 
     def bars(self) -> dict[tuple[int, int], Row]:
@@ -153,16 +157,26 @@ class Model:
                 prices = [t.price for t in trades]
                 agreed = kline is not None and kline.trades == len(trades)
                 shown[bar_s, ts] = (
-                    prices[0], max(prices), min(prices), prices[-1], sum(t.size for t in trades),
-                    len(trades), "ticks", agreed or self._whole(trades),
-                )  # fmt: skip
+                    prices[0],
+                    max(prices),
+                    min(prices),
+                    prices[-1],
+                    sum(t.size for t in trades),
+                    len(trades),
+                    "ticks",
+                    agreed or self._whole(trades),
+                )
         return shown
 
     def _whole(self, trades: Sequence[Trade]) -> bool:
         """Whether nothing is missing among the ids of a bar and up to its neighbours."""
         void = {i for a, b, state in self.gaps if state == "void" for i in range(a, b + 1)}
-        lost = {i for a, b, state in self.gaps if state in ("open", "unrecoverable")
-                for i in range(a, b + 1)}  # fmt: skip
+        lost = {
+            i
+            for a, b, state in self.gaps
+            if state in ("open", "unrecoverable")
+            for i in range(a, b + 1)
+        }
         low, high = trades[0].trade_id - 1, trades[-1].trade_id + 1
         while low in void:
             low -= 1

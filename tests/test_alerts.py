@@ -37,9 +37,15 @@ ETH, BTC = Instrument("binance", "ETHUSDT"), Instrument("binance", "BTCUSDT")
 
 def rule(**changes: Any) -> AlertRule:
     fields: dict[str, Any] = {
-        "name": "z high", "y": ETH, "x": BTC, "bar": "1s",
-        "quantity": "zscore", "condition": "above", "threshold": 2.0, **changes,
-    }  # fmt: skip
+        "name": "z high",
+        "y": ETH,
+        "x": BTC,
+        "bar": "1s",
+        "quantity": "zscore",
+        "condition": "above",
+        "threshold": 2.0,
+        **changes,
+    }
     return AlertRule(**fields)
 
 
@@ -103,15 +109,19 @@ def oracle(made: AlertRule, values: list[float], edge: str) -> list[int]:
         armed = seen[0] if seen else len(values)
     while True:
         due = [
-            k for k in range(armed + made.persistence, len(values))
+            k
+            for k in range(armed + made.persistence, len(values))
             if all(beyond[k - made.persistence + 1 : k + 1])
             and (not found or k - found[-1] >= made.cool_down_s)
-        ]  # fmt: skip
+        ]
         if not due:
             return found
         found.append(due[0])
-        back = [k for k in range(due[0] + 1, len(values))
-                if not beyond[k] and sign * values[k] <= sign * level]  # fmt: skip
+        back = [
+            k
+            for k in range(due[0] + 1, len(values))
+            if not beyond[k] and sign * values[k] <= sign * level
+        ]
         if not back:
             return found
         armed = back[0]
@@ -196,9 +206,15 @@ def bars(closes: list[float]) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("quantity", "column"),
-    [("zscore", "zscore"), ("spread", "spread"), ("correlation", "correlation"), ("beta", "beta"),
-     ("price_y", "close_y"), ("price_x", "close_x")],
-)  # fmt: skip
+    [
+        ("zscore", "zscore"),
+        ("spread", "spread"),
+        ("correlation", "correlation"),
+        ("beta", "beta"),
+        ("price_y", "close_y"),
+        ("price_x", "close_x"),
+    ],
+)
 def test_readings_are_the_rows_of_the_view(quantity: str, column: str) -> None:
     y = [100.0, 101, 99, 104, 103, 102, 107, 101]
     x = [50.0, 51, 49, 51, 52, 50, 53, 51]
@@ -210,9 +226,11 @@ def test_readings_are_the_rows_of_the_view(quantity: str, column: str) -> None:
     assert [row.ts for row in rows] == [T0 + k * S for k in range(3, 8)]
     assert all(row.known_at - row.ts == S for row in rows)
     pd.testing.assert_series_equal(
-        pd.Series([row.value for row in rows]), view.frame[column].iloc[3:],
-        check_index=False, check_names=False,
-    )  # fmt: skip
+        pd.Series([row.value for row in rows]),
+        view.frame[column].iloc[3:],
+        check_index=False,
+        check_names=False,
+    )
     assert rows[-1].figures["close_y"] == 101
     assert len(bar_readings(made, view, None)) == 8
     assert bar_readings(made, view, T0 + 7 * S) == []
@@ -239,19 +257,31 @@ def test_staleness_is_that_of_the_leg_silent_longest() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"name": " "}, "name"), ({"name": "a\nb"}, "name"), ({"name": "a" * 81}, "name"),
+        ({"name": " "}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "a" * 81}, "name"),
         ({"y": Instrument("nasdaq", "A")}, "y.venue"),
         ({"y": Instrument("binance", "")}, "y.symbol"),
-        ({"y": "ETHUSDT"}, "y="), ({"x": Instrument("binance", "a b")}, "x.symbol"),
-        ({"x": Instrument("binance", "ethusdt")}, "x="), ({"bar": "1m"}, "bar"),
+        ({"y": "ETHUSDT"}, "y="),
+        ({"x": Instrument("binance", "a b")}, "x.symbol"),
+        ({"x": Instrument("binance", "ethusdt")}, "x="),
+        ({"bar": "1m"}, "bar"),
         ({"bar": "90d"}, "bar"),
-        ({"bar": 60}, "bar"), ({"quantity": "vol"}, "quantity"), ({"condition": "at"}, "condition"),
-        ({"threshold": NAN}, "threshold"), ({"threshold": math.inf}, "threshold"),
-        ({"threshold": "2"}, "threshold"), ({"threshold": True}, "threshold"),
-        ({"persistence": 0}, "persistence"), ({"persistence": 1.5}, "persistence"),
-        ({"persistence": 1001}, "persistence"), ({"hysteresis": -1}, "hysteresis"),
-        ({"cool_down_s": -1}, "cool_down_s"), ({"cool_down_s": 1e9}, "cool_down_s"),
-        ({"enabled": 1}, "enabled"), ({"spec": None}, "spec"),
+        ({"bar": 60}, "bar"),
+        ({"quantity": "vol"}, "quantity"),
+        ({"condition": "at"}, "condition"),
+        ({"threshold": NAN}, "threshold"),
+        ({"threshold": math.inf}, "threshold"),
+        ({"threshold": "2"}, "threshold"),
+        ({"threshold": True}, "threshold"),
+        ({"persistence": 0}, "persistence"),
+        ({"persistence": 1.5}, "persistence"),
+        ({"persistence": 1001}, "persistence"),
+        ({"hysteresis": -1}, "hysteresis"),
+        ({"cool_down_s": -1}, "cool_down_s"),
+        ({"cool_down_s": 1e9}, "cool_down_s"),
+        ({"enabled": 1}, "enabled"),
+        ({"spec": None}, "spec"),
         ({"spec": PairSpec(hedge="ols")}, "looks ahead"),
         ({"quantity": "correlation", "threshold": 1.0}, "threshold"),
         ({"quantity": "correlation", "threshold": 0.5, "hysteresis": 1.5}, "hysteresis"),
@@ -261,7 +291,7 @@ def test_staleness_is_that_of_the_leg_silent_longest() -> None:
         ({"quantity": "staleness", "threshold": 9.0, "x": Instrument("upload", "A")}, "quantity"),
         ({"x": Instrument("local", "BTCUSDT")}, "simulated with real"),
     ],
-)  # fmt: skip
+)
 def test_a_rule_that_cannot_be_is_refused_by_the_fields_name(
     changes: dict[str, Any], named: str
 ) -> None:

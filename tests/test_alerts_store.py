@@ -49,11 +49,12 @@ def prices(
         store.write(
             "binance",
             [
-                trade(k, T0_US + k * 1_000_000, value if symbol == "ETHUSDT" else 100.0,
-                      symbol=symbol)
+                trade(
+                    k, T0_US + k * 1_000_000, value if symbol == "ETHUSDT" else 100.0, symbol=symbol
+                )
                 for k, value in enumerate(values, first)
             ],
-        )  # fmt: skip
+        )
     nothing_after(store, T0_US + (first + len(values)) * 1_000_000)
 
 
@@ -68,9 +69,15 @@ def event(k: int = 0, edge: Any = "up") -> AlertEvent:
 def outcome(stored: StoredRule, *events: AlertEvent, **changes: Any) -> Outcome:
     state = AlertState(events[-1].ts if events else T0, Side("fired", 1))
     made = Outcome(
-        stored.rule_id, stored.revision, stored.serial, stored.rule, state, 101.0, None,
+        stored.rule_id,
+        stored.revision,
+        stored.serial,
+        stored.rule,
+        state,
+        101.0,
+        None,
         tuple((item, "title", "body") for item in events),
-    )  # fmt: skip
+    )
     return replace(made, **changes)
 
 
@@ -426,11 +433,13 @@ def test_deliveries_of_a_channel_that_was_taken_away_are_given_up(store: Postgre
     assert outbox.register_channels(store, ["json"]) == 1
     (told,) = list_events(store)
     assert [(d.channel, d.state) for d in told.deliveries] == [
-        ("json", "waiting"), ("tgram", "given_up"),
-    ]  # fmt: skip
+        ("json", "waiting"),
+        ("tgram", "given_up"),
+    ]
     assert [(c.channel, c.configured) for c in outbox.channel_states(store)] == [
-        ("json", True), ("tgram", False),
-    ]  # fmt: skip
+        ("json", True),
+        ("tgram", False),
+    ]
 
 
 # -- the lock

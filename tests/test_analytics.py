@@ -322,9 +322,12 @@ class TestRolling:
 def test_flags_are_true_or_false(intercept: Any) -> None:
     y, x = walk(20, 0)
     for call in (
-        ols_hedge_ratio, kalman_hedge_ratio, discounted_hedge_ratio, kalman_zscore,
+        ols_hedge_ratio,
+        kalman_hedge_ratio,
+        discounted_hedge_ratio,
+        kalman_zscore,
         fit_kalman_noise,
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=r"intercept=.* True or False is allowed"):
             call(y, x, intercept=intercept)
     with pytest.raises(ValueError, match=r"intercept=.* True or False is allowed"):

@@ -20,9 +20,23 @@ from pairs.settings import ROOT
 from pairs.storage.postgres import PostgresStore
 
 TRADE = [
-    "side", "entry_time", "exit_time", "beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y",
-    "exit_x", "pnl_y", "pnl_x", "fees", "pnl", "bars", "exit_reason",
-]  # fmt: skip
+    "side",
+    "entry_time",
+    "exit_time",
+    "beta",
+    "qty_y",
+    "qty_x",
+    "entry_y",
+    "entry_x",
+    "exit_y",
+    "exit_x",
+    "pnl_y",
+    "pnl_x",
+    "fees",
+    "pnl",
+    "bars",
+    "exit_reason",
+]
 
 
 def leg(seed: int, rows: int = 300) -> pd.DataFrame:
@@ -57,13 +71,48 @@ def printed(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> Any:
 
 
 def test_json_is_what_run_gives(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    found = printed(capsys, [
-        *files, "--hedge", "rolling", "--hedge-window", "50", "--window", "30", "--entry-z", "1.5",
-        "--exit-z", "0.1", "--stop-z", "3", "--stop-loss", "0.01", "--max-bars", "20", "--fee-bps",
-        "2", "--slippage-bps", "1", "--notional", "5000", "--capital", "8000",
-    ])  # fmt: skip
-    rules = Rules(hedge="rolling", hedge_window=50, window=30, entry_z=1.5, exit_z=0.1, stop_z=3,
-                  stop_loss=0.01, max_bars=20, notional=5000, capital=8000)  # fmt: skip
+    found = printed(
+        capsys,
+        [
+            *files,
+            "--hedge",
+            "rolling",
+            "--hedge-window",
+            "50",
+            "--window",
+            "30",
+            "--entry-z",
+            "1.5",
+            "--exit-z",
+            "0.1",
+            "--stop-z",
+            "3",
+            "--stop-loss",
+            "0.01",
+            "--max-bars",
+            "20",
+            "--fee-bps",
+            "2",
+            "--slippage-bps",
+            "1",
+            "--notional",
+            "5000",
+            "--capital",
+            "8000",
+        ],
+    )
+    rules = Rules(
+        hedge="rolling",
+        hedge_window=50,
+        window=30,
+        entry_z=1.5,
+        exit_z=0.1,
+        stop_z=3,
+        stop_loss=0.01,
+        max_bars=20,
+        notional=5000,
+        capital=8000,
+    )
     y, x = (read_bars_csv(Path(path).read_bytes()) for path in files[1::2])
     result = run(y, x, rules, Costs(fee_bps=2, slippage_bps=1))
     assert list(found) == ["parameters", "metrics", "trades", "equity"]
@@ -164,9 +213,12 @@ def test_as_a_program(files: list[str]) -> None:
 
 
 def test_bars_of_the_database(
-    store: PostgresStore, database_url: str, files: list[str], capsys: pytest.CaptureFixture[str],
+    store: PostgresStore,
+    database_url: str,
+    files: list[str],
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """Uploaded bars give what their files give; larger bars are made of them."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     for symbol, path in zip(("AAA", "BBB"), files[1::2], strict=True):

@@ -71,15 +71,30 @@ def test_ruin_is_told() -> None:
 
 
 def test_search_on_the_command_line(
-    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
-) -> None:  # fmt: skip
+    files: list[str],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     page = tmp_path / "report.html"
-    search = ["--window", "20", "--fee-bps", "1", "--grid", "entry_z=1,1.5", "--grid",
-              "stop-z=2.5,none", "--walk-forward", "120,60"]  # fmt: skip
+    search = [
+        "--window",
+        "20",
+        "--fee-bps",
+        "1",
+        "--grid",
+        "entry_z=1,1.5",
+        "--grid",
+        "stop-z=2.5,none",
+        "--walk-forward",
+        "120,60",
+    ]
     found = printed(capsys, [*files, *search, "--report", str(page)])
     assert [(row["entry_z"], row["stop_z"]) for row in found["grid"]] == [
-        (1.0, 2.5), (1.0, None), (1.5, 2.5), (1.5, None),
-    ]  # fmt: skip
+        (1.0, 2.5),
+        (1.0, None),
+        (1.5, 2.5),
+        (1.5, None),
+    ]
     walk = found["walk_forward"]
     # The run's own rules, which stand in no grid, were looked at too.
     assert walk["deflated_sharpe"]["trials"] == found["deflated_sharpe"]["trials"] == 5
@@ -90,38 +105,75 @@ def test_search_on_the_command_line(
     out = capsys.readouterr().out
     assert "Best of 4 tried, in-sample" in out
     assert "Walk-forward, out of sample, 3 pieces" in out
-    for wrong in (["--grid", "speed=1"], ["--grid", "window=9", "--grid", "window=8"],
-                  ["--grid", "entry_z=a"], ["--walk-forward", "5"],
-                  ["--walk-forward", "290,60,3"], ["--walk-forward", "400,60"]):  # fmt: skip
+    for wrong in (
+        ["--grid", "speed=1"],
+        ["--grid", "window=9", "--grid", "window=8"],
+        ["--grid", "entry_z=a"],
+        ["--walk-forward", "5"],
+        ["--walk-forward", "290,60,3"],
+        ["--walk-forward", "400,60"],
+    ):
         assert main([*files, *wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_funding_from_files(
-    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
-) -> None:  # fmt: skip
+    files: list[str],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     rates = tmp_path / "rates.csv"
     rates.write_text("timestamp,rate\n2024-01-01T01:00Z,0.01\n2024-01-01T02:00Z,-0.02\n")
-    found = printed(capsys, [*files, "--window", "20", "--entry-z", "0.5", "--exit-z", "-0.5",
-                             "--funding-y-csv", str(rates)])  # fmt: skip
+    found = printed(
+        capsys,
+        [
+            *files,
+            "--window",
+            "20",
+            "--entry-z",
+            "0.5",
+            "--exit-z",
+            "-0.5",
+            "--funding-y-csv",
+            str(rates),
+        ],
+    )
     assert found["metrics"]["funding"] != 0
     assert found["parameters"]["funding_y_rates"] == 2
     assert sum(t["funding"] for t in found["trades"]) == pytest.approx(found["metrics"]["funding"])
 
 
 def test_funding_times_are_read_as_those_of_bars(
-    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
-) -> None:  # fmt: skip
+    files: list[str],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """ISO-8601, epochs in s, ms and µs, in any order of rows and columns."""
     rates, found = tmp_path / "rates.csv", []
     for first, second in (
-        ("2024-01-01T01:00Z", "2024-01-01 02:00"), ("1704070800", "1704074400"),
-        ("1704070800000", "1704074400000"), ("1704070800000000", "1704074400000000"),
+        ("2024-01-01T01:00Z", "2024-01-01 02:00"),
+        ("1704070800", "1704074400"),
+        ("1704070800000", "1704074400000"),
+        ("1704070800000000", "1704074400000000"),
         ("20240101010000", "20240101020000"),
-    ):  # fmt: skip
+    ):
         rates.write_text(f"Rate,Timestamp,mark\n-0.02,{second},1\n0.01,{first},1\n")
-        found.append(printed(capsys, [*files, "--window", "20", "--entry-z", "0.5", "--exit-z",
-                                      "-0.5", "--funding-y-csv", str(rates)]))  # fmt: skip
+        found.append(
+            printed(
+                capsys,
+                [
+                    *files,
+                    "--window",
+                    "20",
+                    "--entry-z",
+                    "0.5",
+                    "--exit-z",
+                    "-0.5",
+                    "--funding-y-csv",
+                    str(rates),
+                ],
+            )
+        )
     assert found[0]["metrics"]["funding"] != 0
     assert all(one == found[0] for one in found)
 
@@ -142,9 +194,12 @@ def test_funding_times_are_read_as_those_of_bars(
     ],
 )
 def test_funding_files_are_refused_in_one_line(
-    files: list[str], tmp_path: Path, text: str, reason: str,  # noqa: F811
+    files: list[str],  # noqa: F811
+    tmp_path: Path,
+    text: str,
+    reason: str,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     rates = tmp_path / "rates.csv"
     rates.write_text(text)
     assert main([*files, "--funding-x-csv", str(rates)]) == 2

@@ -97,10 +97,18 @@ def rule_sets(draw: st.DrawFn) -> Rules:
         max_bars=draw(st.none() | st.integers(1, 25)),
         notional=draw(st.sampled_from([1_000.0, 10_000.0, 25_000.0])),
         capital=10_000.0,
-        **draw(st.sampled_from([{}, *(
-            {"delta": delta, "observation_variance": 1e-3} for delta in (1e-5, 1e-4, 1e-2)
-        )])),
-    )  # fmt: skip
+        **draw(
+            st.sampled_from(
+                [
+                    {},
+                    *(
+                        {"delta": delta, "observation_variance": 1e-3}
+                        for delta in (1e-5, 1e-4, 1e-2)
+                    ),
+                ]
+            )
+        ),
+    )
 
 
 COSTS = st.builds(Costs, fee_bps=st.floats(0, 50), slippage_bps=st.floats(0, 50)) | st.just(Costs())
@@ -159,16 +167,21 @@ def real(file: str, start: str) -> pd.DataFrame:
 
 
 REAL = {
-    "1m": ("binance_1m_ETHUSDT_2026-01-24_31.csv", "binance_1m_BTCUSDT_2026-01-24_31.csv",
-           "2026-01-29"),
+    "1m": (
+        "binance_1m_ETHUSDT_2026-01-24_31.csv",
+        "binance_1m_BTCUSDT_2026-01-24_31.csv",
+        "2026-01-29",
+    ),
     "1d": ("binance_1d_ETHUSDT.csv", "binance_1d_BTCUSDT.csv", "2018"),
-}  # fmt: skip
+}
 
 
 HEDGES: dict[str, dict[str, Any]] = {
-    "fixed": {"hedge": "fixed"}, "rolling": {"hedge": "rolling"}, "kalman": {"hedge": "kalman"},
+    "fixed": {"hedge": "fixed"},
+    "rolling": {"hedge": "rolling"},
+    "kalman": {"hedge": "kalman"},
     "noise": {"hedge": "kalman", "delta": 1e-4, "observation_variance": 1.0},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("hedge", HEDGES)
@@ -176,8 +189,17 @@ HEDGES: dict[str, dict[str, Any]] = {
 def test_real_bars(length: str, hedge: str) -> None:
     *files, start = REAL[length]
     y, x = (real(file, start) for file in files)
-    rules = Rules(beta=0.035, hedge_window=90, window=40, entry_z=1.9, exit_z=0.2,
-                  stop_z=3.1, stop_loss=0.02, max_bars=50, **HEDGES[hedge])  # fmt: skip
+    rules = Rules(
+        beta=0.035,
+        hedge_window=90,
+        window=40,
+        entry_z=1.9,
+        exit_z=0.2,
+        stop_z=3.1,
+        stop_loss=0.02,
+        max_bars=50,
+        **HEDGES[hedge],
+    )
     costs = Costs(fee_bps=10, slippage_bps=1)
     slow = backtest(y, x, rules, costs)
     assert len(slow.trades) > 25
@@ -202,8 +224,15 @@ def test_a_long_record(hedge: str, window: int) -> None:
     )
     limits: dict[str, Any]
     for limits in ({}, {"stop_z": 4.0, "stop_loss": 0.001, "max_bars": 200}):
-        rules = Rules(beta=0.7, hedge_window=60, window=window, entry_z=1.0, exit_z=-0.8,
-                      **HEDGES[hedge], **limits)  # fmt: skip
+        rules = Rules(
+            beta=0.7,
+            hedge_window=60,
+            window=window,
+            entry_z=1.0,
+            exit_z=-0.8,
+            **HEDGES[hedge],
+            **limits,
+        )
         costs = Costs(fee_bps=1, slippage_bps=1)
         slow = backtest(bars_y, bars_x, rules, costs)
         assert slow.margin > 1e-10
@@ -318,12 +347,15 @@ def test_figures_of_one_trade_by_hand() -> None:
     assert trade["pnl_x"] == pytest.approx(-20 * (50.5 - 51.48))
     fees = 0.001 * (10 * 111.1 + 20 * 51.48 + 10 * 118.8 + 20 * 50.5)
     assert trade["fees"] == pytest.approx(fees)
-    assert result.equity.tolist() == pytest.approx([
-        1000, 1000,
-        1000 + 10 * (115 - 111.1) - 20 * (52 - 51.48) - 0.001 * (1111 + 1029.6),
-        1000 + 10 * (121 - 111.1) - 20 * (50 - 51.48) - 0.001 * (1111 + 1029.6),
-        1000 + 77 + 19.6 - fees,
-    ])  # fmt: skip
+    assert result.equity.tolist() == pytest.approx(
+        [
+            1000,
+            1000,
+            1000 + 10 * (115 - 111.1) - 20 * (52 - 51.48) - 0.001 * (1111 + 1029.6),
+            1000 + 10 * (121 - 111.1) - 20 * (50 - 51.48) - 0.001 * (1111 + 1029.6),
+            1000 + 77 + 19.6 - fees,
+        ]
+    )
     slippage = 10 * 1.1 + 20 * 0.52 + 10 * 1.2 + 20 * 0.5
     assert result.metrics["slippage"] == pytest.approx(slippage)
     traded = 10 * 110 + 20 * 52 + 10 * 120 + 20 * 50

@@ -19,8 +19,20 @@ from tests.test_ingest import count, eventually
 from tests.test_liveness import ingesting
 
 NOW = time.time_ns() // 1_000_000
-BAD: list[Any] = [None, 7, "text", [], {}, {"id": -1}, {"id": ""}, {"id": None}, {"id": True},
-                  {"id": "x"}, {"id": 2**63}, {"id": 1.5}]  # fmt: skip
+BAD: list[Any] = [
+    None,
+    7,
+    "text",
+    [],
+    {},
+    {"id": -1},
+    {"id": ""},
+    {"id": None},
+    {"id": True},
+    {"id": "x"},
+    {"id": 2**63},
+    {"id": 1.5},
+]
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
@@ -39,8 +51,11 @@ def told(rows: list[Any], since: int | None = None) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("bad", BAD, ids=str)
 def test_a_row_of_trades_that_cannot_be_read_costs_itself(bad: Any) -> None:
     assert told([row(7), bad, row(9), row(10)]) == [
-        (7, "trade"), (8, "unread"), (9, "trade"), (10, "trade"),
-    ]  # fmt: skip
+        (7, "trade"),
+        (8, "unread"),
+        (9, "trade"),
+        (10, "trade"),
+    ]
     assert told([bad, row(9)], since=8) == [(8, "unread"), (9, "trade")]
     assert told([bad, row(9)]) == [(9, "trade")]  # nobody knows which it was
     assert told([row(9), bad]) == [(9, "trade")]
@@ -49,9 +64,17 @@ def test_a_row_of_trades_that_cannot_be_read_costs_itself(bad: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"time": None}, {"time": ""}, {"time": -5}, {"time": [1]}, {"price": None},
-                {"qty": {}}, {"isBuyerMaker": 1}]
-)  # fmt: skip
+    "changes",
+    [
+        {"time": None},
+        {"time": ""},
+        {"time": -5},
+        {"time": [1]},
+        {"price": None},
+        {"qty": {}},
+        {"isBuyerMaker": 1},
+    ],
+)
 def test_a_row_whose_id_can_be_read_is_one_that_cannot_be_stored(changes: dict[str, Any]) -> None:
     assert told([row(7), row(8, **changes), row(9)]) == [(7, "trade"), (8, "odd"), (9, "trade")]
     missing = row(8)
@@ -60,15 +83,41 @@ def test_a_row_whose_id_can_be_read_is_one_that_cannot_be_stored(changes: dict[s
 
 
 def kline(minute: int, **changes: Any) -> list[Any]:
-    made = [NOW // 60_000 * 60_000 - 600_000 + minute * 60_000, "2", "3", "1", "2.5", "10", 0,
-            "20", 5, "4", "8", "0"]  # fmt: skip
+    made = [
+        NOW // 60_000 * 60_000 - 600_000 + minute * 60_000,
+        "2",
+        "3",
+        "1",
+        "2.5",
+        "10",
+        0,
+        "20",
+        5,
+        "4",
+        "8",
+        "0",
+    ]
     return [changes.get(f"c{k}", value) for k, value in enumerate(made)]
 
 
 @pytest.mark.parametrize(
-    "bad", [None, [], {}, 7, kline(1)[:5], kline(1, c0=None), kline(1, c2="x"), kline(1, c2="0"),
-            kline(1, c5="-1"), kline(1, c8="many"), kline(1, c4="nan"), kline(1, c0=0)], ids=str
-)  # fmt: skip
+    "bad",
+    [
+        None,
+        [],
+        {},
+        7,
+        kline(1)[:5],
+        kline(1, c0=None),
+        kline(1, c2="x"),
+        kline(1, c2="0"),
+        kline(1, c5="-1"),
+        kline(1, c8="many"),
+        kline(1, c4="nan"),
+        kline(1, c0=0),
+    ],
+    ids=str,
+)
 def test_a_kline_that_cannot_be_read_costs_itself(bad: Any) -> None:
     aside: list[Any] = []
     klines = parse_klines("BTCUSDT", 60, [kline(0), bad, kline(2)], aside)
@@ -124,8 +173,9 @@ def test_a_hole_with_a_row_that_cannot_be_read(store: PostgresStore, for_ever: b
     with Foreign("BTCUSDT", rewrite=spoil) as exchange:
         exchange.print_trades("BTCUSDT", 10)
         ends = [r for r in exchange.trades["BTCUSDT"] if r["id"] in (1, 10)]
-        store.write("binance", [Trade("BTCUSDT", r["id"], r["T"] * 1000, 1.0, 1.0, True, 0)
-                                for r in ends])  # fmt: skip
+        store.write(
+            "binance", [Trade("BTCUSDT", r["id"], r["T"] * 1000, 1.0, 1.0, True, 0) for r in ends]
+        )
         asyncio.run(repaired(store, exchange, 3.0))
     assert store.open_gaps("binance", "BTCUSDT") == []
     assert count(store) == (8 if for_ever else 10)
@@ -137,8 +187,11 @@ def test_a_hole_with_a_row_that_cannot_be_read(store: PostgresStore, for_ever: b
 # -- ids that are none
 
 
-@pytest.mark.parametrize("empty", [{"f": -1, "l": -1}, {"f": None, "l": None}, {"f": "", "l": ""},
-                                   {"f": True, "l": True}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "empty",
+    [{"f": -1, "l": -1}, {"f": None, "l": None}, {"f": "", "l": ""}, {"f": True, "l": True}],
+    ids=str,
+)
 def test_an_aggregate_without_trades_begins_and_ends_nothing(empty: dict[str, Any]) -> None:
     def spoil(name: str, body: Any) -> Any:
         spoilt = (1, 2, 9, 10)

@@ -34,11 +34,21 @@ def test_columns_in_any_order_and_case_further_ones_ignored() -> None:
 @pytest.mark.parametrize(
     "stamp",
     [
-        "2024-01-01T00:00:00Z", "2024-01-01T00:00:00", "2024-01-01 00:00", "2024-01-01",
-        "2024-01-01T01:00:00+01:00", "1704067200", "1704067200000", "1704067200000000",
-        "1704067200.000", "1.704067200e9", "20240101", "202401010000", "20240101000000000",
+        "2024-01-01T00:00:00Z",
+        "2024-01-01T00:00:00",
+        "2024-01-01 00:00",
+        "2024-01-01",
+        "2024-01-01T01:00:00+01:00",
+        "1704067200",
+        "1704067200000",
+        "1704067200000000",
+        "1704067200.000",
+        "1.704067200e9",
+        "20240101",
+        "202401010000",
+        "20240101000000000",
     ],
-)  # fmt: skip
+)
 def test_timestamps(stamp: str) -> None:
     assert read(HEAD + f"{stamp},1,3,0.5,2,10\n").index[0] == pd.Timestamp("2024-01-01", tz="UTC")
 
@@ -80,7 +90,7 @@ def test_timestamps(stamp: str) -> None:
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
     ],
-)  # fmt: skip
+)
 def test_refusals_name_the_row_and_the_reason(text: str, message: str) -> None:
     with pytest.raises(CsvError) as caught:
         read(text)
@@ -136,9 +146,11 @@ def test_the_length_of_the_bars_is_what_their_steps_have_in_common() -> None:
             st.lists(st.floats(1e-9, 1e9), min_size=4, max_size=4),
             st.floats(0, 1e12),
         ),
-        min_size=1, max_size=20, unique_by=lambda row: row[0],
+        min_size=1,
+        max_size=20,
+        unique_by=lambda row: row[0],
     )
-)  # fmt: skip
+)
 def test_what_is_downloaded_uploads_again_unchanged(
     rows: list[tuple[int, list[float], float]],
 ) -> None:
@@ -167,5 +179,7 @@ def test_other_frames_lead_with_the_timestamp_and_leave_nan_empty() -> None:
     ):
         text = frame_csv(pd.DataFrame({"zscore": [np.nan, 1.5]}, index=same))
         assert text.splitlines() == [
-            "timestamp,zscore", "2024-01-01T00:00:00Z,", "2024-01-02T00:00:00Z,1.5",
-        ]  # fmt: skip
+            "timestamp,zscore",
+            "2024-01-01T00:00:00Z,",
+            "2024-01-02T00:00:00Z,1.5",
+        ]

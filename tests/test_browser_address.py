@@ -25,8 +25,9 @@ def choose_y(watched: Watched, symbol: str) -> None:
     watched.page.locator("h1", has_text=f"{symbol} / ").wait_for()
     watched.page.wait_for_function(
         "(symbol) => new URLSearchParams(location.search).get('y')?.includes(symbol)",
-        arg=symbol, timeout=TIMEOUT_MS,
-    )  # fmt: skip
+        arg=symbol,
+        timeout=TIMEOUT_MS,
+    )
 
 
 def named(watched: Watched) -> dict[str, list[str]]:

@@ -106,15 +106,18 @@ def test_killed_parts_come_back_and_the_page_goes_on(
     for tab in (watched.page, second.page):
         tab.wait_for_function(
             "(before) => document.querySelector('[data-testid=last-closed-bar]').innerText"
-            " > before", arg=before, timeout=2 * TIMEOUT_MS,
-        )  # fmt: skip
+            " > before",
+            arg=before,
+            timeout=2 * TIMEOUT_MS,
+        )
         wait_for_feed(tab, "live")
         assert tab.evaluate("window.sameDocument === true")
         assert tab.locator(".stAlert, .stException").count() == 0
 
 
-@pytest.mark.parametrize("watched", ["?view=Backtest&bar=1min&window_1min=30&fit_1min=60"],
-                         indirect=True)  # fmt: skip
+@pytest.mark.parametrize(
+    "watched", ["?view=Backtest&bar=1min&window_1min=30&fit_1min=60"], indirect=True
+)
 def test_a_backtest_runs_beside_the_live_page_and_its_report_downloads(
     watched: Watched, tmp_path: Path
 ) -> None:

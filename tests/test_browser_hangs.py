@@ -50,8 +50,9 @@ def goes_on(page: Page) -> None:
     before = text(page, "last-closed-bar")
     page.wait_for_function(
         "(before) => document.querySelector('[data-testid=last-closed-bar]').innerText > before",
-        arg=before, timeout=2 * TIMEOUT_MS,
-    )  # fmt: skip
+        arg=before,
+        timeout=2 * TIMEOUT_MS,
+    )
 
 
 def test_a_table_locked_by_hand_is_told_in_every_tab(tabs: list[Page], system: System) -> None:

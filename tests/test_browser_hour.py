@@ -120,9 +120,13 @@ def hurried(
     data_dir = tmp_path_factory.mktemp("hour") / "data"
     with running(source) as exchange:
         made = System(
-            data_dir, STREAMLIT_REFRESH_MS="250", SYMBOLS=f"{X},{Y}", HISTORY_HOURS="6",
-            BINANCE_WS_URL=exchange.ws_url, BINANCE_REST_URL=exchange.rest_url,
-        )  # fmt: skip
+            data_dir,
+            STREAMLIT_REFRESH_MS="250",
+            SYMBOLS=f"{X},{Y}",
+            HISTORY_HOURS="6",
+            BINANCE_WS_URL=exchange.ws_url,
+            BINANCE_REST_URL=exchange.rest_url,
+        )
         try:
             made.wait_for(f"{Y}: .* bars of 60 s")
             yield made
@@ -231,9 +235,13 @@ def check_strip(page: Page, y: pd.DataFrame, x: pd.DataFrame, prices: dict[str, 
     point = pair_view(y, x, PairSpec(window=WINDOW, hedge_window=FIT)).latest()
     assert point is not None
     expected = {
-        "price-y": prices[Y], "price-x": prices[X], "hedge-ratio-β": point.beta,
-        "spread": point.spread, "z-score": point.zscore, "correlation": point.correlation,
-    }  # fmt: skip
+        "price-y": prices[Y],
+        "price-x": prices[X],
+        "hedge-ratio-β": point.beta,
+        "spread": point.spread,
+        "z-score": point.zscore,
+        "correlation": point.correlation,
+    }
     for name, value in expected.items():
         shown, half = card(page, name)
         assert shown == pytest.approx(value, abs=half), name
@@ -244,13 +252,24 @@ def check_lines(page: Page, y: pd.DataFrame, x: pd.DataFrame) -> None:
     """The pair's chart: every line ends at the newest closed bar and has the database's values."""
     frame = pair_view(y, x, PairSpec(window=WINDOW, hedge_window=FIT)).frame.tail(BARS_SHOWN)
     drawn = traces(page)
-    columns = {Y: "close_y", X: "close_x", "spread": "spread", "z": "zscore", "β": "beta",
-               "correlation": "correlation"}  # fmt: skip
+    columns = {
+        Y: "close_y",
+        X: "close_x",
+        "spread": "spread",
+        "z": "zscore",
+        "β": "beta",
+        "correlation": "correlation",
+    }
     for name, column in columns.items():
         pd.testing.assert_series_equal(
-            drawn[name], frame[column], check_names=False, check_freq=False, check_index_type=False,
-            rtol=1e-9, obj=name,
-        )  # fmt: skip
+            drawn[name],
+            frame[column],
+            check_names=False,
+            check_freq=False,
+            check_index_type=False,
+            rtol=1e-9,
+            obj=name,
+        )
 
 
 def check_candles(page: Page, engine: Engine) -> None:
@@ -259,9 +278,13 @@ def check_candles(page: Page, engine: Engine) -> None:
         bars = resample_bars(stored(engine, symbol, 60), CANDLE)
         assert len(shown) > 100
         pd.testing.assert_series_equal(
-            shown, bars["close"].tail(len(shown)), check_names=False, check_freq=False,
-            check_index_type=False, obj=symbol,
-        )  # fmt: skip
+            shown,
+            bars["close"].tail(len(shown)),
+            check_names=False,
+            check_freq=False,
+            check_index_type=False,
+            obj=symbol,
+        )
 
 
 def weigh(tabs: dict[str, Page], pid: int) -> dict[str, float]:
@@ -324,8 +347,9 @@ def test_an_hour_passes_through_open_pages(
         y, x = closed(engine, Y, y), closed(engine, X, x)
         newest = f"{min(y.index[-1], x.index[-1]):%H:%M:%S}"
         one.page.locator("[data-testid=last-closed-bar]", has_text=newest).wait_for()
-        until(lambda: {n: c.iloc[-1] for n, c in candles(other.page).items()} == last,
-              other.page, 60)  # fmt: skip
+        until(
+            lambda: {n: c.iloc[-1] for n, c in candles(other.page).items()} == last, other.page, 60
+        )
         check_strip(one.page, y, x, last)
         check_lines(one.page, y, x)
         check_candles(other.page, engine)

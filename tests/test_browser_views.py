@@ -98,8 +98,9 @@ def test_scan_and_open_a_pair_by_a_click(watched: Watched, tmp_path: Path) -> No
     page.wait_for_selector("[data-testid=scan-verdict]")
 
 
-@pytest.mark.parametrize("watched", ["?view=Backtest&bar=1min&window_1min=30&fit_1min=60"],
-                         indirect=True)  # fmt: skip
+@pytest.mark.parametrize(
+    "watched", ["?view=Backtest&bar=1min&window_1min=30&fit_1min=60"], indirect=True
+)
 def test_every_view_fits_1280_pixels_and_names_its_controls(watched: Watched) -> None:
     page = watched.page
     page.set_viewport_size({"width": 1280, "height": 800})
@@ -107,8 +108,9 @@ def test_every_view_fits_1280_pixels_and_names_its_controls(watched: Watched) ->
     page.locator("[data-testid=bt-trades]").wait_for()
     for view in VIEWS:
         page.get_by_role("radio", name=view, exact=True).click()
-        page.wait_for_function("view => (new URL(location).searchParams.get('view') || 'Pair')"
-                               " === view", arg=view)  # fmt: skip
+        page.wait_for_function(
+            "view => (new URL(location).searchParams.get('view') || 'Pair') === view", arg=view
+        )
         page.wait_for_timeout(2000)
         assert page.evaluate(CUT) == [], view
         assert page.evaluate(UNNAMED) == [], view

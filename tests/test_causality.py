@@ -150,15 +150,31 @@ FULL_SAMPLE: dict[str, Study] = {
 }
 # A bar or a join is not a row of its input; their own tests hold them to what they promise.
 OF_BARS = {
-    "ticks_to_bars", "resample_bars", "align", "bar_length_ns", "bar_ns", "common_step_ns",
+    "ticks_to_bars",
+    "resample_bars",
+    "align",
+    "bar_length_ns",
+    "bar_ns",
+    "common_step_ns",
     "interval_statistics",
-}  # fmt: skip
+}
 # Shared by the modules, not part of what may be imported from outside.
 HELPERS = {
-    "adf_statistic", "check_noise", "check_spec", "cointegrating_fit", "filter_deviation",
-    "kalman_path", "least_rows", "log_returns", "mackinnon_critical", "mackinnon_p", "misfit",
-    "own_score", "reversion", "traded_hedge",
-}  # fmt: skip
+    "adf_statistic",
+    "check_noise",
+    "check_spec",
+    "cointegrating_fit",
+    "filter_deviation",
+    "kalman_path",
+    "least_rows",
+    "log_returns",
+    "mackinnon_critical",
+    "mackinnon_p",
+    "misfit",
+    "own_score",
+    "reversion",
+    "traded_hedge",
+}
 TABLES = {"mackinnon", "small_sample"}  # published and simulated limits: no studies of a series
 STUDIES = Path(__file__).resolve().parents[1] / "pairs" / "analytics"
 MODULES = [

@@ -212,14 +212,31 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     folder = tmp_path_factory.mktemp("certificates")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch, spawned(
-        *OPTIONS, "--tls", str(certificate), str(key)
-    ) as (ws, rest, _):  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        spawned(*OPTIONS, "--tls", str(certificate), str(key)) as (ws, rest, _),
+    ):
         for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
             patch.setenv(name, str(certificate))
         yield ws, rest
@@ -234,6 +251,10 @@ def test_cryptofeed(secured: tuple[str, str], market: str) -> None:
     it takes signals over and keeps symbols for good."""
     done = subprocess.run(
         [sys.executable, str(FEEDS), *secured, market],
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=90,
-    )  # fmt: skip
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=90,
+    )
     assert done.stdout.strip().splitlines()[-1] == "snapshots 1", done.stdout[-3000:]

@@ -24,8 +24,12 @@ from tests.test_store import T0, trade
 
 S = 1_000_000
 START = datetime.fromtimestamp(T0 / 1e6, UTC)
-LEGS = [("binance", "ETHUSDT", 60), ("binance", "BTCUSDT", 60), ("upload", "MINE", 60),
-        ("binance", "NONE", 60)]  # fmt: skip
+LEGS = [
+    ("binance", "ETHUSDT", 60),
+    ("binance", "BTCUSDT", 60),
+    ("upload", "MINE", 60),
+    ("binance", "NONE", 60),
+]
 
 
 @pytest.fixture
@@ -36,14 +40,28 @@ def market(store: PostgresStore) -> PostgresStore:
         stamps = sorted(rng.sample(range(1800), 150))
         store.write(
             "binance",
-            [trade(i, T0 + s * S, 100 + rng.random(), symbol=symbol)
-             for i, s in enumerate(stamps)],
-        )  # fmt: skip
-        store.write_klines("binance", [
-            Kline(symbol, 60, T0 + m * 60 * S, 1.0, 200.0, 1.0, 150 + rng.random(), 1.0, 1.0, 1.0,
-                  rng.choice([1, 5, 99]))
-            for m in range(30 + k) if rng.random() < 0.4
-        ])  # fmt: skip
+            [trade(i, T0 + s * S, 100 + rng.random(), symbol=symbol) for i, s in enumerate(stamps)],
+        )
+        store.write_klines(
+            "binance",
+            [
+                Kline(
+                    symbol,
+                    60,
+                    T0 + m * 60 * S,
+                    1.0,
+                    200.0,
+                    1.0,
+                    150 + rng.random(),
+                    1.0,
+                    1.0,
+                    1.0,
+                    rng.choice([1, 5, 99]),
+                )
+                for m in range(30 + k)
+                if rng.random() < 0.4
+            ],
+        )
     file = read_bars(store.engine, "binance", "ETHUSDT", 60)
     store.write_upload("MINE", 60, file.iloc[:12])
     store.write_upload("MINE", 1, read_bars(store.engine, "binance", "ETHUSDT", 1))
@@ -112,11 +130,18 @@ def test_a_bar_still_forming_is_left_out(store: PostgresStore) -> None:
     for symbol, last_s in (("ETHUSDT", 0.0), ("BTCUSDT", 61.0)):
         store.write(
             "binance",
-            [trade(1, (now - 60) * S, 1.0, symbol=symbol),
-             trade(2, now * S, 2.0, symbol=symbol),
-             trade(3, int((now + last_s) * S), 3.0, symbol=symbol,
-                   received_us=int(datetime.now(UTC).timestamp() * S))],
-        )  # fmt: skip
+            [
+                trade(1, (now - 60) * S, 1.0, symbol=symbol),
+                trade(2, now * S, 2.0, symbol=symbol),
+                trade(
+                    3,
+                    int((now + last_s) * S),
+                    3.0,
+                    symbol=symbol,
+                    received_us=int(datetime.now(UTC).timestamp() * S),
+                ),
+            ],
+        )
     legs = [Instrument("binance", "ETHUSDT"), Instrument("binance", "BTCUSDT")]
     ends = ends_of(store.engine, legs, "1min", [60, 60])
     closes = stored_closes(store.engine, legs, "1min", [60, 60], 10, ends[legs[0]])

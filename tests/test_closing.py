@@ -223,8 +223,9 @@ def test_no_bar_of_a_stalling_market_changes_once_it_is_closed(store: PostgresSt
         if any(leg.feed is None or leg.feed.open_gaps for leg in snapshot.legs):
             return 0  # a hole is being repaired
         for leg in snapshot.legs:
-            for ts, bar in zip(leg.closed.index, leg.closed[["open", "close", "trades"]].to_numpy(),
-                               strict=True):  # fmt: skip
+            for ts, bar in zip(
+                leg.closed.index, leg.closed[["open", "close", "trades"]].to_numpy(), strict=True
+            ):
                 assert seen.setdefault((leg.symbol, ts), bar.tolist()) == bar.tolist()
             last = leg.feed.last_trade if leg.feed else None
             found += last is not None and leg.forming is None

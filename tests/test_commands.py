@@ -70,10 +70,15 @@ def process(name: str, **environment: str) -> subprocess.Popen[str]:
     """The command as a process of its own."""
     file = ["-m", MODULES[name].split(".")[0]] if name in MODULES else [f"{name}.py"]
     return subprocess.Popen(
-        [sys.executable, *file, *ARGUMENTS.get(name, [])], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-        env={**os.environ, "FEED": "local", **environment}, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, *file, *ARGUMENTS.get(name, [])],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "FEED": "local", **environment},
+        start_new_session=True,
+    )
 
 
 def end(running: subprocess.Popen[str], seconds: float = 90) -> tuple[str, str]:
@@ -229,10 +234,15 @@ def test_an_output_that_takes_nothing(
         os.close(read)
     try:
         done = subprocess.run(
-            [sys.executable, *command, *arguments], cwd=ROOT, stdout=out, text=True,
-            stderr=subprocess.PIPE, timeout=60, check=False,
+            [sys.executable, *command, *arguments],
+            cwd=ROOT,
+            stdout=out,
+            text=True,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
             env={**os.environ, "DATABASE_URL": database_url},
-        )  # fmt: skip
+        )
     finally:
         os.close(out)
     assert done.returncode != 0

@@ -86,9 +86,14 @@ def test_a_helper_of_another_file_is_never_a_stale_one(tmp_path: Path) -> None:
     def result(factor: int) -> str:
         (tmp_path / "helpers.py").write_text(helper.format(factor))
         return subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True,
-            text=True, timeout=120, check=True,
-        ).stdout.strip()  # fmt: skip
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout.strip()
 
     def code() -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}

@@ -30,11 +30,9 @@ NAMES = {
     "analytics": {
         "ols_hedge_ratio": "(y, x, *, intercept=True)",
         "rolling_hedge_ratio": "(y, x, window, *, intercept=True)",
-        "kalman_hedge_ratio":
-            "(y, x, *, delta=0.0001, observation_variance=0.001, intercept=True)",
-        "fit_kalman_noise":
-            "(y, x, *, delta=0.0001, observation_variance=None, iterations=20, tolerance=1e-06,"
-            " intercept=True)",
+        "kalman_hedge_ratio": "(y, x, *, delta=0.0001, observation_variance=0.001, intercept=True)",
+        "fit_kalman_noise": "(y, x, *, delta=0.0001, observation_variance=None, iterations=20,"
+        " tolerance=1e-06, intercept=True)",
         "spread": "(y, x, beta, intercept=0.0)",
         "zscore": "(series, window=None, *, ddof=1)",
         "adf_test": "(series, *, lags=None, trend='c')",
@@ -63,7 +61,7 @@ NAMES = {
         "ticks_to_bars": "(ticks, bar)",
         "resample_bars": "(bars, bar)",
     },
-}  # fmt: skip
+}
 
 ROWS = 200
 LEGS = pd.DataFrame(
@@ -88,11 +86,14 @@ RESULTS: dict[str, tuple[object, str, str]] = {
     "adf": (adf_test(Y), "AdfResult", "statistic p_value lags nobs critical_values"),
     "correlation": (rolling_correlation(Y, X, 9), "Series", ""),
     "engle_granger": (
-        engle_granger(Y, X), "CointegrationResult",
+        engle_granger(Y, X),
+        "CointegrationResult",
         "statistic p_value lags nobs critical_values beta intercept",
     ),
     "johansen": (
-        johansen(LEGS), "JohansenResult", "eigenvalues trace max_eigen critical_values vectors",
+        johansen(LEGS),
+        "JohansenResult",
+        "eigenvalues trace max_eigen critical_values vectors",
     ),
     "half_life": (half_life(Y), "float", ""),
     "hurst": (hurst_exponent(Y), "float", ""),
@@ -102,28 +103,54 @@ RESULTS: dict[str, tuple[object, str, str]] = {
     "bollinger": (bollinger_bands(Y), "DataFrame", "middle upper lower"),
     "ticks_to_bars": (ticks_to_bars(TICKS, "5min"), "DataFrame", FLOW),
     "resample_bars": (resample_bars(BARS, "5min"), "DataFrame", "open high low close volume"),
-}  # fmt: skip
+}
 
 TEXT, WHEN, ID, NUMBER = "text", "timestamp with time zone", "bigint", "double precision"
 VIEWS = {
     "v_ticks": {
-        "venue": TEXT, "symbol": TEXT, "trade_id": ID, "ts": WHEN, "price": NUMBER,
-        "size": NUMBER, "buyer_is_maker": "boolean", "received": WHEN,
+        "venue": TEXT,
+        "symbol": TEXT,
+        "trade_id": ID,
+        "ts": WHEN,
+        "price": NUMBER,
+        "size": NUMBER,
+        "buyer_is_maker": "boolean",
+        "received": WHEN,
     },
     "v_bars": {
-        "venue": TEXT, "symbol": TEXT, "bar_s": "integer", "ts": WHEN, "open": NUMBER,
-        "high": NUMBER, "low": NUMBER, "close": NUMBER, "volume": NUMBER, "quote_volume": NUMBER,
-        "taker_buy_volume": NUMBER, "trades": ID, "source": TEXT, "complete": "boolean",
+        "venue": TEXT,
+        "symbol": TEXT,
+        "bar_s": "integer",
+        "ts": WHEN,
+        "open": NUMBER,
+        "high": NUMBER,
+        "low": NUMBER,
+        "close": NUMBER,
+        "volume": NUMBER,
+        "quote_volume": NUMBER,
+        "taker_buy_volume": NUMBER,
+        "trades": ID,
+        "source": TEXT,
+        "complete": "boolean",
     },
     "v_gaps": {
-        "venue": TEXT, "symbol": TEXT, "first_id": ID, "last_id": ID, "state": TEXT,
-        "detected": WHEN, "closed": WHEN,
+        "venue": TEXT,
+        "symbol": TEXT,
+        "first_id": ID,
+        "last_id": ID,
+        "state": TEXT,
+        "detected": WHEN,
+        "closed": WHEN,
     },
     "v_feed": {
-        "venue": TEXT, "symbol": TEXT, "last_trade_id": ID, "last_trade": WHEN,
-        "last_received": WHEN, "state": TEXT,
+        "venue": TEXT,
+        "symbol": TEXT,
+        "last_trade_id": ID,
+        "last_trade": WHEN,
+        "last_received": WHEN,
+        "state": TEXT,
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -154,8 +181,9 @@ def test_critical_values() -> None:
     assert list(engle_granger(Y, X).critical_values) == ["1%", "5%", "10%"]
     limits = johansen(LEGS).critical_values
     assert {name: table.shape for name, table in limits.items()} == {
-        "trace": (2, 3), "max_eigen": (2, 3),
-    }  # fmt: skip
+        "trace": (2, 3),
+        "max_eigen": (2, 3),
+    }
     assert (np.diff(limits["trace"], axis=1) > 0).all()
 
 
@@ -176,11 +204,17 @@ def test_views_have_these_columns_in_this_order_with_these_types(store: Postgres
 def test_every_test_that_the_documents_name_exists() -> None:
     folder = Path(__file__).parent
     pages = [folder.parent / "README.md", *sorted((folder.parent / "docs").glob("*.md"))]
-    named = {match for page in pages
-             for match in re.findall(r"`(test_\w+\.py)::(test_\w+)", page.read_text())}  # fmt: skip
+    named = {
+        match
+        for page in pages
+        for match in re.findall(r"`(test_\w+\.py)::(test_\w+)", page.read_text())
+    }
     assert len(named) > 150
-    absent = [f"{file}::{test}" for file, test in sorted(named)
-              if f"def {test}(" not in (folder / file).read_text()]  # fmt: skip
+    absent = [
+        f"{file}::{test}"
+        for file, test in sorted(named)
+        if f"def {test}(" not in (folder / file).read_text()
+    ]
     assert absent == []
 
 

@@ -78,14 +78,20 @@ def parquet() -> bytes:
         ("\n" + GOOD, "it is blank", "row 2: delete"),
         ("\n\nfoo,bar\n", "row 1 is blank", "header"),
         (GOOD.replace("timestamp", "open_time"), "'open_time' may be timestamp", "rename it"),
-        (GOOD.replace("timestamp", "Date").replace("volume", "Vol."), "'vol.' may be volume",
-         "'date' may be timestamp"),
+        (
+            GOOD.replace("timestamp", "Date").replace("volume", "Vol."),
+            "'vol.' may be volume",
+            "'date' may be timestamp",
+        ),
         (GOOD.replace("open,", "o,"), "missing column open; 'o' may be open", "rename"),
-        (GOOD.replace(",volume", ",turnover"), "missing column volume. Row 1 names 'timestamp",
-         "header must name"),
+        (
+            GOOD.replace(",volume", ",turnover"),
+            "missing column volume. Row 1 names 'timestamp",
+            "header must name",
+        ),
         ("foo,bar\n1,2\n", "Row 1 names 'foo, bar'", "in any order"),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_names_what_the_file_is_and_the_cure(
     content: bytes | str, named: str, cure: str
 ) -> None:
@@ -97,11 +103,16 @@ def test_a_refusal_names_what_the_file_is_and_the_cure(
 @pytest.mark.parametrize(
     "content",
     [
-        "\ufeff" + GOOD, GOOD.replace("\n", "\r\n"), GOOD.replace("\n", "\n\n"),
-        GOOD.replace("timestamp", '" TimeStamp "'), GOOD.rstrip("\n"), GOOD.replace("\n", ",\n"),
-        HEAD + ROWS.replace("\n", ",,\n"), GOOD.replace(",", " , "),
+        "\ufeff" + GOOD,
+        GOOD.replace("\n", "\r\n"),
+        GOOD.replace("\n", "\n\n"),
+        GOOD.replace("timestamp", '" TimeStamp "'),
+        GOOD.rstrip("\n"),
+        GOOD.replace("\n", ",\n"),
+        HEAD + ROWS.replace("\n", ",,\n"),
+        GOOD.replace(",", " , "),
     ],
-)  # fmt: skip
+)
 def test_what_does_no_harm_is_taken(content: str) -> None:
     assert len(read_bars_csv(content.encode())) == 8
 
@@ -118,9 +129,17 @@ def test_what_does_no_harm_is_taken(content: str) -> None:
         (HEAD.encode() + b'"' + b"2024-01-01,1\n" * 100_000, "quote not closed"),
         (b"x" * (150 * 2**20 + 1), "the file has 150 MiB"),
     ],
-    ids=["breaks", "header and breaks", "wide header", "2,006 columns", "one line", "spaces",
-         "quote", "size"],
-)  # fmt: skip
+    ids=[
+        "breaks",
+        "header and breaks",
+        "wide header",
+        "2,006 columns",
+        "one line",
+        "spaces",
+        "quote",
+        "size",
+    ],
+)
 def test_too_much_is_refused_before_it_is_parsed(content: bytes, named: str) -> None:
     """Not by the clock: by what it takes, which is what makes it slow."""
     tracemalloc.start()

@@ -57,7 +57,7 @@ def forms(odd: dict[str, str], folder: Path) -> dict[str, str]:
             f"&password={secret}"
         ),
         "a service": "postgresql://?service=desk",
-    }  # fmt: skip
+    }
 
 
 def test_the_store_opens_by_every_form(

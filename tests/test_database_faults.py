@@ -62,10 +62,14 @@ class OwnServer:
 
     def _run(self, name: str, *arguments: str) -> None:
         subprocess.run(
-            [str(self._binaries / name), "-D", str(self._folder / "pg"), *arguments], check=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            cwd=self._folder, **self._as,  # type: ignore[call-overload]
-        )  # fmt: skip
+            [str(self._binaries / name), "-D", str(self._folder / "pg"), *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+            **self._as,  # type: ignore[call-overload]
+        )
 
     def restart(self, mode: str) -> None:
         self._run("pg_ctl", "-w", "-m", mode, "-l", str(self._folder / "log"), "restart")
@@ -180,8 +184,9 @@ def test_the_server_refuses_every_insert_for_a_while(
             eventually(lambda: message in (tmp_path / "log").read_text(), "it is told aloud")
             eventually(
                 lambda: count(store, "SELECT count(*) FROM v_feed WHERE state = 'stale'") == 2,
-                "the state is stale", 10,
-            )  # fmt: skip
+                "the state is stale",
+                10,
+            )
             with store.transaction() as cursor:
                 cursor.execute("DROP TRIGGER refuse ON trade")
             before = count(store)
@@ -267,9 +272,14 @@ def test_a_commit_wakes_whoever_listens(store: PostgresStore) -> None:
 
 def shell(database_url: str, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "database_utils.py", *arguments], cwd=ROOT, capture_output=True,
-        text=True, timeout=60, check=False, env={**os.environ, "DATABASE_URL": database_url},
-    )  # fmt: skip
+        [sys.executable, "database_utils.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "DATABASE_URL": database_url},
+    )
     return done.returncode, done.stdout
 
 

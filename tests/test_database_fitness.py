@@ -29,9 +29,12 @@ def refusal(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "EUC_JP"])
 def test_a_database_that_cannot_hold_every_character(
-    encoding: str, database_url: str, server: Database, monkeypatch: pytest.MonkeyPatch,
+    encoding: str,
+    database_url: str,
+    server: Database,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     name = f"{parse_dsn(database_url)['dbname']}_{encoding.lower()}"
     with contextlib.closing(server.connect()) as admin:
         admin.autocommit = True

@@ -135,8 +135,13 @@ def ordinary_server(tmp_path: Path) -> Iterator[str]:
     if root:
         shutil.chown(folder, "postgres")
     bin_dir, port = found[-1].parent, free_port()
-    run = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL,
-           "stderr": subprocess.DEVNULL, **identity}  # fmt: skip
+    run = {
+        "check": True,
+        "cwd": folder,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        **identity,
+    }
     subprocess.run([bin_dir / "initdb", "-D", folder / "pg", "-A", "trust", "-U", "desk"], **run)
     options = f"-p {port} -c unix_socket_directories='' -c listen_addresses=127.0.0.1"
     subprocess.run([bin_dir / "pg_ctl", "-D", folder / "pg", "-w", "-o", options, "start"], **run)
@@ -158,10 +163,14 @@ def test_an_ordinary_postgresql_serves_as_well(ordinary_server: str) -> None:
 
 def shell(data_dir: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "database_utils.py", *arguments], cwd=ROOT, capture_output=True,
-        text=True, timeout=120, check=False,
+        [sys.executable, "database_utils.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
         env={**os.environ, "DATA_DIR": str(data_dir), **environment},
-    )  # fmt: skip
+    )
 
 
 def test_the_shell_commands(data_dir: Path) -> None:

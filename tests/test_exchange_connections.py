@@ -157,9 +157,21 @@ def test_a_restart_on_the_same_port_goes_on_with_the_same_tape() -> None:
 
 def test_options_by_market() -> None:
     options = parser().parse_args(
-        ["--fault", "drop=0.1", "--fault", "usdm:drop=0.2", "--limit", "life_s=5",
-         "--limit", "usdm:weight_per_minute=100", "--tps", "1650", "--generated", "2"]
-    )  # fmt: skip
+        [
+            "--fault",
+            "drop=0.1",
+            "--fault",
+            "usdm:drop=0.2",
+            "--limit",
+            "life_s=5",
+            "--limit",
+            "usdm:weight_per_minute=100",
+            "--tps",
+            "1650",
+            "--generated",
+            "2",
+        ]
+    )
     assert (chosen_faults(options).drop, chosen_faults(options, "usdm").drop) == (0.1, 0.2)
     spot, usdm = chosen_limits(options), chosen_limits(options, "usdm")
     assert (spot.life_s, usdm.life_s) == (5.0, 5.0)

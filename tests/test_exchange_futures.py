@@ -77,8 +77,9 @@ def test_aggregates_run_on_over_midnight_and_are_apart(source: FuturesSource) ->
     assert len(tape) > 10_000
     assert (np.diff(tape.ids) == 1).all()
     assert (np.diff(tape.t) >= 0).all()
-    told = set(zip((tape.t // WINDOW_US).tolist(), tape.price.tolist(), tape.maker.tolist(),
-                   strict=True))  # fmt: skip
+    told = set(
+        zip((tape.t // WINDOW_US).tolist(), tape.price.tolist(), tape.maker.tolist(), strict=True)
+    )
     assert len(told) == len(tape), "one price once per tenth of a second and side"
 
 
@@ -122,8 +123,9 @@ def get(source: FuturesSource, name: str, **params: Any) -> Any:
 
 def test_aggregates_by_id_and_by_time(source: FuturesSource) -> None:
     last = source.last_id("BTCUSDT")
-    pages = [get(source, "aggTrades", symbol="BTCUSDT", fromId=last - n, limit=300)
-             for n in (599, 299)]  # fmt: skip
+    pages = [
+        get(source, "aggTrades", symbol="BTCUSDT", fromId=last - n, limit=300) for n in (599, 299)
+    ]
     rows = pages[0] + pages[1]
     assert [r["a"] for r in rows] == list(range(last - 599, last + 1))
     assert list(rows[0]) == ["a", "p", "q", "nq", "f", "l", "T", "m"]
@@ -152,10 +154,12 @@ def test_klines_and_trades_agree_with_the_aggregates(source: FuturesSource) -> N
     tape = between(source, bar[0] * 1000, bar[0] * 1000 + 60 * US)
     info = source.symbols["BTCUSDT"]
     assert bar[1:6] == [
-        *map(info.price, (int(tape.price[0]), int(tape.price.max()), int(tape.price.min()),
-                          int(tape.price[-1]))),
+        *map(
+            info.price,
+            (int(tape.price[0]), int(tape.price.max()), int(tape.price.min()), int(tape.price[-1])),
+        ),
         info.quantity(int(tape.qty.sum())),
-    ]  # fmt: skip
+    ]
     assert bar[8] == sizes(tape.ids).sum()
     many = get(source, "klines", symbol="BTCUSDT", interval="1s", limit=1500)
     assert len(many) == 1500
@@ -171,10 +175,15 @@ def test_weights_and_the_own_budget() -> None:
     async def work(exchange: Exchange) -> None:
         async with httpx.AsyncClient(base_url=exchange.rest_url) as http:
             used = []
-            for path in ("aggTrades?symbol=BTCUSDT", "trades?symbol=BTCUSDT", "exchangeInfo",
-                         "time", "klines?symbol=BTCUSDT&interval=1s&limit=99",
-                         "klines?symbol=BTCUSDT&interval=1s",
-                         "klines?symbol=BTCUSDT&interval=1s&limit=1500"):  # fmt: skip
+            for path in (
+                "aggTrades?symbol=BTCUSDT",
+                "trades?symbol=BTCUSDT",
+                "exchangeInfo",
+                "time",
+                "klines?symbol=BTCUSDT&interval=1s&limit=99",
+                "klines?symbol=BTCUSDT&interval=1s",
+                "klines?symbol=BTCUSDT&interval=1s&limit=1500",
+            ):
                 answer = await http.get("/fapi/v1/" + path)
                 assert answer.status_code == 200
                 used.append(int(answer.headers["X-MBX-USED-WEIGHT-1M"]))

@@ -100,8 +100,19 @@ def test_days_of_a_time_zone(view: View) -> None:
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("0", 0), ("8", 480), ("-3:30", -210), ("+08:00", 480), ("-12:00", -720), ("14:00", 840),
-     ("14:01", None), ("-12:30", None), ("1:60", None), ("", None), ("CET", None)],
-)  # fmt: skip
+    [
+        ("0", 0),
+        ("8", 480),
+        ("-3:30", -210),
+        ("+08:00", 480),
+        ("-12:00", -720),
+        ("14:00", 840),
+        ("14:01", None),
+        ("-12:30", None),
+        ("1:60", None),
+        ("", None),
+        ("CET", None),
+    ],
+)
 def test_time_zones(text: str, minutes: int | None) -> None:
     assert zone_us(text) == (None if minutes is None else minutes * 60 * US)

@@ -51,9 +51,15 @@ class Apart(FuturesSource):
 
 @pytest.mark.parametrize(
     ("premium", "rate"),
-    [(0.0, 0.0001), (0.0003, 0.0001), (0.0006, 0.0001), (0.001, 0.0005), (-0.0004, 0.0001),
-     (-0.002, -0.0015)],
-)  # fmt: skip
+    [
+        (0.0, 0.0001),
+        (0.0003, 0.0001),
+        (0.0006, 0.0001),
+        (0.001, 0.0005),
+        (-0.0004, 0.0001),
+        (-0.002, -0.0015),
+    ],
+)
 def test_funding_follows_the_published_rule(premium: float, rate: float) -> None:
     source = Apart(SPOT)
     source.premium = premium
@@ -65,8 +71,10 @@ def test_premium_index() -> None:
     assert told["nextFundingTime"] == 1_772_640_000_000
     assert float(told["markPrice"]) == pytest.approx(float(told["indexPrice"]), rel=2e-3)
     assert [row["symbol"] for row in get("premiumIndex")] == list(USDM.symbols)
-    assert (weight_of(ENDPOINTS["/fapi/v1/premiumIndex"], "symbol=A"),
-            weight_of(ENDPOINTS["/fapi/v1/premiumIndex"], "")) == (1, 10)  # fmt: skip
+    assert (
+        weight_of(ENDPOINTS["/fapi/v1/premiumIndex"], "symbol=A"),
+        weight_of(ENDPOINTS["/fapi/v1/premiumIndex"], ""),
+    ) == (1, 10)
 
 
 def test_funding_history() -> None:
@@ -102,8 +110,13 @@ def test_streams_of_marks() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0001, "0.00010000"), (-0.0015, "-0.00150000"), (0.0, "0.00000000"), (-1e-12, "0.00000000"),
-     (84143.5, "84143.50000000")],
-)  # fmt: skip
+    [
+        (0.0001, "0.00010000"),
+        (-0.0015, "-0.00150000"),
+        (0.0, "0.00000000"),
+        (-1e-12, "0.00000000"),
+        (84143.5, "84143.50000000"),
+    ],
+)
 def test_how_numbers_are_written(value: float, text: str) -> None:
     assert written(value) == text

@@ -99,8 +99,18 @@ def test_combined_streams_and_microseconds() -> None:
         assert set(seen) == {"btcusdt@trade", "ethusdt@aggTrade", "btcusdt@bookTicker"}
         assert seen["btcusdt@trade"]["T"] > 10**15
         assert list(seen["ethusdt@aggTrade"]) == [
-            "e", "E", "s", "a", "p", "q", "f", "l", "T", "m", "M"
-        ]  # fmt: skip
+            "e",
+            "E",
+            "s",
+            "a",
+            "p",
+            "q",
+            "f",
+            "l",
+            "T",
+            "m",
+            "M",
+        ]
         book = seen["btcusdt@bookTicker"]
         assert list(book) == ["u", "s", "b", "B", "a", "A"]
         assert float(book["b"]) < float(book["a"])

@@ -101,9 +101,14 @@ def test_one_some_or_all() -> None:
 
 @pytest.mark.parametrize(
     ("query", "code"),
-    [("windowSize=60m", -1100), ("windowSize=8d", -1100), ("windowSize=0h", -1100),
-     ("windowSize=", -1100), ("type=TINY", -1139)],
-)  # fmt: skip
+    [
+        ("windowSize=60m", -1100),
+        ("windowSize=8d", -1100),
+        ("windowSize=0h", -1100),
+        ("windowSize=", -1100),
+        ("type=TINY", -1139),
+    ],
+)
 def test_windows_that_there_are_not(query: str, code: int) -> None:
     assert get("ticker", f"symbol=LTCUSDT&{query}")["code"] == code
 
@@ -174,8 +179,14 @@ def test_streams_tell_what_rest_does(stream: str, kind: str) -> None:
     window = {"1hTicker": "1h", "4hTicker": "4h"}.get(kind)
     query = "symbol=LTCUSDT"
     rest = get("ticker", f"{query}&windowSize={window}") if window else get("ticker/24hr", query)
-    names = {"c": "lastPrice", "o": "openPrice", "h": "highPrice", "l": "lowPrice",
-             "v": "volume", "q": "quoteVolume"}  # fmt: skip
+    names = {
+        "c": "lastPrice",
+        "o": "openPrice",
+        "h": "highPrice",
+        "l": "lowPrice",
+        "v": "volume",
+        "q": "quoteVolume",
+    }
     if kind == "24hrTicker":
         names |= {"b": "bidPrice", "a": "askPrice", "x": "prevClosePrice", "w": "weightedAvgPrice"}
     assert {k: told[k] for k in names} == {k: rest[name] for k, name in names.items()}

@@ -169,10 +169,16 @@ def rows(store: PostgresStore, query: str) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize(
     "event",
-    ["abort", "close:1001", pytest.param("close:1008", marks=chaos), "shutdown:0",
-     pytest.param("shutdown:3", marks=chaos), "half_open",
-     pytest.param("stall", marks=chaos)],
-)  # fmt: skip
+    [
+        "abort",
+        "close:1001",
+        pytest.param("close:1008", marks=chaos),
+        "shutdown:0",
+        pytest.param("shutdown:3", marks=chaos),
+        "half_open",
+        pytest.param("stall", marks=chaos),
+    ],
+)
 def test_connections_that_end(store: PostgresStore, event: str) -> None:
     with desk(store) as d:
         for _ in range(2):
@@ -214,8 +220,9 @@ def test_one_stream_falls_silent_while_the_other_flows(store: PostgresStore) -> 
                 f.symbol == "ETHUSDT" and f.state in ("stale", "disconnected", "starting")
                 for f in read_feeds(store.engine, "binance")
             ),
-            "the silent stream is told", 20,
-        )  # fmt: skip
+            "the silent stream is told",
+            20,
+        )
         d.exchange.faults.silence = frozenset()
 
 
@@ -363,8 +370,19 @@ def test_the_same_id_with_another_price(store: PostgresStore) -> None:
         )
 
 
-MANGLED = ["truncated", "utf8", "binary", "number", "nan", "empty", "negative", "zero",
-           "decimals30", "unknown", "missing_m"]  # fmt: skip
+MANGLED = [
+    "truncated",
+    "utf8",
+    "binary",
+    "number",
+    "nan",
+    "empty",
+    "negative",
+    "zero",
+    "decimals30",
+    "unknown",
+    "missing_m",
+]
 
 
 @pytest.mark.parametrize(
@@ -383,8 +401,19 @@ def test_damaged_frames(store: PostgresStore, kind: str) -> None:
 def test_odd_messages(store: PostgresStore) -> None:
     with desk(store) as d:
         d.flowing()
-        for kind in ("null", "list", "object", "text", "truncated", "utf8", "error",
-                     "error_wrapped", "other_symbol", "binary", "huge"):  # fmt: skip
+        for kind in (
+            "null",
+            "list",
+            "object",
+            "text",
+            "truncated",
+            "utf8",
+            "error",
+            "error_wrapped",
+            "other_symbol",
+            "binary",
+            "huge",
+        ):
             d.exchange.faults.do(f"inject:{kind}")
         d.flowing(300)
         eventually(lambda: d.count("SELECT count(*) FROM quarantine") >= 6, "kept aside")
@@ -523,8 +552,11 @@ def test_rest_that_refuses_or_answers_nonsense(store: PostgresStore, fault: dict
             lambda: d.exchange.faults.rest_times == 0 or "rest_delay_s" in fault, "all refused", 60
         )
         for name in fault:
-            setattr(d.exchange.faults, name, 0.0 if name == "rest_delay_s" else
-                    "" if name == "rest_body" else 0)  # fmt: skip
+            setattr(
+                d.exchange.faults,
+                name,
+                0.0 if name == "rest_delay_s" else "" if name == "rest_body" else 0,
+            )
 
 
 @chaos
@@ -566,16 +598,17 @@ class Moody(PostgresStore):
     [
         ("after", psycopg2.OperationalError("server closed the connection unexpectedly")),
         ("before", psycopg2.errors.DeadlockDetected("deadlock detected")),
-        pytest.param("before", psycopg2.errors.SerializationFailure("could not serialize"),
-                     marks=chaos),
+        pytest.param(
+            "before", psycopg2.errors.SerializationFailure("could not serialize"), marks=chaos
+        ),
         ("before", psycopg2.errors.DiskFull("No space left on device")),
-        pytest.param("before", psycopg2.errors.InsufficientPrivilege("permission denied"),
-                     marks=chaos),
-        pytest.param("after", psycopg2.errors.AdminShutdown("terminating connection"),
-                     marks=chaos),
+        pytest.param(
+            "before", psycopg2.errors.InsufficientPrivilege("permission denied"), marks=chaos
+        ),
+        pytest.param("after", psycopg2.errors.AdminShutdown("terminating connection"), marks=chaos),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
-)  # fmt: skip
+)
 def test_writes_that_fail(store: PostgresStore, when: str, error: psycopg2.Error) -> None:
     """With `after`, the answer to a COMMIT is lost: the retry must change nothing."""
     moody = Moody(store.connect)

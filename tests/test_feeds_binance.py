@@ -26,9 +26,16 @@ from pairs.retry import backoff
 from tests.conftest import shared
 
 GOOD = {
-    "e": "trade", "E": 1723161255343, "s": "BTCUSDT", "t": 3735683259, "p": "61837.63000000",
-    "q": "0.02000000", "T": 1723161255342, "m": True, "M": True,
-}  # fmt: skip
+    "e": "trade",
+    "E": 1723161255343,
+    "s": "BTCUSDT",
+    "t": 3735683259,
+    "p": "61837.63000000",
+    "q": "0.02000000",
+    "T": 1723161255342,
+    "m": True,
+    "M": True,
+}
 
 
 def frame(**changes: object) -> str:
@@ -158,15 +165,34 @@ def test_the_odd_messages_seen_in_the_wild() -> None:
 
 
 def test_rest_rows() -> None:
-    row = {"id": 28457, "price": "4.00000100", "qty": "12.00000000", "quoteQty": "48.000012",
-           "time": 1499865549590, "isBuyerMaker": True, "isBestMatch": True}  # fmt: skip
+    row = {
+        "id": 28457,
+        "price": "4.00000100",
+        "qty": "12.00000000",
+        "quoteQty": "48.000012",
+        "time": 1499865549590,
+        "isBuyerMaker": True,
+        "isBestMatch": True,
+    }
     assert parse_rest_trades("LTCBTC", [row], 9) == [
         Trade("LTCBTC", 28457, 1499865549590000, 4.000001, 12.0, True, 9)
     ]
     with pytest.raises(ValueError, match="expected a list"):
         parse_rest_trades("LTCBTC", {"msg": "x"}, 9)
-    kline = [1499040000000, "0.1", "0.8", "0.05", "0.2", "148.9", 1499040059999, "24.3", 308,
-             "17.5", "2.8", "0"]  # fmt: skip
+    kline = [
+        1499040000000,
+        "0.1",
+        "0.8",
+        "0.05",
+        "0.2",
+        "148.9",
+        1499040059999,
+        "24.3",
+        308,
+        "17.5",
+        "2.8",
+        "0",
+    ]
     parsed = parse_klines("LTCBTC", 60, [kline])[0]
     assert (parsed.ts_us, parsed.close, parsed.trades) == (1499040000000000, 0.2, 308)
     assert (parsed.quote_volume, parsed.taker_buy_volume) == (24.3, 17.5)

@@ -88,9 +88,19 @@ def test_history_and_probes_keep_to_a_small_share_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("7", 7), ("2.5", 2.5), ("0", 0), (None, 10), ("", 10), ("soon", 10), ("-3", 10),
-     ("Wed, 21 Oct 2026 07:28:00 GMT", 10), ("nan", 10), ("inf", 10)],
-)  # fmt: skip
+    [
+        ("7", 7),
+        ("2.5", 2.5),
+        ("0", 0),
+        (None, 10),
+        ("", 10),
+        ("soon", 10),
+        ("-3", 10),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 10),
+        ("nan", 10),
+        ("inf", 10),
+    ],
+)
 def test_retry_after(text: str | None, seconds: float) -> None:
     assert retry_after_s(text, 10) == seconds
 
@@ -103,7 +113,8 @@ LATE = {"Date": "Mon, 21 Sep 2026 14:13:10 GMT"}  # ten seconds before NOW
 @pytest.mark.parametrize(
     ("status", "number", "headers", "text", "seconds"),
     [
-        (429, None, {}, "", 10), (429, -1003, {"Retry-After": "7"}, "", 7),
+        (429, None, {}, "", 10),
+        (429, -1003, {"Retry-After": "7"}, "", 7),
         (418, None, {}, "", 120),
         (418, -1003, {"Retry-After": "7"}, BAN % (NOW * 1000 + 300_000), 301),
         (418, -1003, {"Retry-After": "700"}, BAN % (NOW * 1000 + 300_000), 700),
@@ -111,14 +122,18 @@ LATE = {"Date": "Mon, 21 Sep 2026 14:13:10 GMT"}  # ten seconds before NOW
         (403, None, {}, "<p>" + BAN % (NOW * 1000 + 300_000) + "</p>", 301),
         (200, -1003, {}, BAN % (NOW * 1000 + 300_000), 301),
         (400, -1003, LATE, BAN % (NOW * 1000 + 300_000), 311),
-        (400, -1003, {}, BAN % (NOW + 300), 301), (400, -1003, {}, BAN % (NOW * 1e6 + 3e8), 301),
+        (400, -1003, {}, BAN % (NOW + 300), 301),
+        (400, -1003, {}, BAN % (NOW * 1e6 + 3e8), 301),
         (418, -1003, {}, BAN % (NOW * 1000 - 60_000), 120),
         (418, -1003, {}, BAN % (NOW * 1e3 + 1e12), 3 * 86_400),
-        (400, -1003, {}, "Too many requests", 10), (400, -1015, {}, "Too many", 10),
-        (400, -1000, {}, "unknown", 0), (400, -1121, {}, "Invalid symbol.", 0),
-        (503, None, {"Retry-After": "9"}, "", 0), (403, None, {}, "<html>", 0),
+        (400, -1003, {}, "Too many requests", 10),
+        (400, -1015, {}, "Too many", 10),
+        (400, -1000, {}, "unknown", 0),
+        (400, -1121, {}, "Invalid symbol.", 0),
+        (503, None, {"Retry-After": "9"}, "", 0),
+        (403, None, {}, "<html>", 0),
     ],
-)  # fmt: skip
+)
 def test_how_long_the_exchange_wants_no_request(
     status: int, number: int | None, headers: dict[str, str], text: str, seconds: float
 ) -> None:
@@ -127,8 +142,11 @@ def test_how_long_the_exchange_wants_no_request(
 
 def test_weights_are_those_of_the_exchange() -> None:
     assert [SPOT.weight(name) for name in ("historicalTrades", "aggTrades", "klines", "ping")] == [
-        25, 4, 2, 1,
-    ]  # fmt: skip
+        25,
+        4,
+        2,
+        1,
+    ]
     assert USDM.weight("aggTrades") == 20
     assert [USDM.weight("klines", rows) for rows in (5, 99, 100, 1000)] == [1, 1, 5, 5]
 

@@ -210,8 +210,17 @@ def test_futures(store: PostgresStore, database_url: str, tmp_path: Path) -> Non
         exchange.odd.hidden = set(range(20, 30))
         for symbol in PAIR:
             exchange.print_trades(symbol, 50)
-        placeholder = {"e": "trade", "E": 1746194730699, "T": 1746194730699, "s": "BTCUSDT",
-                       "t": 9, "p": "0", "q": "0", "X": "NA", "m": False}  # fmt: skip
+        placeholder = {
+            "e": "trade",
+            "E": 1746194730699,
+            "T": 1746194730699,
+            "s": "BTCUSDT",
+            "t": 9,
+            "p": "0",
+            "q": "0",
+            "X": "NA",
+            "m": False,
+        }
         exchange.say(json.dumps({"stream": "btcusdt@trade", "data": placeholder}))
         eventually(lambda: complete(store, exchange), "all aggregates")
         assert exchange.handshakes[0].startswith("/market/stream?streams=btcusdt@aggTrade/")
@@ -249,11 +258,17 @@ def test_text_that_no_database_takes(
         r'{"e":"trade","s":"\ud800","t":5,"p":"1","q":"1","T":1723161255342,"m":true}',
         '{"e":"trade","s":"BTCUSDT","t":5,"p":1e99999999999999999999,"q":"1","T":1,"m":true}',
         '{"e":"trade","s":"BTCUSDT","t":5,"p":"1","q":"1","T":1723161255342,"m":"'
-        + "x" * 1_000_000 + '"}',
+        + "x" * 1_000_000
+        + '"}',
         '{"e":"trade","s":"BTCUSDT","t":"' + "7" * 9000 + '","p":"1","q":"1","T":1,"m":true}',
         '{"code":1,"msg":"' + "y" * 1_000_000 + '"}',
-        "[" * 100_000, "", "NaN", '{"data":[]}', '{"data":{"data":{}}}', '{"stream":1}',
-    ]  # fmt: skip
+        "[" * 100_000,
+        "",
+        "NaN",
+        '{"data":[]}',
+        '{"data":{"data":{}}}',
+        '{"stream":1}',
+    ]
     with Foreign(*PAIR) as exchange, desk(store, database_url, tmp_path, exchange) as log:
         for symbol in PAIR:
             exchange.print_trades(symbol, 10)
@@ -282,8 +297,9 @@ def test_a_start_while_rest_hangs(store: PostgresStore, database_url: str, tmp_p
             eventually(lambda: health(store)["healthy"], "health", 20)
             eventually(
                 lambda: {f.state for f in read_feeds(store.engine, "binance")} == {"stale"},
-                "silence without REST is told", 10.5,
-            )  # fmt: skip
+                "silence without REST is told",
+                10.5,
+            )
             assert not health(store)["healthy"]
 
 
@@ -357,8 +373,9 @@ def test_a_burst_on_an_empty_database_and_a_stop_in_the_middle_of_it(
     """50,000 trades as fast as they go; SIGTERM drains; the next start repairs the rest."""
     with Foreign("BTCUSDT") as exchange:
         log = tmp_path / "log"
-        with daemon(database_url, (exchange.ws_url, exchange.rest_url), log,
-                    SYMBOLS="BTCUSDT") as process:  # fmt: skip
+        with daemon(
+            database_url, (exchange.ws_url, exchange.rest_url), log, SYMBOLS="BTCUSDT"
+        ) as process:
             eventually(lambda: exchange.connected, "the daemon connects")
             for _ in range(25):
                 exchange.print_trades("BTCUSDT", 2000)

@@ -51,9 +51,12 @@ def run(
 
 
 def fetch(
-    store: PostgresStore, exchange: Foreign, done: Callable[[], object], hours: float = 0.0,
+    store: PostgresStore,
+    exchange: Foreign,
+    done: Callable[[], object],
+    hours: float = 0.0,
     seconds: float = 40,
-) -> None:  # fmt: skip
+) -> None:
     """Klines of the exchange's symbols until `done`."""
 
     async def work() -> None:
@@ -162,11 +165,19 @@ def stored(
     store.write(
         venue,  # type: ignore[arg-type]
         [
-            Trade(symbol, row["id"], row["T"] * 1000, float(row["p"]), float(row["q"]),
-                  row["m"], row["T"] * 1000)
-            for row in exchange.trades[symbol] if row["id"] not in lost
+            Trade(
+                symbol,
+                row["id"],
+                row["T"] * 1000,
+                float(row["p"]),
+                float(row["q"]),
+                row["m"],
+                row["T"] * 1000,
+            )
+            for row in exchange.trades[symbol]
+            if row["id"] not in lost
         ],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("bar_s", [60, 1])

@@ -278,8 +278,11 @@ class TestRollingVwap:
     def test_no_trade_no_price(self) -> None:
         bars = traded(10).assign(volume=[0, 0, 0, 1, 0, 0, 0, 0, 2, 0])
         assert rolling_vwap(bars, 3).isna().tolist() == [
-            *[True] * 3, *[False] * 3, *[True] * 2, *[False] * 2,
-        ]  # fmt: skip
+            *[True] * 3,
+            *[False] * 3,
+            *[True] * 2,
+            *[False] * 2,
+        ]
 
     def test_refusals(self) -> None:
         with pytest.raises(ValueError, match="window=0"):
@@ -291,8 +294,11 @@ class TestRollingVwap:
 class TestAnchoredVwap:
     def test_begins_at_the_anchor(self) -> None:
         bars = traded()
-        for anchor in ("2024-01-01 23:30", pd.Timestamp("2024-01-01 23:29:30", tz="UTC"),
-                       pd.Timestamp("2024-01-02 08:30", tz="Asia/Tokyo")):  # fmt: skip
+        for anchor in (
+            "2024-01-01 23:30",
+            pd.Timestamp("2024-01-01 23:29:30", tz="UTC"),
+            pd.Timestamp("2024-01-02 08:30", tz="Asia/Tokyo"),
+        ):
             ours = anchored_vwap(bars, anchor)
             assert ours[:30].isna().all()
             pd.testing.assert_series_equal(ours[30:], vwap(bars[30:]), check_freq=False)

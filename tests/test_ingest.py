@@ -53,8 +53,10 @@ def exchange(*options: str) -> Iterator[tuple[str, str]]:
     """A local exchange as a process; its WebSocket and REST addresses."""
     process = subprocess.Popen(
         [sys.executable, "-m", "exchange", "--port", "0", *options],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         _, _, ws_url, rest_url = process.stdout.readline().split()
@@ -71,15 +73,24 @@ def daemon(
     database_url: str, addresses: tuple[str, str] | None, log: Path, **settings: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The daemon as a process; ended with SIGTERM, which must end it with 0."""
-    environment = {**os.environ, "DATABASE_URL": database_url, "SYMBOLS": PAIR,
-                   "FEED": "binance", "HISTORY_HOURS": "0", **settings}  # fmt: skip
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "SYMBOLS": PAIR,
+        "FEED": "binance",
+        "HISTORY_HOURS": "0",
+        **settings,
+    }
     if addresses:
         environment |= {"BINANCE_WS_URL": addresses[0], "BINANCE_REST_URL": addresses[1]}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "ingest_websocket.py"], cwd=ROOT, env=environment,
-            stdout=output, stderr=output,
-        )  # fmt: skip
+            [sys.executable, "ingest_websocket.py"],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
     try:
         yield process
         if process.poll() is None:
@@ -126,10 +137,15 @@ def captured(symbol: str) -> list[tuple[int, float, float, int, bool]]:
     path = shared("market", f"spot_{symbol.lower()}_trades.csv.gz")
     with gzip.open(path, "rt", newline="") as lines:
         return [
-            (int(row["id"]), float(row["price"]), float(row["qty"]), int(row["time"]),
-             row["is_buyer_maker"] == "True")
+            (
+                int(row["id"]),
+                float(row["price"]),
+                float(row["qty"]),
+                int(row["time"]),
+                row["is_buyer_maker"] == "True",
+            )
             for row in csv.DictReader(lines)
-        ]  # fmt: skip
+        ]
 
 
 def assert_ground_truth(store: PostgresStore) -> None:
@@ -158,8 +174,15 @@ def test_the_real_capture_arrives_whole_and_its_bars_agree(
     store: PostgresStore, database_url: str, tmp_path: Path
 ) -> None:
     """Replayed at full speed, with frames lost on the way."""
-    options = ("--replay", *captures(), "--speed", "max", "--start-on-subscribe",
-               "--fault", "drop=0.002")  # fmt: skip
+    options = (
+        "--replay",
+        *captures(),
+        "--speed",
+        "max",
+        "--start-on-subscribe",
+        "--fault",
+        "drop=0.002",
+    )
     truth = json.loads(shared("market", "ground_truth.json").read_text())
     first_minute = truth["spot_ethusdt"]["first_T"] // 60_000 * 60_000
     total = sum(truth[f"spot_{s.lower()}"]["rows"] for s in PAIR.split(","))
@@ -194,9 +217,12 @@ def test_the_real_capture_arrives_whole_and_its_bars_agree(
         )
     larger = resample_bars(stored[1], "5min")[list(stored[1].columns)]
     pd.testing.assert_frame_equal(
-        larger, ticks_to_bars(ticks, "5min")[list(stored[1].columns)],
-        rtol=1e-12, check_dtype=False, check_index_type=False,
-    )  # fmt: skip
+        larger,
+        ticks_to_bars(ticks, "5min")[list(stored[1].columns)],
+        rtol=1e-12,
+        check_dtype=False,
+        check_index_type=False,
+    )
 
 
 def test_killed_at_random_and_restarted_it_misses_nothing(
@@ -226,8 +252,15 @@ def test_the_real_capture_through_a_line_that_keeps_breaking(
 ) -> None:
     """Cut every 700 frames, within the 735 trades of one millisecond too; pages of REST end there
     as well. By id, nothing of it matters."""
-    options = ("--replay", *captures(), "--speed", "100", "--start-on-subscribe",
-               "--fault", "close_every_frames=700")  # fmt: skip
+    options = (
+        "--replay",
+        *captures(),
+        "--speed",
+        "100",
+        "--start-on-subscribe",
+        "--fault",
+        "close_every_frames=700",
+    )
     with exchange(*options) as addresses, daemon(database_url, addresses, tmp_path / "log"):
         eventually(lambda: count(store) >= 34_419, "all trades", 180)
         eventually(
@@ -264,9 +297,13 @@ def test_first_start_gives_history_and_whole_bars(
     seconds = read_bars(store.engine, "local", "BTCUSDT", 1)
     whole = resample_bars(seconds, "1min")[list(minutes.columns)].iloc[5:-1]
     pd.testing.assert_frame_equal(
-        whole, minutes.loc[whole.index], rtol=1e-9, check_dtype=False, check_index_type=False,
+        whole,
+        minutes.loc[whole.index],
+        rtol=1e-9,
+        check_dtype=False,
+        check_index_type=False,
         check_freq=False,
-    )  # fmt: skip
+    )
     assert audit(store)["ok"]
     assert {feed.state for feed in read_feeds(store.engine, "local")} == {"stopped"}
 
@@ -315,14 +352,23 @@ def test_a_failure_at_start_is_one_line_that_says_what_to_do(
 ) -> None:
     with exchange("--symbols", PAIR) as (ws_url, rest_url):
         environment = {
-            **os.environ, "DATABASE_URL": database_url, "FEED": "binance",
-            "BINANCE_WS_URL": ws_url, "BINANCE_REST_URL": rest_url, "LOG_LEVEL": "error",
+            **os.environ,
+            "DATABASE_URL": database_url,
+            "FEED": "binance",
+            "BINANCE_WS_URL": ws_url,
+            "BINANCE_REST_URL": rest_url,
+            "LOG_LEVEL": "error",
             **settings,
-        }  # fmt: skip
+        }
         done = subprocess.run(
-            [sys.executable, "ingest_websocket.py"], cwd=ROOT, env=environment,
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            [sys.executable, "ingest_websocket.py"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert done.returncode == (NOT_NOW if message == "cannot use the database" else CANNOT)
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

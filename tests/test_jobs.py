@@ -107,8 +107,10 @@ def test_a_backtest_is_weighed_whole() -> None:
         prices = dict.fromkeys(("open", "high", "low", "close"), close)
         legs.append(pd.DataFrame(prices, index=index).assign(volume=1.0))
     result = run(*legs, Rules(window=20, hedge_window=50), Costs())
-    held = sum(int(np.sum(part.memory_usage(deep=True)))
-               for part in (result.equity, result.trades, result.signals))  # fmt: skip
+    held = sum(
+        int(np.sum(part.memory_usage(deep=True)))
+        for part in (result.equity, result.trades, result.signals)
+    )
     assert weight_of(("judged", result)) >= held
     assert weight_of((result, result)) < weight_of(result) + 1000  # counted once
 

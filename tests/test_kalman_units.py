@@ -55,8 +55,9 @@ def real() -> dict[str, Legs]:
         "gold": [closes(f"chan1_{s}.csv", "Adj Close") for s in ("GLD", "GDX")],
     }
     funds = reference_csv("chan2_EWA_EWC.csv")
-    tables = {name: pd.concat(legs, axis=1, join="inner").sort_index()
-              for name, legs in parts.items()}  # fmt: skip
+    tables = {
+        name: pd.concat(legs, axis=1, join="inner").sort_index() for name, legs in parts.items()
+    }
     tables["funds"] = funds[["EWC", "EWA"]].astype(float)
     return {name: (table.iloc[:, 0], table.iloc[:, 1]) for name, table in tables.items()}
 
@@ -87,11 +88,13 @@ def test_the_same_trades_in_other_units(leg: str, unit: float) -> None:
     ratio = unit if leg == "y" else 1 / unit
     np.testing.assert_allclose(other.trades["beta"], base.trades["beta"] * ratio, rtol=1e-9)
     np.testing.assert_allclose(other.trades["pnl"], base.trades["pnl"], rtol=1e-6, atol=1e-7)
-    views = [pair_view(bars(a), bars(b), base.rules.spec).frame["zscore"] for a, b in
-             ((y, x), scaled)]  # fmt: skip
+    views = [
+        pair_view(bars(a), bars(b), base.rules.spec).frame["zscore"] for a, b in ((y, x), scaled)
+    ]
     own = [kalman_zscore(a, b, memory=30) for a, b in ((y, x), scaled)]
-    features = [feature_table(bars(a), bars(b), base.rules.spec)["zscore"] for a, b in
-                ((y, x), scaled)]  # fmt: skip
+    features = [
+        feature_table(bars(a), bars(b), base.rules.spec)["zscore"] for a, b in ((y, x), scaled)
+    ]
     for one, two in (views, own, features):
         if math.log2(unit).is_integer():
             assert one.equals(two)
@@ -260,9 +263,16 @@ def test_a_filter_with_the_wrong_noise_is_told_of(tmp_path: Path, capsys: Any) -
 
 @pytest.mark.parametrize(
     ("deviation", "word"),
-    [(0.002, "too large"), (0.49, "too large"), (0.51, None), (1.0, None), (1.99, None),
-     (2.01, "too small"), (math.nan, None)],
-)  # fmt: skip
+    [
+        (0.002, "too large"),
+        (0.49, "too large"),
+        (0.51, None),
+        (1.0, None),
+        (1.99, None),
+        (2.01, "too small"),
+        (math.nan, None),
+    ],
+)
 def test_what_counts_as_far(deviation: float, word: str | None) -> None:
     told = misfit(deviation)
     assert told is None if word is None else word in str(told)
@@ -299,8 +309,13 @@ def drifting(rows: int = 300) -> Legs:
 
 def samples() -> dict[str, Legs]:
     y, x = real()["minutes"]
-    return {"drifting": drifting(), "minutes": (y[:1440], x[:1440]), "funds": real()["funds"],
-            "gold": real()["gold"], "made": made(500)}  # fmt: skip
+    return {
+        "drifting": drifting(),
+        "minutes": (y[:1440], x[:1440]),
+        "funds": real()["funds"],
+        "gold": real()["gold"],
+        "made": made(500),
+    }
 
 
 def test_nothing_on_a_grid_is_more_likely() -> None:
@@ -321,11 +336,13 @@ def test_pykalman_agrees_on_the_likelihood() -> None:
 
     def peer(rows: int) -> float:
         model = KalmanFilter(
-            transition_matrices=np.eye(2), observation_matrices=design[:rows],
+            transition_matrices=np.eye(2),
+            observation_matrices=design[:rows],
             transition_covariance=found.delta / (1 - found.delta) * np.eye(2),
             observation_covariance=[[found.observation_variance]],
-            initial_state_mean=np.zeros(2), initial_state_covariance=np.zeros((2, 2)),
-        )  # fmt: skip
+            initial_state_mean=np.zeros(2),
+            initial_state_covariance=np.zeros((2, 2)),
+        )
         return float(model.loglikelihood(y[:rows].to_numpy()))
 
     assert found.log_likelihood == pytest.approx(peer(200) - peer(20), rel=1e-6)

@@ -69,8 +69,9 @@ def test_killed_at_random_points(
                 else:
                     eventually(
                         lambda n=before: b"connected url" in log.read_bytes()[n:],  # type: ignore[misc]
-                        "connected", every=0.02,
-                    )  # fmt: skip
+                        "connected",
+                        every=0.02,
+                    )
                     time.sleep(rng.uniform(0.0, 1.2))
                 process.kill()
                 process.wait()
@@ -165,13 +166,18 @@ def test_metrics_are_told_on_loopback(
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
                 text = answer.read().decode()
     for name in (
-        "pairs_trades_stored_total", "pairs_trades_duplicate_total", "pairs_queue_frames",
-        "pairs_commit_seconds_bucket", "pairs_trade_to_commit_seconds_bucket",
-        "pairs_gaps_open", "pairs_feed_live",
-    ):  # fmt: skip
+        "pairs_trades_stored_total",
+        "pairs_trades_duplicate_total",
+        "pairs_queue_frames",
+        "pairs_commit_seconds_bucket",
+        "pairs_trade_to_commit_seconds_bucket",
+        "pairs_gaps_open",
+        "pairs_feed_live",
+    ):
         assert name in text
     line = next(
-        part for part in text.splitlines()
+        part
+        for part in text.splitlines()
         if part.startswith('pairs_trades_stored_total{symbol="BTCUSDT"')
-    )  # fmt: skip
+    )
     assert float(line.split()[-1]) > 0

@@ -150,8 +150,9 @@ def test_ten_tabs_out_of_step_cost_one_poll_per_interval(
         polls.clear()
         time = [0.0]
         live_pair = pair(store, clock=partial(time.__getitem__, 0))
-        asked = sorted(k + tab / tabs + rng.uniform(-0.1, 0.1) for tab in range(tabs)
-                       for k in range(100))  # fmt: skip
+        asked = sorted(
+            k + tab / tabs + rng.uniform(-0.1, 0.1) for tab in range(tabs) for k in range(100)
+        )
         for time[0] in asked:
             live_pair.poll(1.0)
         assert least <= len(polls) <= 102

@@ -21,13 +21,21 @@ from tests.reference import reference_csv, trades
 COSTS = Costs(fee_bps=5, slippage_bps=1)
 LEGS = ("ETHUSDT", "BTCUSDT")
 RULES = {
-    "rolling": Rules(hedge="rolling", hedge_window=60, window=30, entry_z=1.5, exit_z=0.2,
-                     stop_z=3.0, max_bars=40),
+    "rolling": Rules(
+        hedge="rolling",
+        hedge_window=60,
+        window=30,
+        entry_z=1.5,
+        exit_z=0.2,
+        stop_z=3.0,
+        max_bars=40,
+    ),
     "kalman": Rules(hedge="kalman", hedge_window=40, window=30, entry_z=1.5, max_bars=25),
-    "kalman, noise given": Rules(hedge="kalman", window=30, entry_z=1.5, max_bars=25, delta=1e-4,
-                                 observation_variance=1.0),
+    "kalman, noise given": Rules(
+        hedge="kalman", window=30, entry_z=1.5, max_bars=25, delta=1e-4, observation_variance=1.0
+    ),
     "fixed": Rules(hedge="fixed", beta=0.04, window=45, entry_z=1.2, exit_z=-0.5, stop_z=2.5),
-}  # fmt: skip
+}
 
 
 def live_bars(store: PostgresStore, venue: str, bar: str, base_s: int) -> LiveBars:

@@ -87,8 +87,12 @@ class LiveMachine(RuleBasedStateMachine):
         self.rest = Rest(self)
         closing.steady_us = self.clock_us  # type: ignore[attr-defined]
         self.closing = Closing(
-            self.watched, self.rest, self.store, VENUE, lambda: 0.0,  # type: ignore[arg-type]
-        )  # fmt: skip
+            self.watched,
+            self.rest,
+            self.store,
+            VENUE,
+            lambda: 0.0,  # type: ignore[arg-type]
+        )
         self.pair = tuple(Instrument(VENUE, line.symbol) for line in self.lines)
         self.bars = LiveBars(self.store.engine, self.pair, bar, (1, 1))
         self.before: tuple[Leg, ...] = ()
@@ -280,7 +284,11 @@ def test_a_market_as_it_comes(
 
     Machine.store = store
     made = settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, database=None,
-        phases=PHASES, suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        phases=PHASES,
+        suppress_health_check=list(HealthCheck),
+    )
     run_state_machine_as_test(seed(SEED)(Machine), settings=made)

@@ -186,13 +186,21 @@ M = 60_000_000
 @pytest.mark.parametrize(
     ("known", "told", "same"),
     [
-        (None, {M: 3}, False), ({}, {}, True), ({}, {M: 1}, False), ({M: 1}, {}, False),
-        ({M: 3}, {M: 3}, True), ({M: 3}, {M: 4}, False), ({M: 3}, {M: 2}, False),
-        ({M: 3}, {0: 7, M: 3}, True), ({M: 3}, {M: 3, 2 * M: 0}, True),
-        ({M: 3}, {M: 3, 2 * M: 1}, False), ({M: 3, 2 * M: 1}, {M: 3}, False),
-        ({M: 3, 2 * M: 1}, {2 * M: 1}, True), ({M: 3}, {2 * M: 0}, False),
+        (None, {M: 3}, False),
+        ({}, {}, True),
+        ({}, {M: 1}, False),
+        ({M: 1}, {}, False),
+        ({M: 3}, {M: 3}, True),
+        ({M: 3}, {M: 4}, False),
+        ({M: 3}, {M: 2}, False),
+        ({M: 3}, {0: 7, M: 3}, True),
+        ({M: 3}, {M: 3, 2 * M: 0}, True),
+        ({M: 3}, {M: 3, 2 * M: 1}, False),
+        ({M: 3, 2 * M: 1}, {M: 3}, False),
+        ({M: 3, 2 * M: 1}, {2 * M: 1}, True),
+        ({M: 3}, {2 * M: 0}, False),
     ],
-)  # fmt: skip
+)
 def test_bars_agree_where_they_hold_the_trades_that_came(
     known: dict[int, int] | None, told: dict[int, int], same: bool
 ) -> None:
@@ -235,7 +243,14 @@ def test_slow_and_delisted_markets_are_never_called_stale_and_keep_a_small_share
             newest = exchange.trades["BTCUSDT"][-1]["id"]
             exchange.odd.hidden = set(range(newest + 1, newest + 11))
             exchange.print_trades("BTCUSDT", 15)
-            eventually(lambda: count(store, "SELECT count(*) FROM v_gaps WHERE state = 'filled'"
-                                     f" AND first_id = {newest + 1}"), "repaired", 15)  # fmt: skip
+            eventually(
+                lambda: count(
+                    store,
+                    "SELECT count(*) FROM v_gaps WHERE state = 'filled'"
+                    f" AND first_id = {newest + 1}",
+                ),
+                "repaired",
+                15,
+            )
             newest_ids = [r for r in exchange.requests if r.endswith("limit=1") and "Time" not in r]
         assert len(newest_ids) <= 2400 * 0.5 / 20  # looks, first looks and questions about bars

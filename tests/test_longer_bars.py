@@ -22,9 +22,18 @@ LEGS = (Instrument("binance", "ETHUSDT"), Instrument("binance", "BTCUSDT"))
 
 def kline(symbol: str, start_s: int, bar_s: int, close: float, trades: int) -> Kline:
     return Kline(
-        symbol, bar_s, start_s * S, close, close + 1, close - 1, close, 2.0, 2.0 * close, 1.0,
+        symbol,
+        bar_s,
+        start_s * S,
+        close,
+        close + 1,
+        close - 1,
+        close,
+        2.0,
+        2.0 * close,
+        1.0,
         trades,
-    )  # fmt: skip
+    )
 
 
 def fill(store: PostgresStore, hours: int = 300, minutes: int = 150) -> None:

@@ -56,10 +56,20 @@ def test_the_best_of_a_map_on_random_walks_is_rarely_more_than_luck() -> None:
 
 
 def test_the_command_counts_its_grid(
-    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
-) -> None:  # fmt: skip
-    search = ["--window", "20", "--entry-z", "1", "--grid", "entry_z=1,1.25,1.5,2", "--grid",
-              "window=10,20,40"]  # fmt: skip
+    files: list[str],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    search = [
+        "--window",
+        "20",
+        "--entry-z",
+        "1",
+        "--grid",
+        "entry_z=1,1.25,1.5,2",
+        "--grid",
+        "window=10,20,40",
+    ]
     found = printed(capsys, [*files, *search])
     luck = found["deflated_sharpe"]
     assert (luck["trials"], luck["counted"]) == (12, "run")
@@ -73,8 +83,9 @@ def test_the_command_counts_its_grid(
     assert "1 set counted, of this run only" in capsys.readouterr().out
 
 
-def sample(first: int = 0, last: int = 9, legs: tuple[Instrument, Instrument] = (A, B),
-           bar_s: int = 60) -> Sample:  # fmt: skip
+def sample(
+    first: int = 0, last: int = 9, legs: tuple[Instrument, Instrument] = (A, B), bar_s: int = 60
+) -> Sample:
     return Sample(legs, bar_s, DAY + timedelta(days=first), DAY + timedelta(days=last))
 
 
@@ -126,17 +137,21 @@ class TestRegister:
         assert "only" in trials_words(found)
 
     def test_the_command_counts_in_the_store(
-        self, store: PostgresStore, database_url: str, capsys: pytest.CaptureFixture[str],
+        self,
+        store: PostgresStore,
+        database_url: str,
+        capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
+    ) -> None:
         monkeypatch.setenv("DATABASE_URL", database_url)
         for symbol, seed in (("AAA", 1), ("BBB", 2)):
             store.write_upload(symbol, 60, leg(seed))
         source = ["--venue", "upload", "--y", "AAA", "--x", "BBB", "--window", "20"]
         found = printed(capsys, [*source, "--grid", "entry_z=1,1.5"])
         assert (found["deflated_sharpe"]["trials"], found["deflated_sharpe"]["counted"]) == (
-            3, "store",
-        )  # fmt: skip
+            3,
+            "store",
+        )
         assert main([*source, "--entry-z", "1.75"]) == 0
         assert "one of 4 sets tried on these bars" in capsys.readouterr().out
 

@@ -38,9 +38,12 @@ def halted(store: PostgresStore) -> bool:
 
 
 def test_ids_that_begin_anew_stop_their_symbol_and_no_other(
-    store: PostgresStore, database_url: str, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    store: PostgresStore,
+    database_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Seen in the stream; then the user begins a new record beside the daemon that runs. The
     whole way with one daemon, as a process, for it begins again by itself: that takes 10 s."""
     monkeypatch.setenv("DATABASE_URL", database_url)
@@ -64,8 +67,9 @@ def test_ids_that_begin_anew_stop_their_symbol_and_no_other(
         assert (count(store, OF), count(store, SUM)) == (137, before)
         report = health(store)
         assert not report["healthy"]
-        assert any("BTCUSDT: halted" in text and "new-record" in text
-                   for text in report["problems"])  # fmt: skip
+        assert any(
+            "BTCUSDT: halted" in text and "new-record" in text for text in report["problems"]
+        )
         assert audit(store)["ok"]
         capsys.readouterr()
         assert database_utils(["new-record", "BTCUSDT"]) == 0
@@ -97,8 +101,10 @@ def test_a_symbol_that_was_stopped_stays_so_after_a_restart(store: PostgresStore
         anew(exchange, 455, later_s=-1)
         with store.transaction() as cursor:  # it was long ago
             cursor.execute("UPDATE trade SET ts = ts - interval '1 hour'")
-            cursor.execute("UPDATE feed SET last_trade = last_trade - interval '1 hour',"
-                           " watermark = watermark - interval '1 hour'")  # fmt: skip
+            cursor.execute(
+                "UPDATE feed SET last_trade = last_trade - interval '1 hour',"
+                " watermark = watermark - interval '1 hour'"
+            )
         with ingesting(store, exchange):
             exchange.print_trades("BTCUSDT", 5)
             eventually(lambda: halted(store), "halted", 20)
@@ -168,9 +174,11 @@ def test_one_frame_out_of_place_stops_nothing(store: PostgresStore) -> None:
 
 
 def test_a_new_record_begins_beside_the_old_one(
-    store: PostgresStore, database_url: str, capsys: pytest.CaptureFixture[str],
+    store: PostgresStore,
+    database_url: str,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     now = steady_us()
     for venue, symbol in (("binance", "BTCUSDT"), ("local", "BTCUSDT"), ("local", "ETHUSDT.P")):
@@ -190,12 +198,15 @@ def test_a_new_record_begins_beside_the_old_one(
     assert again.known_ids("local", "BTCUSDT") is None
     again.write("local", [Trade("BTCUSDT", 2, now, 99.0, 1.0, True, now)])
     with again.transaction() as cursor:
-        cursor.execute("SELECT venue, symbol, trade_id, price FROM v_ticks WHERE trade_id = 2"
-                       " ORDER BY 1, 2")  # fmt: skip
+        cursor.execute(
+            "SELECT venue, symbol, trade_id, price FROM v_ticks WHERE trade_id = 2 ORDER BY 1, 2"
+        )
         assert [(v, s, p) for v, s, _, p in cursor.fetchall()] == [
-            ("binance", "BTCUSDT", 10.0), ("local", "BTCUSDT", 99.0), ("local", names[0], 10.0),
+            ("binance", "BTCUSDT", 10.0),
+            ("local", "BTCUSDT", 99.0),
+            ("local", names[0], 10.0),
             ("local", names[1], 10.0),
-        ]  # fmt: skip
+        ]
     assert again.open_gaps("local", names[0]) == []  # type: ignore[arg-type]
     assert audit(again)["ok"]
     again.close()

@@ -45,9 +45,15 @@ def gaps(store: PostgresStore) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize(
     ("size", "is_trade", "is_none"),
-    [("0.5", True, False), ("0", False, True), ("0.000", False, True), ("-0", False, False),
-     ("", False, False), ("0e5", False, True)],
-)  # fmt: skip
+    [
+        ("0.5", True, False),
+        ("0", False, True),
+        ("0.000", False, True),
+        ("-0", False, False),
+        ("", False, False),
+        ("0e5", False, True),
+    ],
+)
 def test_a_size_of_zero_is_no_trade(size: str, is_trade: bool, is_none: bool) -> None:
     data = f'"s":"BTCUSDT","a":7,"p":"9.5","q":"{size}","f":3,"l":4,"T":{T0 // 1000},"m":true'
     frame = parse(f'{{"e":"aggTrade",{data}}}', 5, USDM)
@@ -113,16 +119,22 @@ def test_a_lost_trade_beside_ids_that_are_none_touches_the_bar_beyond(
     store: PostgresStore,
 ) -> None:
     """10, no trade 11, lost 12, no trade 13, 14: both bars may lack what is lost."""
-    store.write("binance", [trade(10, T0), trade(14, T0 + 5 * S), trade(20, T0 + 9 * S)],
-                seen=[nothing(11), nothing(13), odd(12), *map(nothing, range(15, 20))])  # fmt: skip
+    store.write(
+        "binance",
+        [trade(10, T0), trade(14, T0 + 5 * S), trade(20, T0 + 9 * S)],
+        seen=[nothing(11), nothing(13), odd(12), *map(nothing, range(15, 20))],
+    )
     incomplete = read_incomplete(store.engine, "binance", "BTCUSDT", 1)
     assert [int(t.timestamp()) - T0 // S for t in incomplete] == [0, 5]
 
 
 def test_retention_takes_ids_that_are_no_trades_along(store: PostgresStore) -> None:
     day = 86_400 * S
-    store.write("binance", [trade(i, T0 + (i // 1500) * day) for i in range(0, 3000, 2)],
-                seen=[nothing(i) for i in range(1, 3000, 2)])  # fmt: skip
+    store.write(
+        "binance",
+        [trade(i, T0 + (i // 1500) * day) for i in range(0, 3000, 2)],
+        seen=[nothing(i) for i in range(1, 3000, 2)],
+    )
     prune(store, 0.5, at(T0 + day))
     assert audit(store)["ok"]
     assert min(first for first, *_ in gaps(store)) >= 1499
@@ -132,8 +144,11 @@ def test_retention_takes_ids_that_are_no_trades_along(store: PostgresStore) -> N
 def test_what_is_noted_stays_small(store: PostgresStore) -> None:
     """Four of ten ids of 20,000: some rows, not 8,000, and a batch is not read again for them."""
     ids = range(20_000)
-    store.write("binance", [trade(i, T0 + i * 1000) for i in ids if i % 5 < 3],
-                seen=[nothing(i) for i in ids if i % 5 >= 3])  # fmt: skip
+    store.write(
+        "binance",
+        [trade(i, T0 + i * 1000) for i in ids if i % 5 < 3],
+        seen=[nothing(i) for i in ids if i % 5 >= 3],
+    )
     assert count(store, "SELECT count(*) FROM void_ids") == 20
     assert count(store, "SELECT count(*) FROM gap") == 0
     assert count(store, "SELECT sum(last_id - first_id + 1) FROM v_gaps") == 8000

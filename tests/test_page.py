@@ -26,10 +26,17 @@ def fill(store: PostgresStore, error: int = 0) -> None:
     for symbol, level in (("BTCUSDT", 60_000.0), ("ETHUSDT", 2_500.0), ("XRPUSDT", 0.5)):
         store.write(
             "local",
-            [trade(i, now - (400 - i) * S, level * (1 + (i * i % 89 + (i**3 % 97) / 97 * error
-                   * (symbol == "ETHUSDT")) / 1e4), symbol=symbol)
-             for i in range(400)],
-        )  # fmt: skip
+            [
+                trade(
+                    i,
+                    now - (400 - i) * S,
+                    level
+                    * (1 + (i * i % 89 + (i**3 % 97) / 97 * error * (symbol == "ETHUSDT")) / 1e4),
+                    symbol=symbol,
+                )
+                for i in range(400)
+            ],
+        )
 
 
 def html(page: AppTest) -> str:

@@ -240,10 +240,15 @@ def walk(machine: type[Page], examples: int, steps: int) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         seed(SEED)(machine),
         settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, database=None,
-            phases=(Phase.generate,), suppress_health_check=list(HealthCheck), print_blob=False,
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
         ),
-    )  # fmt: skip
+    )
 
 
 def test_random_choices_a_few(machine: type[Page]) -> None:

@@ -33,9 +33,15 @@ def bars(seed: int, level: float) -> pd.DataFrame:
     close = np.round(level * np.exp(np.cumsum(rng.normal(0, 1e-4, N))), 2)
     index = pd.date_range("2026-01-01", periods=N, freq="1s", tz="UTC", name="ts")
     return pd.DataFrame(
-        {"open": close, "high": close + 1, "low": close - 1, "close": close,
-         "volume": rng.uniform(1, 2, N)}, index=index,
-    )  # fmt: skip
+        {
+            "open": close,
+            "high": close + 1,
+            "low": close - 1,
+            "close": close,
+            "volume": rng.uniform(1, 2, N),
+        },
+        index=index,
+    )
 
 
 def status(**changes: object) -> FeedStatus:
@@ -48,10 +54,14 @@ def snapshot(venue: str = "local", error: str | None = None, **changes: object) 
     y, x = bars(1, 2500.0), bars(2, 80_000.0)
     leg = status(**changes) if venue != "upload" else None
     return Snapshot(
-        (Leg(Instrument(venue, "ETHUSDT"), y.iloc[:-1], y.iloc[-1], leg),
-         Leg(Instrument(venue, "BTCUSDT"), x.iloc[:-1], x.iloc[-1], leg)),
-        "1s", 0.0, error,
-    )  # fmt: skip
+        (
+            Leg(Instrument(venue, "ETHUSDT"), y.iloc[:-1], y.iloc[-1], leg),
+            Leg(Instrument(venue, "BTCUSDT"), x.iloc[:-1], x.iloc[-1], leg),
+        ),
+        "1s",
+        0.0,
+        error,
+    )
 
 
 def view(spec: PairSpec | None = None):  # type: ignore[no-untyped-def]
@@ -72,9 +82,16 @@ def test_a_short_record_is_drawn_bar_by_bar_whatever_the_span() -> None:
 @pytest.mark.parametrize("hedge", ["rolling", "kalman", "ols"])
 def test_the_pair_figure_is_bounded_and_packs_to_plain_json(hedge: str, raw: bool) -> None:
     figure = pair_panel.figure(
-        view(PairSpec(hedge=hedge, window=60)), ("ETHUSDT", "BTCUSDT"), "1s",  # type: ignore[arg-type]
-        bars=600, entry_z=2, exit_z=0, stop_z=4, raw=raw, uirevision="u",
-    )  # fmt: skip
+        view(PairSpec(hedge=hedge, window=60)),
+        ("ETHUSDT", "BTCUSDT"),
+        "1s",  # type: ignore[arg-type]
+        bars=600,
+        entry_z=2,
+        exit_z=0,
+        stop_z=4,
+        raw=raw,
+        uirevision="u",
+    )
     names = [trace.name for trace in figure.data]
     assert names[:4] == ["ETHUSDT", "BTCUSDT", "spread", "z"]
     lines = [trace for trace in figure.data if trace.mode == "lines" and trace.fill is None]
@@ -127,9 +144,12 @@ def test_between_closed_bars_only_the_forming_candle_is_sent(shown: int) -> None
 def test_more_bars_make_longer_candles_that_add_up() -> None:
     made = snapshot()
     figure = market_panel.figure(
-        made.legs, "1s", bars=600, overlays=market_panel.Overlays(sma=20, bands=20, session_s=300),
+        made.legs,
+        "1s",
+        bars=600,
+        overlays=market_panel.Overlays(sma=20, bands=20, session_s=300),
         uirevision="u",
-    )  # fmt: skip
+    )
     candles = next(trace for trace in figure.data if trace.name == "ETHUSDT 3s")
     assert len(candles.x) <= market_panel.CANDLES
     last = pd.Timestamp(candles.x[-1], unit="ms", tz="UTC")
@@ -162,8 +182,7 @@ def test_thinning_keeps_extremes_breaks_and_the_last_value() -> None:
 
 
 def test_spans_are_round_and_bounded() -> None:
-    assert spans(1, 9000) == {
-        "5 min": 300, "10 min": 600, "30 min": 1800, "1 h": 3600, "2 h": 7200}  # fmt: skip
+    assert spans(1, 9000) == {"5 min": 300, "10 min": 600, "30 min": 1800, "1 h": 3600, "2 h": 7200}
     assert spans(300, 9000)["30 d"] == 8640
     assert spans(7 * 86_400, 9000) == {"1825 d": 260}
     assert spans(1000 * 86_400, 50) == {"all": 50}
@@ -183,9 +202,16 @@ def test_the_marks_are_the_decisions_of_the_backtest() -> None:
     wanted = pair_panel.sides(made, 1.5, 0, 3)
     np.testing.assert_array_equal(wanted[:-1], done["position"].to_numpy()[1:])
     figure = pair_panel.figure(
-        made, ("ETHUSDT", "BTCUSDT"), "1s", bars=len(made.frame), entry_z=1.5, exit_z=0, stop_z=3,
-        raw=False, uirevision="u",
-    )  # fmt: skip
+        made,
+        ("ETHUSDT", "BTCUSDT"),
+        "1s",
+        bars=len(made.frame),
+        entry_z=1.5,
+        exit_z=0,
+        stop_z=3,
+        raw=False,
+        uirevision="u",
+    )
     marks = {trace.name: len(trace.x) for trace in figure.data if trace.mode == "markers"}
     entered = done["action"].value_counts()
     assert (marks["long entry"], marks["short entry"]) == (entered["long"], entered["short"])
@@ -285,15 +311,27 @@ def test_bars_that_lack_trades_are_marked_and_named() -> None:
     legs = snapshot().legs
     at = pd.DatetimeIndex(made.frame.index[-5:-3])
     figure = pair_panel.figure(
-        made, ("ETHUSDT", "BTCUSDT"), "1s", bars=100, entry_z=2, exit_z=0.5, stop_z=None,
-        raw=False, uirevision="", incomplete=(at[:1], at),
-    )  # fmt: skip
+        made,
+        ("ETHUSDT", "BTCUSDT"),
+        "1s",
+        bars=100,
+        entry_z=2,
+        exit_z=0.5,
+        stop_z=None,
+        raw=False,
+        uirevision="",
+        incomplete=(at[:1], at),
+    )
     marks = [t for t in figure.data if t.name.endswith("trades missing")]
     assert [len(t.x) for t in marks] == [2]
     market = market_panel.figure(
-        legs, "1s", bars=100, overlays=market_panel.Overlays(), uirevision="",
+        legs,
+        "1s",
+        bars=100,
+        overlays=market_panel.Overlays(),
+        uirevision="",
         incomplete=(at[:0], at),
-    )  # fmt: skip
+    )
     marks = [t for t in market.data if t.name.endswith("trades missing")]
     assert [(t.name, len(t.x)) for t in marks] == [("BTCUSDT: trades missing", 2)]
     note = incomplete_note([("ETHUSDT", at[:0]), ("BTCUSDT", at)])

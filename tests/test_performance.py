@@ -154,19 +154,36 @@ def test_a_curve_by_its_definitions(values: list[float], seed: int) -> None:
 
 
 def test_every_figure_has_a_label_and_a_unit_and_stands_in_the_result() -> None:
-    result = run(leg(1), leg(2), Rules(window=20, entry_z=1.0, stop_z=2.0, max_bars=9),
-                 Costs(fee_bps=2, slippage_bps=1))  # fmt: skip
+    result = run(
+        leg(1),
+        leg(2),
+        Rules(window=20, entry_z=1.0, stop_z=2.0, max_bars=9),
+        Costs(fee_bps=2, slippage_bps=1),
+    )
     assert list(result.metrics) == list(METRICS)
-    units = {"quote", "fraction", "fraction a year", "ratio", "count", "bars", "s", "bps",
-             "times a year"}  # fmt: skip
+    units = {
+        "quote",
+        "fraction",
+        "fraction a year",
+        "ratio",
+        "count",
+        "bars",
+        "s",
+        "bps",
+        "times a year",
+    }
     assert {metric.unit for metric in METRICS.values()} <= units
     m, trades = result.metrics, result.trades
     assert m["trades"] == m["long_trades"] + m["short_trades"] == len(trades) > 10
     assert m["long_pnl"] + m["short_pnl"] == pytest.approx(m["total_pnl"])
     reasons = trades["exit_reason"].value_counts()
-    for name, reason in (("exits", "exit"), ("exits_stop_z", "stop_z"),
-                         ("exits_stop_loss", "stop_loss"), ("exits_max_bars", "max_bars"),
-                         ("exits_end_of_data", "end of data")):  # fmt: skip
+    for name, reason in (
+        ("exits", "exit"),
+        ("exits_stop_z", "stop_z"),
+        ("exits_stop_loss", "stop_loss"),
+        ("exits_max_bars", "max_bars"),
+        ("exits_end_of_data", "end of data"),
+    ):
         assert m[name] == reasons.get(reason, 0)
     assert m["exposure"] == pytest.approx(trades["bars"].sum() / 300)
     assert m["exposure"] == (result.signals["position"] != 0).mean()
@@ -335,8 +352,10 @@ class TestReturnsWithoutDeviation:
         y = leg(1, 400)
         x = y * 3.3
         x["volume"] = 1.0
-        sets = [Rules(hedge="fixed", beta=1 / 3.3, window=10, entry_z=1.0, notional=notional)
-                for notional in (100.0, 10_000.0, 1e7)]  # fmt: skip
+        sets = [
+            Rules(hedge="fixed", beta=1 / 3.3, window=10, entry_z=1.0, notional=notional)
+            for notional in (100.0, 10_000.0, 1e7)
+        ]
         for rules, sharpe in zip(sets, grid(y, x, sets, Costs())["sharpe"], strict=True):
             found = run(y, x, rules, Costs())
             assert found.metrics["trades"] > 5
@@ -356,8 +375,17 @@ def test_without_a_value_there_is_none() -> None:
     index = pd.date_range("2024-01-01", periods=4, freq="1D", tz="UTC")
     found = compute_metrics(index, curve(np.full(4, 100.0), 100.0), NO_TRADES, 100.0)
     empty = {name for name, value in found.items() if math.isnan(value)}
-    assert empty == {"sharpe", "sortino", "calmar", "win_rate", "profit_factor", "average_pnl",
-                     "average_bars", "average_holding_s", "break_even_bps"}  # fmt: skip
+    assert empty == {
+        "sharpe",
+        "sortino",
+        "calmar",
+        "win_rate",
+        "profit_factor",
+        "average_pnl",
+        "average_bars",
+        "average_holding_s",
+        "break_even_bps",
+    }
     ruined = compute_metrics(
         index, curve(np.array([100.0, 50.0, -5.0, -5.0]), 100.0), NO_TRADES, 100.0
     )

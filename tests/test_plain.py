@@ -43,34 +43,127 @@ ROOT = Path(__file__).parents[1]
 PAGE = [ROOT / "dashboard_streamlit.py", *sorted((ROOT / "pairs/dashboard").rglob("*.py"))]
 # What reads Markdown: by the name of the call, which of its arguments.
 MARKDOWN: dict[str, tuple[int | str, ...]] = {
-    **dict.fromkeys(("write", "markdown", "caption", "error", "warning", "info", "success",
-                     "title", "header", "subheader", "toast", "badge"), (0, "body", "help")),
-    **dict.fromkeys(("button", "download_button", "link_button", "checkbox", "toggle", "radio",
-                     "selectbox", "multiselect", "pills", "segmented_control", "number_input",
-                     "text_input", "text_area", "slider", "date_input", "time_input",
-                     "file_uploader", "form_submit_button", "expander", "popover", "tabs",
-                     "metric", "status", "spinner", "Column", "NumberColumn", "DatetimeColumn"),
-                    (0, "label", "help")),
+    **dict.fromkeys(
+        (
+            "write",
+            "markdown",
+            "caption",
+            "error",
+            "warning",
+            "info",
+            "success",
+            "title",
+            "header",
+            "subheader",
+            "toast",
+            "badge",
+        ),
+        (0, "body", "help"),
+    ),
+    **dict.fromkeys(
+        (
+            "button",
+            "download_button",
+            "link_button",
+            "checkbox",
+            "toggle",
+            "radio",
+            "selectbox",
+            "multiselect",
+            "pills",
+            "segmented_control",
+            "number_input",
+            "text_input",
+            "text_area",
+            "slider",
+            "date_input",
+            "time_input",
+            "file_uploader",
+            "form_submit_button",
+            "expander",
+            "popover",
+            "tabs",
+            "metric",
+            "status",
+            "spinner",
+            "Column",
+            "NumberColumn",
+            "DatetimeColumn",
+        ),
+        (0, "label", "help"),
+    ),
     "progress": ("text",),
-}  # fmt: skip
-SAFE = {"plain", "number", "percent", "significant", "duration", "stretch", "clock", "bar_label",
-        "len", "max", "min", "abs", "round", "int", "float"}  # fmt: skip
+}
+SAFE = {
+    "plain",
+    "number",
+    "percent",
+    "significant",
+    "duration",
+    "stretch",
+    "clock",
+    "bar_label",
+    "len",
+    "max",
+    "min",
+    "abs",
+    "round",
+    "int",
+    "float",
+}
 
 
 PICTURE = "![x](http://evil.example/p.png)"
 TAG = "<img src=http://evil.example/q.png>"
 HOSTILE = [
-    PICTURE, TAG, f"{PICTURE} **bold** :red[red] $x^2$ `code`", "[a](http://evil.example)",
-    "see http://evil.example/x now", "www.evil.example", "a@evil.example", "<b>bold</b>", "a<b>c",
-    ":material/home: :streamlit: :smile: :100: :+1:", ":material_home:", "x :small[y] :red :help",
-    ":red-background[x] :blue-badge[x]", "# heading", "- item", "+ item", "1. first", "2) second",
-    "> quote", "---", "***", "~~gone~~ ~one~", "_a_ __b__ *c* exit_z=3 snake__case", "a -> b <- c",
-    "x >= 1 -- y ~= 2", "$$\\int x$$ $5 and $6", "&lt;b&gt; &amp; &#33;", "back\\slash \\* \\",
-    "``two`` `one ```three", "`", "[x]: http://evil.example", "[^1]", "| a | b |", "!", "a ![",
-    "http://evil.example:80/:material/home:", "2024-01-01T09:30:00Z 12:00", "row 2: open '1,5'",
-    "local:ETHUSDT", "https://user:pw@evil.example/?q=`x`", "日本 _x_ é*y*", "{x} :red{.y}",
-    "::leaf[x] :::box", "<!-- x -->", "<https://evil.example>", "a\u202eb\u0007c", "* * *",
-]  # fmt: skip
+    PICTURE,
+    TAG,
+    f"{PICTURE} **bold** :red[red] $x^2$ `code`",
+    "[a](http://evil.example)",
+    "see http://evil.example/x now",
+    "www.evil.example",
+    "a@evil.example",
+    "<b>bold</b>",
+    "a<b>c",
+    ":material/home: :streamlit: :smile: :100: :+1:",
+    ":material_home:",
+    "x :small[y] :red :help",
+    ":red-background[x] :blue-badge[x]",
+    "# heading",
+    "- item",
+    "+ item",
+    "1. first",
+    "2) second",
+    "> quote",
+    "---",
+    "***",
+    "~~gone~~ ~one~",
+    "_a_ __b__ *c* exit_z=3 snake__case",
+    "a -> b <- c",
+    "x >= 1 -- y ~= 2",
+    "$$\\int x$$ $5 and $6",
+    "&lt;b&gt; &amp; &#33;",
+    "back\\slash \\* \\",
+    "``two`` `one ```three",
+    "`",
+    "[x]: http://evil.example",
+    "[^1]",
+    "| a | b |",
+    "!",
+    "a ![",
+    "http://evil.example:80/:material/home:",
+    "2024-01-01T09:30:00Z 12:00",
+    "row 2: open '1,5'",
+    "local:ETHUSDT",
+    "https://user:pw@evil.example/?q=`x`",
+    "日本 _x_ é*y*",
+    "{x} :red{.y}",
+    "::leaf[x] :::box",
+    "<!-- x -->",
+    "<https://evil.example>",
+    "a\u202eb\u0007c",
+    "* * *",
+]
 
 
 def as_shown(text: str) -> str:
@@ -139,17 +232,20 @@ def hostile_store(store: PostgresStore) -> None:
             cursor.execute(
                 "UPDATE instrument SET symbol = %s WHERE symbol = %s", (f"{symbol}{bad}", symbol)
             )
-        cursor.execute("UPDATE feed SET detail = %s, state = 'disconnected', heartbeat = now()",
-                       (bad,))  # fmt: skip
+        cursor.execute(
+            "UPDATE feed SET detail = %s, state = 'disconnected', heartbeat = now()", (bad,)
+        )
         cursor.execute("UPDATE gap SET reason = %s", (bad,))
-        cursor.execute("UPDATE alert_rule SET rule = jsonb_set(rule, '{name}', to_jsonb(%s::text))",
-                       (bad,))  # fmt: skip
+        cursor.execute(
+            "UPDATE alert_rule SET rule = jsonb_set(rule, '{name}', to_jsonb(%s::text))", (bad,)
+        )
         cursor.execute("INSERT INTO alert_channel VALUES (%s, true, NULL, %s, now())", (bad, bad))
         cursor.execute(
             "INSERT INTO alert_event (rule_id, revision, ts, edge, known_at, rule, value, figures,"
             " title, body) SELECT rule_id, 1, now(), 'up', now(), rule, 1, %s, %s, %s"
-            " FROM alert_rule", (json.dumps({bad: 1.0}), bad, bad),
-        )  # fmt: skip
+            " FROM alert_rule",
+            (json.dumps({bad: 1.0}), bad, bad),
+        )
 
 
 def shown_texts(page: AppTest) -> Iterator[tuple[str, str]]:
@@ -237,12 +333,13 @@ def test_no_name_is_a_tag_in_a_figure(text: str) -> None:
     names, made = tuple(leg.symbol for leg in legs), view()
     matrix = made.frame[["close_y", "close_x"]].corr().set_axis(names).set_axis(names, axis=1)
     for figure in (
-        pair_panel.figure(made, names, "1s", bars=600, entry_z=2, exit_z=0, stop_z=4, raw=False,
-                          uirevision="u"),
+        pair_panel.figure(
+            made, names, "1s", bars=600, entry_z=2, exit_z=0, stop_z=4, raw=False, uirevision="u"
+        ),
         pair_panel.scatter_figure(made, names, "u"),
         market_panel.figure(legs, "1s", bars=240, overlays=market_panel.Overlays(), uirevision="u"),
         correlation_figure(matrix, "u"),
-    ):  # fmt: skip
+    ):
         found = list(strings(figure.to_dict()))
         assert any(figure_text(names[0]) in part for part in found)
         assert not any(names[0] in part for part in found)
@@ -258,9 +355,11 @@ def address() -> Iterator[str]:
     page = Path(__file__).with_name("plain_page.py")
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", str(page), f"--server.port={port}"],
-        cwd=ROOT, env={**os.environ, "HOSTILE": json.dumps(HOSTILE)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "HOSTILE": json.dumps(HOSTILE)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 60
     try:
         while True:
@@ -284,10 +383,15 @@ def test_a_browser_shows_the_very_words_and_asks_nobody(browser: Browser, addres
     page.wait_for_timeout(1500)  # plug-ins for emoji and formulas come by themselves
     for number, text in enumerate(HOSTILE):
         case, shown = page.locator(f".st-key-case-{number}"), as_shown(text)
-        bodies = [case.locator("[data-testid=stAlert] p").inner_text().removeprefix(
-            "Nothing was stored: ").removesuffix(" (row 2)")]  # fmt: skip
-        bodies += case.locator("[data-testid=stMarkdown], [data-testid=stCaptionContainer]"
-                               ).all_inner_texts()  # fmt: skip
+        bodies = [
+            case.locator("[data-testid=stAlert] p")
+            .inner_text()
+            .removeprefix("Nothing was stored: ")
+            .removesuffix(" (row 2)")
+        ]
+        bodies += case.locator(
+            "[data-testid=stMarkdown], [data-testid=stCaptionContainer]"
+        ).all_inner_texts()
         bodies += case.locator("button").all_inner_texts()
         bodies += case.locator("[data-testid=stProgress] p").all_inner_texts()
         assert [" ".join(body.split()) for body in bodies] == [shown] * len(bodies), text
@@ -298,8 +402,12 @@ def test_a_browser_shows_the_very_words_and_asks_nobody(browser: Browser, addres
 
 
 def test_plain_leaves_ordinary_words_alone() -> None:
-    for text in ("row 2: high 2.0 is below low", "exit_z=3 is not usable with entry_z=2",
-                 "2024-01-01T09:30:00Z", "ETHUSDT / BTCUSDT z-score above 2.5 (once)"):  # fmt: skip
+    for text in (
+        "row 2: high 2.0 is below low",
+        "exit_z=3 is not usable with entry_z=2",
+        "2024-01-01T09:30:00Z",
+        "ETHUSDT / BTCUSDT z-score above 2.5 (once)",
+    ):
         assert plain(text) == text
     assert plain("a\n\nb\tc") == "a b c"
 

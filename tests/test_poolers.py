@@ -194,8 +194,11 @@ def test_a_lease_expires_and_a_dead_process_of_this_machine_holds_none(
     elsewhere.close()
     done = subprocess.run(
         [sys.executable, "-c", "from pairs.storage.ownership import identity; print(identity())"],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
     dead = Ownership(store.connect, "binance", owner=done.stdout.strip())
     assert dead.claim(["BTCUSDT"]) == []
     assert mine.claim(["BTCUSDT"]) == []
@@ -288,18 +291,23 @@ def test_after_a_failover_writers_readers_and_leases_go_to_the_new_server(
         fail_over(proxy, server, copy)
         # Told between two statements, a connection has been left before the next transaction.
         eventually(
-            lambda: rows(store, "SHOW transaction_read_only") != [("off",)]
-            or rows(store, "SELECT current_database()") == [(parse_dsn(copy)["dbname"],)],
-            "told", 15,
-        )  # fmt: skip
+            lambda: (
+                rows(store, "SHOW transaction_read_only") != [("off",)]
+                or rows(store, "SELECT current_database()") == [(parse_dsn(copy)["dbname"],)]
+            ),
+            "told",
+            15,
+        )
         mine_again = patiently(lambda: mine.claim(["BTCUSDT"]))
         assert mine_again == []  # what was not copied is made anew
         assert patiently(lambda: store.write("binance", [trade(1), trade(2)])).stored == 2
         mine.heartbeat(LIVE)
         eventually(
             lambda: [f.state for f in read_feeds(page.engine, "binance")] == ["live"],
-            "one who only reads sees the new one", 15, every=0.0,
-        )  # fmt: skip
+            "one who only reads sees the new one",
+            15,
+            every=0.0,
+        )
         assert rows(behind, "SELECT count(*) FROM v_ticks") == [(2,)]
         mine.close()
 
@@ -327,9 +335,11 @@ def test_of_several_hosts_the_one_that_takes_writes(
     with Failover(database_url) as standby:
         standby.leads_to = f"{name}_standby"
         both = {
-            "host": "127.0.0.1,127.0.0.1", "sslmode": "disable", "gssencmode": "disable",
+            "host": "127.0.0.1,127.0.0.1",
+            "sslmode": "disable",
+            "gssencmode": "disable",
             "port": f"{parse_dsn(standby.dsn)['port']},{parse_dsn(database_url)['port']}",
-        }  # fmt: skip
+        }
         dsn = make_dsn(database_url, **both)
         with contextlib.closing(connect(dsn)) as connection:
             assert connection.info.dbname == name

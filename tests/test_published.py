@@ -14,8 +14,12 @@ UNREACHED = {
     "backtestingpy_GOOG_metrics": "metrics of another library's one-asset backtest",
 }
 # Figures whose key a test puts together from parts.
-COMPOSED = {"crypto_daily_hurst_open", "stata_adf_macrodata", "stockindicators_bollinger_ema",
-            "chan2_johansen_pair_EWC_EWA"}  # fmt: skip
+COMPOSED = {
+    "crypto_daily_hurst_open",
+    "stata_adf_macrodata",
+    "stockindicators_bollinger_ema",
+    "chan2_johansen_pair_EWC_EWA",
+}
 
 
 def test_every_published_figure_is_asked_for() -> None:

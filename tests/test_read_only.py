@@ -29,8 +29,10 @@ def installed(folder: Path) -> Path:
     (folder / "static").mkdir(exist_ok=True)
     subprocess.run(
         [sys.executable, "-c", "from pairs.dashboard import chart; chart.provide_script()"],
-        cwd=folder, check=True, timeout=60,
-    )  # fmt: skip
+        cwd=folder,
+        check=True,
+        timeout=60,
+    )
     assert (folder / "static" / chart.SCRIPT).exists()
     return folder
 
@@ -59,12 +61,27 @@ def test_the_page_starts_in_a_folder_that_nobody_may_write(
         path.chmod(path.stat().st_mode & ~0o222)
     port = free_port()
     page = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "dashboard_streamlit.py",
-         f"--server.port={port}", "--server.scriptHealthCheckEnabled=true"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": str(refuse),
-             "HOME": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "numba")},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "dashboard_streamlit.py",
+            f"--server.port={port}",
+            "--server.scriptHealthCheckEnabled=true",
+        ],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            **os.environ,
+            "DATABASE_URL": database_url,
+            "PYTHONPATH": str(refuse),
+            "HOME": str(tmp_path),
+            "NUMBA_CACHE_DIR": str(tmp_path / "numba"),
+        },
+    )
     try:
         told = answer(page, f"http://127.0.0.1:{port}/_stcore/script-health-check")
         script = answer(page, f"http://127.0.0.1:{port}/app/static/{chart.SCRIPT}")

@@ -72,9 +72,14 @@ def holed(store: PostgresStore, exchange: Foreign, symbol: str = "AAAUSDT") -> N
 
 
 def until(
-    store: PostgresStore, exchange: Foreign, done: Callable[[], object],
-    patience: Patience = HASTY, *, beside: str = "", again: bool = False,
-) -> None:  # fmt: skip
+    store: PostgresStore,
+    exchange: Foreign,
+    done: Callable[[], object],
+    patience: Patience = HASTY,
+    *,
+    beside: str = "",
+    again: bool = False,
+) -> None:
     """Repair until `done`; `beside` is an endpoint that is asked all the time as well, `again`:
     so is what was given up."""
 
@@ -179,8 +184,12 @@ def test_ids_that_are_not_told_once_are_not_gone(store: PostgresStore) -> None:
         exchange.print_trades("AAAUSDT", 20)
         stored(store, exchange, "AAAUSDT", range(201, 211))
         exchange.odd.unknown = set(range(209))
-        until(store, exchange, lambda: gaps(store)[1:] == [
-            (201, 208, "unrecoverable"), (209, 210, "filled")], patience)  # fmt: skip
+        until(
+            store,
+            exchange,
+            lambda: gaps(store)[1:] == [(201, 208, "unrecoverable"), (209, 210, "filled")],
+            patience,
+        )
 
 
 @pytest.mark.parametrize("daily", [False, True], ids=["at a start", "daily"])
@@ -217,8 +226,13 @@ def test_what_comes_back_in_part_is_lost_in_part(store: PostgresStore) -> None:
         exchange.odd.unknown = set(range(110))
         until(store, exchange, lambda: given_up(store), patience)
         exchange.odd.unknown = set(range(105))
-        until(store, exchange, lambda: len(gaps(store)) == 2
-              and gaps(store)[1] == (105, 109, "filled"), patience, again=True)  # fmt: skip
+        until(
+            store,
+            exchange,
+            lambda: len(gaps(store)) == 2 and gaps(store)[1] == (105, 109, "filled"),
+            patience,
+            again=True,
+        )
         assert gaps(store)[0] == (100, 104, "unrecoverable")
         assert "before id 105" in reasons(store).pop()
         seen = asked(exchange)

@@ -106,8 +106,10 @@ def test_another_value_is_marked_and_an_unchanged_one_is_not(store: PostgresStor
     late(store, 4, 3.5, 104.0)
     told = watching.look()
     assert [e.remark for e in told] == [
-        None, None, "bars changed after this was told: its value is 104 now",
-    ]  # fmt: skip
+        None,
+        None,
+        "bars changed after this was told: its value is 104 now",
+    ]
     assert len(told) == 3
 
 

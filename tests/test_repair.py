@@ -53,8 +53,9 @@ def mend(
 def asked(exchange: Foreign) -> list[int]:
     return [
         int(request.split("fromId=")[1].split("&")[0])
-        for request in exchange.requests if request.startswith("historicalTrades")
-    ]  # fmt: skip
+        for request in exchange.requests
+        if request.startswith("historicalTrades")
+    ]
 
 
 def test_the_newest_hole_comes_first_and_a_page_before_many(store: PostgresStore) -> None:
@@ -88,9 +89,19 @@ def test_a_hole_opened_during_a_long_repair_is_served_between_two_pages(
                 rows = exchange.trades["AAAUSDT"][-20:]
                 store.write(
                     "binance",
-                    [Trade("AAAUSDT", r["id"], r["T"] * 1000, float(r["p"]), float(r["q"]),
-                           r["m"], 1) for r in rows],
-                )  # fmt: skip
+                    [
+                        Trade(
+                            "AAAUSDT",
+                            r["id"],
+                            r["T"] * 1000,
+                            float(r["p"]),
+                            float(r["q"]),
+                            r["m"],
+                            1,
+                        )
+                        for r in rows
+                    ],
+                )
             return (39_601, 39_610, "filled") in gaps(store)
 
         async def work() -> None:
@@ -146,10 +157,12 @@ def test_a_replay_of_old_trades_is_repaired_whatever_this_machines_clock_says(
 
 @pytest.mark.parametrize(
     ("before", "behind"),
-    [((4_400_000_000, 1_723_161_000_000), (90_000_000, None)),
-     ((90_000_000, None), (4_400_000_000, 1_723_161_000_000))],
+    [
+        ((4_400_000_000, 1_723_161_000_000), (90_000_000, None)),
+        ((90_000_000, None), (4_400_000_000, 1_723_161_000_000)),
+    ],
     ids=["first a replay, then a market", "first a market, then a replay"],
-)  # fmt: skip
+)
 def test_two_counts_of_ids_in_one_record_are_told_apart_by_their_times(
     store: PostgresStore,
     before: tuple[int, int | None],

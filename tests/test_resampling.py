@@ -111,9 +111,12 @@ class TestTicks:
 
     def test_columns_labels_and_gaps(self) -> None:
         ticks = ticks_at(
-            "2024-01-01 00:00:59.999", "2024-01-01 00:01:00", "2024-01-01 00:03:00.5",
-            size=[2.0, 0.0, 3.0], buyer_is_maker=[True, False, False],
-        )  # fmt: skip
+            "2024-01-01 00:00:59.999",
+            "2024-01-01 00:01:00",
+            "2024-01-01 00:03:00.5",
+            size=[2.0, 0.0, 3.0],
+            buyer_is_maker=[True, False, False],
+        )
         bars = ticks_to_bars(ticks, "1min")
         assert bars.index.name == "ts"
         assert str(bars.index.dtype) == "datetime64[us, UTC]"
@@ -296,10 +299,18 @@ class TestBars:
     @pytest.mark.parametrize(
         ("minutes", "length"),
         [
-            ([0, 1, 2], 1), ([0, 1, 7], 1), ([0, 5, 20, 35], 5), ([3, 8, 13], 5), ([0, 4, 10], 2),
-            ([20, 0, 5], 5), ([0, 0, 5], 5), ([0], None), ([], None), ([7, 7], None),
+            ([0, 1, 2], 1),
+            ([0, 1, 7], 1),
+            ([0, 5, 20, 35], 5),
+            ([3, 8, 13], 5),
+            ([0, 4, 10], 2),
+            ([20, 0, 5], 5),
+            ([0, 0, 5], 5),
+            ([0], None),
+            ([], None),
+            ([7, 7], None),
         ],
-    )  # fmt: skip
+    )
     def test_the_common_step_of_labels(self, minutes: list[int], length: int | None) -> None:
         """In any order, of any resolution, with holes, rows doubled or missing."""
         index = pd.DatetimeIndex(pd.Timestamp("2024-01-01") + pd.to_timedelta(minutes, unit="min"))

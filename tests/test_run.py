@@ -26,9 +26,12 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "data of the desk"
     yield folder
     subprocess.run(
-        [sys.executable, "database_utils.py", "stop"], cwd=ROOT, timeout=60, check=False,
+        [sys.executable, "database_utils.py", "stop"],
+        cwd=ROOT,
+        timeout=60,
+        check=False,
         env={**os.environ, "DATA_DIR": str(folder)},
-    )  # fmt: skip
+    )
     shutil.rmtree(server_home(folder), ignore_errors=True)
 
 
@@ -80,9 +83,14 @@ def test_a_taken_port_is_told_and_the_next_free_one_used() -> None:
 
 def test_a_bad_setting_ends_the_start_with_one_line(data_dir: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pairs"], cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "DATA_DIR": str(data_dir), "FEED": "magic"}, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", "pairs"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "DATA_DIR": str(data_dir), "FEED": "magic"},
+        timeout=60,
+    )
     assert done.returncode == 2
     assert done.stderr.strip() == (
         "run: FEED='magic' is not usable: allowed is auto or binance or local"

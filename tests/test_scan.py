@@ -128,7 +128,9 @@ class TestScan:
             table, pairs=[("S3", "S0"), ("S1", "S2")], progress=lambda *step: told.append(step)
         )
         assert {frozenset(pair) for pair in zip(found["y"], found["x"], strict=True)} == {
-            frozenset(("S0", "S3")), frozenset(("S1", "S2"))}  # fmt: skip
+            frozenset(("S0", "S3")),
+            frozenset(("S1", "S2")),
+        }
         assert told == [(1, 2), (2, 2)]
         whole = scan_pairs(table).set_index(["y", "x"])
         for row in found.to_dict("records"):
@@ -184,8 +186,23 @@ class TestScan:
 class TestBenjaminiHochberg:
     def test_the_published_example(self) -> None:
         """Benjamini and Hochberg (1995), section 3.2: 15 p-values, 4 pass at 0.05."""
-        values = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459,
-                  0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]  # fmt: skip
+        values = [
+            0.0001,
+            0.0004,
+            0.0019,
+            0.0095,
+            0.0201,
+            0.0278,
+            0.0298,
+            0.0344,
+            0.0459,
+            0.3240,
+            0.4262,
+            0.5719,
+            0.6528,
+            0.7590,
+            1.0,
+        ]
         found = benjamini_hochberg(pd.Series(values))
         assert (found <= 0.05).sum() == 4
         assert found[3] == pytest.approx(0.0095 * 15 / 4)

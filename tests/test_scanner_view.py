@@ -152,10 +152,13 @@ def related(store: PostgresStore, rows: int = 400) -> None:
     closes = prices_of(rows, 3)
     now = time.time_ns() // 1_000_000_000
     for symbol in closes:
-        store.write("local", [
-            trade(i, (now - rows + i) * 1_000_000, round(float(price), 8), symbol=symbol)
-            for i, price in enumerate(closes[symbol])
-        ])  # fmt: skip
+        store.write(
+            "local",
+            [
+                trade(i, (now - rows + i) * 1_000_000, round(float(price), 8), symbol=symbol)
+                for i, price in enumerate(closes[symbol])
+            ],
+        )
 
 
 class TestWork:
@@ -180,10 +183,12 @@ class TestWork:
         )
         closes = {str(i): read_bars(store.engine, *i, 1)["close"] for i in legs}
         for y, x, end in (
-            ("local:S0", "upload:OLD", 200), ("upload:OLD", "upload:NEW", 200),
-            ("upload:OLD", "local:S2", 200), ("local:S1", "upload:NEW", 350),
+            ("local:S0", "upload:OLD", 200),
+            ("upload:OLD", "upload:NEW", 200),
+            ("upload:OLD", "local:S2", 200),
+            ("local:S1", "upload:NEW", 350),
             ("local:S0", "local:S2", 400),
-        ):  # fmt: skip
+        ):
             of_y, of_x = (closes[name].loc[: bars.index[end - 1]] for name in (y, x))
             both = pd.concat([of_y, of_x], axis=1, join="inner").tail(150)
             row = table.loc[(y, x)]
@@ -288,9 +293,9 @@ class TestPage:
 
     def test_too_few_symbols_say_what_to_do(self, page: AppTest, store: PostgresStore) -> None:
         now = time.time_ns() // 1_000_000_000
-        store.write("local", [
-            trade(i, (now - 150 + i) * 1_000_000, 100 + i % 7) for i in range(150)
-        ])  # fmt: skip
+        store.write(
+            "local", [trade(i, (now - 150 + i) * 1_000_000, 100 + i % 7) for i in range(150)]
+        )
         store.write_upload("MINE", 1, read_bars(store.engine, "local", "BTCUSDT", 1))
         self.view(page)
         assert "take in what stands beside them" in page.info[0].value

@@ -142,11 +142,15 @@ def test_two_processes_bring_it_up_at_once(
     environment = {**os.environ, "DATABASE_URL": database_url}
     both = [
         subprocess.Popen(
-            [sys.executable, "database_utils.py", "init"], cwd=ROOT, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "database_utils.py", "init"],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     for process in both:
         out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
@@ -250,8 +254,10 @@ def test_a_reader_waits_for_a_change_half_a_second_at_most(
 def test_a_start_with_the_newest_version_writes_nothing(
     store: PostgresStore, opened: Callable[[], PostgresStore], database_url: str
 ) -> None:
-    execute(database_url, f"ALTER DATABASE {database_url.rpartition('/')[2]}"
-                          " SET default_transaction_read_only = on")  # fmt: skip
+    execute(
+        database_url,
+        f"ALTER DATABASE {database_url.rpartition('/')[2]} SET default_transaction_read_only = on",
+    )
     opened().init()
     assert "no daemon" in health(opened())["problems"][0]
     assert audit(opened())["ok"]
@@ -266,9 +272,13 @@ def test_a_later_version_is_refused_in_one_line(
     with pytest.raises(StoreError, match="is of version 9999, which a later program has made"):
         open_store(database, as_it_is=command in ("health", "audit"))
     done = subprocess.run(
-        [sys.executable, "database_utils.py", command], cwd=ROOT, text=True, timeout=60,
-        env={**os.environ, "DATABASE_URL": database_url}, capture_output=True,
-    )  # fmt: skip
+        [sys.executable, "database_utils.py", command],
+        cwd=ROOT,
+        text=True,
+        timeout=60,
+        env={**os.environ, "DATABASE_URL": database_url},
+        capture_output=True,
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert rows(database_url, "SELECT version_num FROM alembic_version") == [("9999",)]
@@ -277,8 +287,11 @@ def test_a_later_version_is_refused_in_one_line(
 def test_the_versions_of_another_application_are_not_ours(
     database_url: str, opened: Callable[[], PostgresStore]
 ) -> None:
-    execute(database_url, "CREATE TABLE alembic_version (version_num text);"
-                          "INSERT INTO alembic_version VALUES ('0002')")  # fmt: skip
+    execute(
+        database_url,
+        "CREATE TABLE alembic_version (version_num text);"
+        "INSERT INTO alembic_version VALUES ('0002')",
+    )
     with pytest.raises(SchemaError, match="another application"):
         opened().init()
 

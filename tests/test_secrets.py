@@ -47,10 +47,13 @@ def test_a_service_file_serves_other_programs_and_is_private(
 ) -> None:
     folder = tmp_path / "it's a folder"
     done = subprocess.run(
-        [sys.executable, "database_utils.py", "service"], cwd=ROOT, text=True, check=True,
-        capture_output=True, env={**os.environ, "DATABASE_URL": database_url,
-                                  "DATA_DIR": str(folder)},
-    )  # fmt: skip
+        [sys.executable, "database_utils.py", "service"],
+        cwd=ROOT,
+        text=True,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "DATABASE_URL": database_url, "DATA_DIR": str(folder)},
+    )
     file = folder / "pg_service.conf"
     assert file.stat().st_mode & 0o777 == 0o600
     shell = f'{done.stdout}\nprintf \'%s %s\' "$PGSERVICEFILE" "$PGSERVICE"'

@@ -66,14 +66,20 @@ class TestVerdicts:
     def test_a_pair_that_returns_is_told_so_by_every_test(self) -> None:
         rows = self.rows(*bound(), estimated=False)
         assert list(rows) == [
-            "ADF, unit root", "KPSS, stationarity", "Engle–Granger, y on x",
-            "Engle–Granger, x on y", "Johansen trace, r = 0", "Half-life",
-            "Hurst exponent", "Variance ratio",
-        ]  # fmt: skip
+            "ADF, unit root",
+            "KPSS, stationarity",
+            "Engle–Granger, y on x",
+            "Engle–Granger, x on y",
+            "Johansen trace, r = 0",
+            "Half-life",
+            "Hurst exponent",
+            "Variance ratio",
+        ]
         tones = {name: row[4][1] for name, row in rows.items()}
         assert {name for name, tone in tones.items() if tone != "good"} == {
-            "KPSS, stationarity", "Half-life",
-        }  # fmt: skip
+            "KPSS, stationarity",
+            "Half-life",
+        }
         assert rows["ADF, unit root"][3] == "< 0.001"
         assert rows["KPSS, stationarity"][4] == ("○ stationarity not rejected", "")
         assert self.rows(*bound())["ADF, unit root"][4][0] == "no verdict: β is estimated"
@@ -101,9 +107,14 @@ class TestVerdicts:
         assert not isinstance(tests.kpss, str)
         assert not isinstance(tests.ratio, str)
         changed = replace(
-            tests, half_life=math.inf, hurst=0.7, kpss=replace(tests.kpss, p_value=0.01),
-            ratio=replace(tests.ratio, statistic=3.4), adf="series is too short", estimated=False,
-        )  # fmt: skip
+            tests,
+            half_life=math.inf,
+            hurst=0.7,
+            kpss=replace(tests.kpss, p_value=0.01),
+            ratio=replace(tests.ratio, statistic=3.4),
+            adf="series is too short",
+            estimated=False,
+        )
         rows = {str(row[0]): row for row in verdicts(changed, 1, 60)}
         assert rows["Half-life"][1] == "∞"
         assert rows["Half-life"][4] == ("✕ does not return", "bad")
@@ -168,10 +179,17 @@ class TestTables:
 
     @pytest.mark.parametrize(
         ("bar_s", "seconds", "name"),
-        [(1, 60, "minute"), (15, 3600, "hour"), (60, 3600, "hour"), (300, 3600, "hour"),
-         (3600, 86_400, "day"), (14_400, 604_800, "week"), (86_400, 28 * 86_400, "period"),
-         (30 * 86_400, 30 * 28 * 86_400, "period")],
-    )  # fmt: skip
+        [
+            (1, 60, "minute"),
+            (15, 3600, "hour"),
+            (60, 3600, "hour"),
+            (300, 3600, "hour"),
+            (3600, 86_400, "day"),
+            (14_400, 604_800, "week"),
+            (86_400, 28 * 86_400, "period"),
+            (30 * 86_400, 30 * 28 * 86_400, "period"),
+        ],
+    )
     def test_intervals_fit_the_bar(self, bar_s: int, seconds: int, name: str) -> None:
         assert (interval_s(bar_s), interval_name(bar_s)) == (seconds, name)
 

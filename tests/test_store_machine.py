@@ -154,8 +154,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.write(0, self.tape[low - BASE : high + 1 - BASE])
 
     @precondition(lambda self: self.held)
-    @rule(offset=st.integers(0, 6), size=st.integers(1, 6),
-          state=st.sampled_from(("void", "unrecoverable")))  # fmt: skip
+    @rule(
+        offset=st.integers(0, 6),
+        size=st.integers(1, 6),
+        state=st.sampled_from(("void", "unrecoverable")),
+    )
     def settle(self, offset: int, size: int, state: str) -> None:
         assert self.held is not None
         gap = (self.held.first_id, self.held.last_id)
@@ -191,8 +194,10 @@ class StoreMachine(RuleBasedStateMachine):
         before = self.files.get(minute)
         done = self.stores[0].write_upload(self.symbol, 60, pd.DataFrame(values, index=index))
         assert (done.new, done.replaced, done.unchanged) == (
-            before is None, before not in (None, close), before == close,
-        )  # fmt: skip
+            before is None,
+            before not in (None, close),
+            before == close,
+        )
         self.files[minute] = float(close)
 
     @rule(which=st.integers(0, 1))
@@ -213,18 +218,24 @@ class StoreMachine(RuleBasedStateMachine):
         if reach is not None:
             works.append(lambda: self.prune(limit_us))
             steps = ["one", "other", *(f"{do} {leaf}" for leaf in LEAVES for do in ("look", "cut"))]
-            orders = [list(o) for o in set(itertools.permutations(steps))
-                      if [x for x in o if " " in x] == steps[2:]]  # fmt: skip
+            orders = [
+                list(o)
+                for o in set(itertools.permutations(steps))
+                if [x for x in o if " " in x] == steps[2:]
+            ]
         failed: Failures = []
         side_by_side(works, failed)
         assert failed == []
         ticks, gaps, bars = self.ticks(), self.rows(GAPS), self.bars()
         possible = [self.after(order, one, other, limit_us) for order in orders]
         self.model = next(
-            (m for m in possible
-             if (ticks_of(m), gaps_of(m), m.bars()) == (ticks, final(m.kept_from, gaps), bars)),
+            (
+                m
+                for m in possible
+                if (ticks_of(m), gaps_of(m), m.bars()) == (ticks, final(m.kept_from, gaps), bars)
+            ),
             possible[0],
-        )  # fmt: skip
+        )
 
     def after(self, order: list[str], one: range, other: range, limit_us: int) -> Model:
         model, found = copy.deepcopy(self.model), 0
@@ -384,11 +395,15 @@ def run_machine(store: PostgresStore, examples: int, steps: int) -> None:
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, database=None,
-            phases=PHASES, print_blob=False,
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            phases=PHASES,
+            print_blob=False,
             suppress_health_check=list(HealthCheck),
         ),
-    )  # fmt: skip
+    )
 
 
 def test_the_store_is_its_model(store: PostgresStore) -> None:

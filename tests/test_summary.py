@@ -24,10 +24,17 @@ def bars(seed: int = 0, rows: int = 900, level: float = 100.0) -> pd.DataFrame:
     index = pd.date_range("2024-01-01 10:00:30", periods=rows, freq="1s", tz="UTC", name="ts")
     volume = rng.uniform(1, 2, rows)
     return pd.DataFrame(
-        {"open": close, "high": close * 1.001, "low": close * 0.999, "close": close,
-         "volume": volume, "quote_volume": volume * close,
-         "trades": rng.integers(1, 9, rows).astype(float)}, index=index,
-    )  # fmt: skip
+        {
+            "open": close,
+            "high": close * 1.001,
+            "low": close * 0.999,
+            "close": close,
+            "volume": volume,
+            "quote_volume": volume * close,
+            "trades": rng.integers(1, 9, rows).astype(float),
+        },
+        index=index,
+    )
 
 
 class TestPrices:

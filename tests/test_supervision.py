@@ -107,9 +107,12 @@ def test_a_repair_that_breaks_goes_on_and_its_gaps_are_filled(
         d.exchange.faults.do("skip:40@ETHUSDT")
         if isinstance(error, KeyError):
             eventually(
-                lambda: any("repair ETHUSDT is down" in f.detail and f.state == "stale"
-                            for f in read_feeds(store.engine, "binance")), "it is told",
-            )  # fmt: skip
+                lambda: any(
+                    "repair ETHUSDT is down" in f.detail and f.state == "stale"
+                    for f in read_feeds(store.engine, "binance")
+                ),
+                "it is told",
+            )
         eventually(lambda: ailing.times == 0, "it is tried again and again")
         d.flowing()
     ailing.close()

@@ -62,8 +62,10 @@ def test_a_change_that_is_not_noted_is_found_all_the_same(store: PostgresStore) 
     held = pair(store)
     held.poll(0)
     with store.transaction() as cursor:
-        cursor.execute("UPDATE bar SET close = 103 WHERE ts < 'epoch'::timestamptz"
-                       f" + interval '{T0 // S + 50} s'")  # fmt: skip
+        cursor.execute(
+            "UPDATE bar SET close = 103 WHERE ts < 'epoch'::timestamptz"
+            f" + interval '{T0 // S + 50} s'"
+        )
         cursor.execute("UPDATE feed SET revision = revision + 3")
         cursor.execute("DELETE FROM bar_change")
     assert_as_read_anew(held)

@@ -125,11 +125,13 @@ def test_a_column_is_of_one_kind(texts: list[str], row: int) -> None:
         st.integers(0, 125 * 365 * 1440).map(
             lambda m: datetime(1973, 3, 4, tzinfo=UTC) + timedelta(minutes=m)
         ),
-        min_size=1, max_size=5,
+        min_size=1,
+        max_size=5,
     ),
-    st.sampled_from(["%Y%m%d%H%M", "%Y%m%d%H%M%S", "%Y%m%d%H%M%S000", "%Y-%m-%dT%H:%MZ", "s", "ms",
-                     "us", "s.0"]),
-)  # fmt: skip
+    st.sampled_from(
+        ["%Y%m%d%H%M", "%Y%m%d%H%M%S", "%Y%m%d%H%M%S000", "%Y-%m-%dT%H:%MZ", "s", "ms", "us", "s.0"]
+    ),
+)
 def test_a_time_written_in_any_way_is_read_as_itself_or_refused(
     times: list[datetime], form: str
 ) -> None:

@@ -95,8 +95,10 @@ def test_reading_and_storing_go_on_while_views_change(page: AppTest, store: Post
     page.segmented_control(key="view").set_value("Data").run()
     page.segmented_control(key="stored").set_value("Files").run()
     assert page.dataframe[0].value.iloc[0][["symbol", "bar", "bars"]].tolist() == [
-        "MINE", "1min", 3000,
-    ]  # fmt: skip
+        "MINE",
+        "1min",
+        3000,
+    ]
 
 
 def test_a_stored_file_opens_beside_the_live_market_of_its_time(
@@ -117,8 +119,9 @@ def test_a_stored_file_opens_beside_the_live_market_of_its_time(
     assert opened.label == "Open MINE / BTCUSDT"
     opened.click().run()
     assert (page.selectbox(key="y").value, page.selectbox(key="x").value) == (
-        "upload:MINE", "BTCUSDT",
-    )  # fmt: skip
+        "upload:MINE",
+        "BTCUSDT",
+    )
     assert not page.exception
     assert not page.error
 
@@ -136,8 +139,9 @@ def test_a_refusal_says_why_and_names_nothing_stored(page: AppTest, store: Postg
     page.sidebar.text_input[0].set_value("no name").run()
     button(page, "store").click().run()
     assert "symbol 'no name' is malformed" in page.sidebar.error[0].value
-    assert "upload" not in {v for v, *_ in store.engine.connect().exec_driver_sql(
-        "SELECT venue FROM v_bars")}  # fmt: skip
+    assert "upload" not in {
+        v for v, *_ in store.engine.connect().exec_driver_sql("SELECT venue FROM v_bars")
+    }
 
 
 def test_two_jobs_at_once_do_not_break_the_page(
@@ -184,8 +188,13 @@ def test_the_other_leg_is_one_with_bars_at_the_same_time(store: PostgresStore) -
 
 @pytest.mark.parametrize(
     ("name", "symbol"),
-    [("BTCUSDT_1min.csv", "BTCUSDT"), ("my file.csv", "MY_FILE"), ("é-15m.csv", "É"),
-     ("_5m.csv", "UPLOAD"), ("a" * 60 + ".csv", "A" * 40)],
-)  # fmt: skip
+    [
+        ("BTCUSDT_1min.csv", "BTCUSDT"),
+        ("my file.csv", "MY_FILE"),
+        ("é-15m.csv", "É"),
+        ("_5m.csv", "UPLOAD"),
+        ("a" * 60 + ".csv", "A" * 40),
+    ],
+)
 def test_a_file_name_suggests_a_symbol(name: str, symbol: str) -> None:
     assert symbol_of(name) == symbol

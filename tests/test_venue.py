@@ -106,8 +106,14 @@ def test_nobody_is_there_at_the_start_and_then_a_simulated_exchange(
 
 def test_the_local_exchange_says_it_in_every_answer() -> None:
     with running(source(50)) as exchange:
-        for path in ("/api/v3/ping", "/api/v3/exchangeInfo", "/api/v3/klines", "/fapi/v1/time",
-                     "/nowhere", "/api/v3/trades?symbol=NOPE"):  # fmt: skip
+        for path in (
+            "/api/v3/ping",
+            "/api/v3/exchangeInfo",
+            "/api/v3/klines",
+            "/fapi/v1/time",
+            "/nowhere",
+            "/api/v3/trades?symbol=NOPE",
+        ):
             try:
                 with urllib.request.urlopen(exchange.rest_url + path) as answer:
                     headers = answer.headers

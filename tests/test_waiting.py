@@ -178,13 +178,21 @@ def test_only_what_may_pass_is_waited_for(database_url: str) -> None:
 
 
 def test_what_a_server_says_while_it_starts_is_no_refusal() -> None:
-    passing = ("the database system is starting up", "the database system is in recovery mode",
-               "sorry, too many clients already", "Connection refused", "timeout expired",
-               'could not translate host name "db" to address', "session is read-only",
-               "server is in hot standby mode", "server login has been failing, try again later",
-               'connection to server on socket "/run/postgresql/.s.PGSQL.5432" failed: No file',
-               "server closed the connection unexpectedly", "SSL SYSCALL error: EOF detected",
-               "the database system is not yet accepting connections")  # fmt: skip
+    passing = (
+        "the database system is starting up",
+        "the database system is in recovery mode",
+        "sorry, too many clients already",
+        "Connection refused",
+        "timeout expired",
+        'could not translate host name "db" to address',
+        "session is read-only",
+        "server is in hot standby mode",
+        "server login has been failing, try again later",
+        'connection to server on socket "/run/postgresql/.s.PGSQL.5432" failed: No file',
+        "server closed the connection unexpectedly",
+        "SSL SYSCALL error: EOF detected",
+        "the database system is not yet accepting connections",
+    )
     for text in passing:
         assert is_away(psycopg2.OperationalError(text))
     assert not is_away(psycopg2.OperationalError('definition of service "desk" not found'))

@@ -100,8 +100,15 @@ class TestWalkForward:
         y, x = legs()
         sets = candidates()
         seen: list[tuple[int, int]] = []
-        found = walk_forward(y, x, sets, COSTS, train=300, test=150,
-                             progress=lambda done, of: seen.append((done, of)))  # fmt: skip
+        found = walk_forward(
+            y,
+            x,
+            sets,
+            COSTS,
+            train=300,
+            test=150,
+            progress=lambda done, of: seen.append((done, of)),
+        )
         assert list(found.folds.columns) == list(FOLD_COLUMNS)
         assert found.equity.index.equals(y.index[300:])
         assert seen[-1] == (6, 6)
@@ -233,8 +240,16 @@ class TestWalkForward:
 class TestLookAhead:
     @pytest.mark.parametrize("hedge", ["fixed", "rolling", "kalman"])
     def test_the_backtest_does_not(self, hedge: Any) -> None:
-        rules = Rules(hedge=hedge, beta=1.0, window=20, entry_z=1.0, stop_z=2.0, stop_loss=0.001,
-                      max_bars=9, rebalance=0.01)  # fmt: skip
+        rules = Rules(
+            hedge=hedge,
+            beta=1.0,
+            window=20,
+            entry_z=1.0,
+            stop_z=2.0,
+            stop_loss=0.001,
+            max_bars=9,
+            rebalance=0.01,
+        )
         y, x = legs()
 
         def decide(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
@@ -272,8 +287,9 @@ class TestLookAhead:
 def test_positions_are_those_of_a_run() -> None:
     y, x = legs()
     for stop, bars in ((None, None), (2.0, None), (2.2, 5), (None, 3)):
-        rules = Rules(hedge="rolling", window=20, entry_z=1.2, exit_z=-0.3, stop_z=stop,
-                      max_bars=bars)  # fmt: skip
+        rules = Rules(
+            hedge="rolling", window=20, entry_z=1.2, exit_z=-0.3, stop_z=stop, max_bars=bars
+        )
         signals = run(y, x, rules, COSTS).signals
         wanted = positions(signals["zscore"].to_numpy(), rules)
         assert signals["position"].tolist()[1:] == wanted[:-1].tolist()
@@ -311,11 +327,13 @@ def test_funding_is_paid_by_what_is_held() -> None:
 
 def test_rebalancing_follows_the_hedge_ratio_and_pays_for_it() -> None:
     y, x = legs(400)
-    rules = Rules(hedge="rolling", hedge_window=30, window=20, entry_z=1.0, exit_z=-1.0,
-                  rebalance=0.05)  # fmt: skip
+    rules = Rules(
+        hedge="rolling", hedge_window=30, window=20, entry_z=1.0, exit_z=-1.0, rebalance=0.05
+    )
     found = run(y, x, rules, COSTS)
-    frozen = run(y, x, Rules(hedge="rolling", hedge_window=30, window=20, entry_z=1.0, exit_z=-1.0),
-                 COSTS)  # fmt: skip
+    frozen = run(
+        y, x, Rules(hedge="rolling", hedge_window=30, window=20, entry_z=1.0, exit_z=-1.0), COSTS
+    )
     assert frozen.trades["entry_time"].tolist() == found.trades["entry_time"].tolist()
     assert found.trades["rebalances"].sum() > 10
     assert found.metrics["turnover"] > frozen.metrics["turnover"]

@@ -99,13 +99,20 @@ def sink() -> Iterator[Sink]:
 @contextlib.contextmanager
 def watcher(database_url: str, log: Path, *urls: str) -> Iterator[subprocess.Popen[bytes]]:
     """`watch_alerts.py` as a process; ended with SIGTERM, which must end it with 0."""
-    environment = {**os.environ, "DATABASE_URL": database_url, "ALERT_URLS": " ".join(urls),
-                   "LOG_LEVEL": "DEBUG"}  # fmt: skip
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "ALERT_URLS": " ".join(urls),
+        "LOG_LEVEL": "DEBUG",
+    }
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "watch_alerts.py"], cwd=ROOT, env=environment,
-            stdout=output, stderr=output,
-        )  # fmt: skip
+            [sys.executable, "watch_alerts.py"],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
     try:
         yield process
         if process.poll() is None:
@@ -239,8 +246,9 @@ def test_trades_to_webhook_with_stops_of_daemon_and_watcher(
     """The whole path: what was told while it was live, and caught up after a stop of everything,
     is what the complete record says."""
     monkeypatch.setattr(Exchange, "_say_simulated", lambda *_: None)  # the rule's venue is real
-    made = rule(threshold=0.0, condition="crosses",
-                spec=PairSpec(hedge="fixed", beta=10.0, window=4))  # fmt: skip
+    made = rule(
+        threshold=0.0, condition="crosses", spec=PairSpec(hedge="fixed", beta=10.0, window=4)
+    )
     create_rule(store, made)
     world = default_world().only(["BTCUSDT", "ETHUSDT"]).steady(20)
     log = tmp_path / "log"
@@ -324,10 +332,14 @@ def test_without_rules_it_loads_no_pair_maths_and_notices_the_first_rule(
 @pytest.mark.processes
 def test_a_bad_address_is_refused_without_telling_it(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "watch_alerts.py"], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "watch_alerts.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         env={**os.environ, "ALERT_URLS": f"json://h/x nonsense://{SECRET}"},
-        timeout=60, check=False,
-    )  # fmt: skip
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("watch_alerts: ALERT_URLS[2]='nonsense://***' is not usable")
     assert SECRET not in done.stderr

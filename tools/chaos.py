@@ -35,13 +35,18 @@ ALONE = {"hour": ["tests/test_browser_hour.py"]}  # needs the processor for itse
 def start(name: str, files: list[str], folder: Path, seed: str) -> subprocess.Popen[bytes]:
     """One part, its output in a file of its own."""
     environment = {
-        **os.environ, "CHAOS_SEED": seed, "CHAOS_TALLY": str(folder / f"{name}.json"),
-    }  # fmt: skip
+        **os.environ,
+        "CHAOS_SEED": seed,
+        "CHAOS_TALLY": str(folder / f"{name}.json"),
+    }
     with (folder / f"{name}.txt").open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "pytest", "-m", "chaos or not chaos", *files],
-            cwd=ROOT, env=environment, stdout=output, stderr=output,
-        )  # fmt: skip
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
 
 
 def main() -> int:

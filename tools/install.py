@@ -56,19 +56,27 @@ def main(requirements: str) -> None:
     if not usable:
         shutil.rmtree(VENV, ignore_errors=True)
         base = interpreter()
-        step("making .venv", [uv, "venv", "--python", base, str(VENV)] if uv
-             else [base, "-m", "venv", str(VENV)])  # fmt: skip
+        step(
+            "making .venv",
+            [uv, "venv", "--python", base, str(VENV)] if uv else [base, "-m", "venv", str(VENV)],
+        )
     if uv:
         os.environ["VIRTUAL_ENV"] = str(VENV)
         step(f"installing {requirements}", [uv, "pip", "install", "-r", requirements])
     else:
-        step(f"installing {requirements} (a minute or two)",
-             [python, "-m", "pip", "install", "--quiet", "-r", requirements])  # fmt: skip
-    step("compiling the numerical kernels (once, half a minute)",
-         [python, "-c", "from pairs.jit import warm_up; warm_up()"])  # fmt: skip
+        step(
+            f"installing {requirements} (a minute or two)",
+            [python, "-m", "pip", "install", "--quiet", "-r", requirements],
+        )
+    step(
+        "compiling the numerical kernels (once, half a minute)",
+        [python, "-c", "from pairs.jit import warm_up; warm_up()"],
+    )
     # Here and not at the start: what is installed may be read-only for whoever runs it.
-    step("putting the chart's script in place",
-         [python, "-c", "from pairs.dashboard import chart; chart.provide_script()"])  # fmt: skip
+    step(
+        "putting the chart's script in place",
+        [python, "-c", "from pairs.dashboard import chart; chart.provide_script()"],
+    )
 
 
 if __name__ == "__main__":

@@ -57,8 +57,10 @@ def shifts(trend: str, series: int, scale: float) -> None:
     """Of each number of rows a, b, c by least squares over all levels."""
     terms, pair = 0 if trend == "n" else len(trend), series == 2
     grid = np.linspace(-15.0, 4.0, 6001)
-    scores = [NORMAL.inv_cdf(min(max(mackinnon_p(float(s), trend, series), 1e-300), 1 - 1e-16))
-              for s in grid]  # fmt: skip
+    scores = [
+        NORMAL.inv_cdf(min(max(mackinnon_p(float(s), trend, series), 1e-300), 1 - 1e-16))
+        for s in grid
+    ]
     targets = np.array([NORMAL.inv_cdf(level) for level in LEVELS])
     for rows in ROWS:
         count = int(scale * (80_000 if rows <= 140 else 25_000 if rows <= 300 else 8_000))
@@ -128,8 +130,9 @@ def main() -> None:
         found = np.quantile(traces(int(60_000 * scale), rows, rows), [0.95, 0.975])
         print("trace", rows, found.round(3), flush=True)
     for rows in (101, 120, 150, 200, 300, 400, 500, 700, 1000, 1500, 2500, 4000):
-        found = np.quantile(hursts(int(16_000 * scale), rows, hurst_lags(rows), rows),
-                            [0.025, 0.975])  # fmt: skip
+        found = np.quantile(
+            hursts(int(16_000 * scale), rows, hurst_lags(rows), rows), [0.025, 0.975]
+        )
         print("hurst", rows, found.round(4), flush=True)
     for rows in (40, 60, 80, 101, 150, 200, 300, 600, 1200, 3600):
         found = np.quantile(list(ratios(int(20_000 * scale), rows, rows)), [0.025, 0.975])

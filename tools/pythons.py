@@ -33,8 +33,10 @@ def interpreter(version: str) -> str | None:
         if shutil.which(path):
             asked = subprocess.run(
                 [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             if asked.returncode == 0 and asked.stdout.strip() == version:
                 return path
     return None
@@ -62,11 +64,15 @@ def filled(base: str, name: str, what: list[str], wanted: str) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     uv = shutil.which("uv")
     if uv:
-        steps = [[uv, "venv", "--python", base, str(folder)],
-                 [uv, "pip", "install", "--python", python, *what]]  # fmt: skip
+        steps = [
+            [uv, "venv", "--python", base, str(folder)],
+            [uv, "pip", "install", "--python", python, *what],
+        ]
     else:
-        steps = [[base, "-m", "venv", str(folder)],
-                 [python, "-m", "pip", "install", "--quiet", "--no-compile", *what]]  # fmt: skip
+        steps = [
+            [base, "-m", "venv", str(folder)],
+            [python, "-m", "pip", "install", "--quiet", "--no-compile", *what],
+        ]
     for step in steps:
         done = subprocess.run(step, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -87,9 +93,13 @@ def tested(version: str) -> tuple[str, bool]:
         return str(error), False
     ready = time.monotonic()
     done = subprocess.run(
-        [python, "-m", "pytest", "--fast", "-q", "-p", "no:cacheprovider"], cwd=ROOT, check=False,
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [python, "-m", "pytest", "--fast", "-q", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     lines = done.stdout.rstrip().splitlines()
     took = f"{ready - began:.0f} s installing, {time.monotonic() - ready:.0f} s testing"
     shown = lines[-1:] if done.returncode == 0 else lines[-60:]

@@ -22,9 +22,11 @@ ROWS = (101, 120, 300, 600, 1200)
 def textbook(tests: PairTests) -> dict[str, bool]:
     """The same verdicts by asymptotic limits, and the Hurst exponent by 0.45 to 0.55."""
     found = {
-        "ADF, unit root": tests.adf, "Engle–Granger, y on x": tests.y_on_x,
-        "Engle–Granger, x on y": tests.x_on_y, "Variance ratio": tests.ratio,
-    }  # fmt: skip
+        "ADF, unit root": tests.adf,
+        "Engle–Granger, y on x": tests.y_on_x,
+        "Engle–Granger, x on y": tests.x_on_y,
+        "Variance ratio": tests.ratio,
+    }
     passed = {name: not isinstance(t, str) and t.p_value < LEVEL for name, t in found.items()}
     if not isinstance(tests.johansen, str):
         passed["Johansen trace, r = 0"] = tests.johansen.rank() > 0

@@ -113,11 +113,13 @@ class Evaluator:
             same = known is not None and known.stored.revision == stored.revision
             bar = "" if rule.quantity == "staleness" else rule.bar
             self._held[stored.rule_id] = _Held(
-                stored, rule, (rule.y, rule.x, bar),
+                stored,
+                rule,
+                (rule.y, rule.x, bar),
                 known.caught_up if known is not None and same else False,
                 known.written if known is not None and same else -math.inf,
                 known.memory if known is not None and same else Memory.of(stored.state),
-            )  # fmt: skip
+            )
             if not same:
                 self._due_now(self._held[stored.rule_id])
         wanted = {held.key for held in self._held.values()}
@@ -167,12 +169,18 @@ class Evaluator:
             held = self._held.get(outcome.rule_id)
             if held is not None and outcome.rule_id in taken:
                 if outcome.problem != held.stored.problem:
-                    log.info('rule_problem rule=%d problem="%s"',
-                             outcome.rule_id, outcome.problem or "none")  # fmt: skip
+                    log.info(
+                        'rule_problem rule=%d problem="%s"',
+                        outcome.rule_id,
+                        outcome.problem or "none",
+                    )
                 held.stored = replace(
-                    held.stored, serial=outcome.serial + 1, state=outcome.state,
-                    value=outcome.value, problem=outcome.problem,
-                )  # fmt: skip
+                    held.stored,
+                    serial=outcome.serial + 1,
+                    state=outcome.state,
+                    value=outcome.value,
+                    problem=outcome.problem,
+                )
                 held.written = now
                 if held.judged is not None:
                     held.memory.note(held.judged)
@@ -250,8 +258,9 @@ class Evaluator:
             if change is not None and (before := held.memory.before(change)) is not None:
                 return self._again(held, view, revisions, change, before)
             if change is not None:
-                log.warning("changed_too_long_ago rule=%d from=%s: not judged again",
-                            stored.rule_id, change)  # fmt: skip
+                log.warning(
+                    "changed_too_long_ago rule=%d from=%s: not judged again", stored.rule_id, change
+                )
             readings = bar_readings(rule, view, stored.state.last_ts)
             if not held.caught_up and readings:
                 _tell_catch_up(stored, readings, view.frame.index[0])
@@ -262,9 +271,13 @@ class Evaluator:
             return next(iter(self._failed([held], error)), None)
 
     def _again(
-        self, held: _Held, view: PairView, revisions: tuple[int, ...], change: datetime,
+        self,
+        held: _Held,
+        view: PairView,
+        revisions: tuple[int, ...],
+        change: datetime,
         before: AlertState,
-    ) -> Outcome:  # fmt: skip
+    ) -> Outcome:
         """Judge again what bars from `change` on have changed for: tell late what would have
         fired, mark what has fired otherwise."""
         stored, rule, memory = held.stored, held.rule, held.memory
@@ -282,11 +295,21 @@ class Evaluator:
                 said.append((event.ts, event.edge, late_remark(change)))
                 body = f"{body}\n{late_remark(change)}"
             made.append((event, title, body))
-        log.warning("judged_again rule=%d from=%s late=%d marked=%d", stored.rule_id, change,
-                    len(made), len(said))  # fmt: skip
-        outcome = _made(stored, rule, held.judged.state,
-                        readings[-1].value if readings else stored.value, stored.problem,
-                        tuple(made))  # fmt: skip
+        log.warning(
+            "judged_again rule=%d from=%s late=%d marked=%d",
+            stored.rule_id,
+            change,
+            len(made),
+            len(said),
+        )
+        outcome = _made(
+            stored,
+            rule,
+            held.judged.state,
+            readings[-1].value if readings else stored.value,
+            stored.problem,
+            tuple(made),
+        )
         return replace(outcome, marks=tuple(said))
 
     # -- rules on the feeds
@@ -324,9 +347,13 @@ class Evaluator:
     # -- outcomes
 
     def _outcome(
-        self, held: _Held, readings: list[Reading], problem: str | None,
-        bars: pd.DataFrame | None = None, revisions: tuple[int, ...] = (),
-    ) -> Outcome | None:  # fmt: skip
+        self,
+        held: _Held,
+        readings: list[Reading],
+        problem: str | None,
+        bars: pd.DataFrame | None = None,
+        revisions: tuple[int, ...] = (),
+    ) -> Outcome | None:
         """The outcome of new readings; None where nothing is different."""
         stored, rule = held.stored, held.rule
         if not readings:
@@ -438,8 +465,12 @@ def _bars_needed(rule: AlertRule) -> int:
     """Aligned bars until the quantity's first value."""
     spec = rule.spec
     fit = spec.bars_to_spread
-    by_quantity = {"zscore": spec.bars_needed, "correlation": spec.window + 1, "spread": fit,
-                   "beta": fit}  # fmt: skip
+    by_quantity = {
+        "zscore": spec.bars_needed,
+        "correlation": spec.window + 1,
+        "spread": fit,
+        "beta": fit,
+    }
     return by_quantity.get(rule.quantity, 1)
 
 
@@ -457,8 +488,10 @@ def _tell_catch_up(stored: StoredRule, readings: Sequence[Reading], oldest: pd.T
     if oldest > last or (known is not None and known > readings[0].ts):
         log.warning(
             "catch_up_cut rule=%d after=%s until=%s: what lies between is beyond the bars kept",
-            stored.rule_id, last, known or readings[-1].ts,
-        )  # fmt: skip
+            stored.rule_id,
+            last,
+            known or readings[-1].ts,
+        )
 
 
 def _database_now(feeds: Mapping[Instrument, FeedStatus]) -> datetime:

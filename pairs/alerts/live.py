@@ -126,8 +126,11 @@ def _news(before: AlertsSnapshot, now: Pulse) -> bool:
     if known is None:
         return True
     moved = (known.newest_event, known.unacknowledged, known.acknowledged, known.marked) != (
-        now.newest_event, now.unacknowledged, now.acknowledged, now.marked,
-    )  # fmt: skip
+        now.newest_event,
+        now.unacknowledged,
+        now.acknowledged,
+        now.marked,
+    )
     return moved or any(
         delivery.state in ("waiting", "sending")
         for event in before.events

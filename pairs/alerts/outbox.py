@@ -113,10 +113,13 @@ def failed(store: PostgresStore, claimed: Claimed, error: str, wait_s: float | N
             " next_attempt = clock_timestamp() + make_interval(secs => %s)"
             " WHERE event_id = %s AND channel = %s",
             (
-                "given_up" if wait_s is None else "waiting", error, wait_s or 0.0,
-                claimed.event_id, claimed.channel,
+                "given_up" if wait_s is None else "waiting",
+                error,
+                wait_s or 0.0,
+                claimed.event_id,
+                claimed.channel,
             ),
-        )  # fmt: skip
+        )
         cursor.execute(
             "UPDATE alert_channel SET last_error = %s,"
             " failing_since = coalesce(failing_since, clock_timestamp()) WHERE channel = %s",

@@ -39,35 +39,47 @@ __all__ = [
     "rule_to_json",
     "state_from_json",
     "state_to_json",
-]  # fmt: skip
+]
 
-Quantity = Literal[
-    "zscore", "spread", "correlation", "beta", "price_y", "price_x", "staleness"
-]  # fmt: skip
+Quantity = Literal["zscore", "spread", "correlation", "beta", "price_y", "price_x", "staleness"]
 Condition = Literal["above", "below", "crosses_up", "crosses_down", "crosses"]
 Edge = Literal["up", "down"]
 Phase = Literal["new", "armed", "fired"]
 
 COLUMN_OF: dict[str, str] = {
-    "zscore": "zscore", "spread": "spread", "correlation": "correlation", "beta": "beta",
-    "price_y": "close_y", "price_x": "close_x",
-}  # fmt: skip
+    "zscore": "zscore",
+    "spread": "spread",
+    "correlation": "correlation",
+    "beta": "beta",
+    "price_y": "close_y",
+    "price_x": "close_x",
+}
 """Quantity → column of the PairView; `staleness` has none."""
 
 _EDGES: dict[str, tuple[Edge, ...]] = {
-    "above": ("up",), "crosses_up": ("up",), "below": ("down",), "crosses_down": ("down",),
+    "above": ("up",),
+    "crosses_up": ("up",),
+    "below": ("down",),
+    "crosses_down": ("down",),
     "crosses": ("up", "down"),
-}  # fmt: skip
+}
 # What the quantity cannot leave: a rule that only a value outside could fire or re-arm is refused.
 _RANGES: dict[str, tuple[float, float]] = {
-    "correlation": (-1.0, 1.0), "price_y": (0.0, math.inf), "price_x": (0.0, math.inf),
+    "correlation": (-1.0, 1.0),
+    "price_y": (0.0, math.inf),
+    "price_x": (0.0, math.inf),
     "staleness": (0.0, math.inf),
-}  # fmt: skip
+}
 _MAX_COOL_DOWN_S = 30 * 86_400.0
 _WORDS = {
-    "zscore": "z-score", "spread": "spread", "correlation": "correlation", "beta": "β",
-    "price_y": "price", "price_x": "price", "staleness": "feed age",
-}  # fmt: skip
+    "zscore": "z-score",
+    "spread": "spread",
+    "correlation": "correlation",
+    "beta": "β",
+    "price_y": "price",
+    "price_x": "price",
+    "staleness": "feed age",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,10 +433,13 @@ def message(rule: AlertRule, event: AlertEvent, now: datetime) -> tuple[str, str
     if rule.quantity == "staleness":
         lines = [rule.name, f"{where}, {_utc(event.ts)}"]
     else:
-        lines = [rule.name, f"{where}, {rule.bar} bar of {_utc(event.ts)}, "
-                 f"closed {_utc(event.known_at)}"]  # fmt: skip
-    lines += [f"{name} {value:.8g}" for name, value in event.figures.items()
-              if not math.isnan(value)]  # fmt: skip
+        lines = [
+            rule.name,
+            f"{where}, {rule.bar} bar of {_utc(event.ts)}, closed {_utc(event.known_at)}",
+        ]
+    lines += [
+        f"{name} {value:.8g}" for name, value in event.figures.items() if not math.isnan(value)
+    ]
     late_s = (now - event.known_at).total_seconds()
     if late_s > 60:
         lines.append(f"told {timedelta(seconds=round(late_s))} after it was known")

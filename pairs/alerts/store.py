@@ -191,9 +191,18 @@ def _stored_rule(row: tuple[Any, ...]) -> StoredRule:
     except ValueError as error:
         rule, unreadable, held = None, f"its state cannot be read: {error}", AlertState(last_ts)
     return StoredRule(
-        rule_id, revision, serial, rule, held, value, evaluated, unreadable or problem, since,
-        created, updated,
-    )  # fmt: skip
+        rule_id,
+        revision,
+        serial,
+        rule,
+        held,
+        value,
+        evaluated,
+        unreadable or problem,
+        since,
+        created,
+        updated,
+    )
 
 
 def _readable(values: object) -> tuple[AlertRule | None, str | None]:
@@ -272,13 +281,18 @@ def store_outcomes(
             " FROM (VALUES %s) AS v (rule_id, last_ts, state, value, problem)"
             " WHERE s.rule_id = v.rule_id",
             [
-                (o.rule_id, o.state.last_ts, Json(state_to_json(o.state)), _number(o.value),
-                 o.problem)
+                (
+                    o.rule_id,
+                    o.state.last_ts,
+                    Json(state_to_json(o.state)),
+                    _number(o.value),
+                    o.problem,
+                )
                 for o in kept
             ],
             template="(%s::bigint, %s::timestamptz, %s::jsonb, %s::float8, %s::text)",
             page_size=len(kept),
-        )  # fmt: skip
+        )
         if any(outcome.events for outcome in kept):
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (EVENTS_LOCK,))
         for outcome in kept:
@@ -297,20 +311,27 @@ def _insert_events(
             " title, body) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
             " ON CONFLICT (rule_id, revision, ts, edge) DO NOTHING RETURNING event_id",
             (
-                outcome.rule_id, outcome.revision, event.ts, event.edge, event.known_at,
-                Json(rule_to_json(outcome.rule) if outcome.rule else {}), event.value,
+                outcome.rule_id,
+                outcome.revision,
+                event.ts,
+                event.edge,
+                event.known_at,
+                Json(rule_to_json(outcome.rule) if outcome.rule else {}),
+                event.value,
                 Json({name: _number(value) for name, value in event.figures.items()}),
-                title, body,
+                title,
+                body,
             ),
-        )  # fmt: skip
+        )
         row = cursor.fetchone()
         if row is None:
             continue
         if channels:
             execute_values(
-                cursor, "INSERT INTO alert_delivery (event_id, channel) VALUES %s",
+                cursor,
+                "INSERT INTO alert_delivery (event_id, channel) VALUES %s",
                 [(row[0], channel) for channel in channels],
-            )  # fmt: skip
+            )
         _notify(cursor, str(row[0]))
         made.append((int(row[0]), event, title))
     return made

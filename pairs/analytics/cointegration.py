@@ -17,9 +17,15 @@ from pairs.analytics.unitroot import TRENDS, adf_statistic, least_rows
 from pairs.checks import Array, check_choice, check_window, full_sample, full_table, same_index
 
 __all__ = [
-    "BothWays", "CointegrationResult", "JohansenResult", "engle_granger", "engle_granger_both",
-    "half_life", "hurst_exponent", "johansen",
-]  # fmt: skip
+    "BothWays",
+    "CointegrationResult",
+    "JohansenResult",
+    "engle_granger",
+    "engle_granger_both",
+    "half_life",
+    "hurst_exponent",
+    "johansen",
+]
 
 _TABULATED = 12  # columns for which Johansen's critical values exist
 

@@ -22,9 +22,15 @@ from pairs.checks import (
 )
 
 __all__ = [
-    "anchored_vwap", "bollinger_bands", "ema", "order_flow_imbalance",
-    "realised_volatility", "rolling_vwap", "sma", "vwap",
-]  # fmt: skip
+    "anchored_vwap",
+    "bollinger_bands",
+    "ema",
+    "order_flow_imbalance",
+    "realised_volatility",
+    "rolling_vwap",
+    "sma",
+    "vwap",
+]
 
 NS_PER_DAY = 86_400_000_000_000
 

@@ -14,9 +14,13 @@ from pairs.checks import Array, check_flag, check_number, check_window, full_sam
 from pairs.jit import FLAG, INT, NUMBER, VECTOR, compiled
 
 __all__ = [
-    "KALMAN_COLUMNS", "KalmanNoise", "discounted_hedge_ratio", "fit_kalman_noise",
-    "kalman_hedge_ratio", "kalman_zscore",
-]  # fmt: skip
+    "KALMAN_COLUMNS",
+    "KalmanNoise",
+    "discounted_hedge_ratio",
+    "fit_kalman_noise",
+    "kalman_hedge_ratio",
+    "kalman_zscore",
+]
 
 _STATE = ("beta", "intercept", "beta_prior", "intercept_prior")
 KALMAN_COLUMNS = (*_STATE, "innovation", "innovation_std", "beta_std")
@@ -389,8 +393,11 @@ def _filter(y, x, drift, alpha_drift, noise, deviations):  # type: ignore[no-unt
         out[1, t] = a
         out[5, t] = math.sqrt(q / w)
         p, c, r, d = (
-            d + p * noise, c * noise - price * d, r * noise + price * price * d, d * noise,
-        )  # fmt: skip
+            d + p * noise,
+            c * noise - price * d,
+            r * noise + price * price * d,
+            d * noise,
+        )
         w = q
         if deviations:
             out[6, t] = p / w
@@ -417,8 +424,12 @@ def _discounted(y, x, memory, centred):  # type: ignore[no-untyped-def]
     count = 0
     for t in range(len(y)):
         weight, sxx, sxy, rss, dof = (
-            weight * keep, sxx * keep, sxy * keep, rss * keep, dof * keep,
-        )  # fmt: skip
+            weight * keep,
+            sxx * keep,
+            sxy * keep,
+            rss * keep,
+            dof * keep,
+        )
         price, value = x[t], y[t]
         if not abs(price + value) < np.inf:  # NaN: the state waits
             continue

@@ -17,14 +17,29 @@ from pairs.bars.length import common_step_ns, different_lengths, noted_ns
 from pairs.checks import Array, check_choice, check_window, series_values
 
 __all__ = [
-    "SCAN_COLUMNS", "adjusted_p", "benjamini_hochberg", "pair_correlations", "scan_pairs",
+    "SCAN_COLUMNS",
+    "adjusted_p",
+    "benjamini_hochberg",
+    "pair_correlations",
+    "scan_pairs",
     "small_sample_p",
-]  # fmt: skip
+]
 
 SCAN_COLUMNS = (
-    "y", "x", "rows", "beta", "intercept", "r_squared", "correlation", "statistic", "p_value",
-    "p_adjusted", "lags", "half_life", "reason",
-)  # fmt: skip
+    "y",
+    "x",
+    "rows",
+    "beta",
+    "intercept",
+    "r_squared",
+    "correlation",
+    "statistic",
+    "p_value",
+    "p_adjusted",
+    "lags",
+    "half_life",
+    "reason",
+)
 
 Progress = Callable[[int, int], None]
 
@@ -184,8 +199,23 @@ def scan_pairs(
             beta, alpha, r2, statistic, p, used, life, why = (
                 _nothing(differ) if differ else _pair(y, x, fixed, trend, least)
             )
-            rows.append((names[leg_y], names[leg_x], len(y), beta, alpha, r2, correlation,
-                         statistic, p, math.nan, used, life, why))  # fmt: skip
+            rows.append(
+                (
+                    names[leg_y],
+                    names[leg_x],
+                    len(y),
+                    beta,
+                    alpha,
+                    r2,
+                    correlation,
+                    statistic,
+                    p,
+                    math.nan,
+                    used,
+                    life,
+                    why,
+                )
+            )
         if progress is not None:
             progress(done, len(wanted))
     table = pd.DataFrame(rows, columns=list(SCAN_COLUMNS))

@@ -29,8 +29,12 @@ from pairs.analytics.unitroot import AdfResult, adf_test
 from pairs.checks import Array, check_window, frame_values, same_index, volume_values
 
 __all__ = [
-    "PairTests", "PriceStatistics", "interval_statistics", "pair_tests", "price_statistics",
-]  # fmt: skip
+    "PairTests",
+    "PriceStatistics",
+    "interval_statistics",
+    "pair_tests",
+    "price_statistics",
+]
 
 YEAR_S = 365 * 86_400.0
 T = TypeVar("T")
@@ -87,13 +91,21 @@ def price_statistics(bars: pd.DataFrame) -> PriceStatistics:
         for name in ("quote_volume", "trades")
     ]
     return PriceStatistics(
-        bars=len(close), last=float(close[-1]), change=float(close[-1] / close[0]) - 1.0,
-        mean=float(close.mean()), std=float(close.std(ddof=1)) if len(close) > 1 else math.nan,
-        low=float(low.min()), high=float(high.max()), volatility=math.sqrt(yearly),
-        skew=float(known.skew()), kurtosis=float(known.kurt()),  # type: ignore[arg-type]
-        vwap=float(vwap(bars).iloc[-1]), volume=float(volume.sum()),
-        turnover=flow[0], trades=flow[1],
-    )  # fmt: skip
+        bars=len(close),
+        last=float(close[-1]),
+        change=float(close[-1] / close[0]) - 1.0,
+        mean=float(close.mean()),
+        std=float(close.std(ddof=1)) if len(close) > 1 else math.nan,
+        low=float(low.min()),
+        high=float(high.max()),
+        volatility=math.sqrt(yearly),
+        skew=float(known.skew()),  # type: ignore[arg-type]
+        kurtosis=float(known.kurt()),  # type: ignore[arg-type]
+        vwap=float(vwap(bars).iloc[-1]),
+        volume=float(volume.sum()),
+        turnover=flow[0],
+        trades=flow[1],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +196,19 @@ def interval_statistics(
     label = _floor(view.index, length)
     groups = view[["close_y", "close_x", "spread", "zscore"]].groupby(label)
     spread, score = groups["spread"], groups["zscore"]
-    table = pd.DataFrame({
-        "bars": groups.size(),
-        "close_y": groups["close_y"].last(), "close_x": groups["close_x"].last(),
-        "spread_mean": spread.mean(), "spread_std": spread.std(ddof=1),
-        "zscore_mean": score.mean(), "zscore_min": score.min(), "zscore_max": score.max(),
-        "correlation": _correlations(view, label),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "bars": groups.size(),
+            "close_y": groups["close_y"].last(),
+            "close_x": groups["close_x"].last(),
+            "spread_mean": spread.mean(),
+            "spread_std": spread.std(ddof=1),
+            "zscore_mean": score.mean(),
+            "zscore_min": score.min(),
+            "zscore_max": score.max(),
+            "correlation": _correlations(view, label),
+        }
+    )
     for side, bars in (("y", bars_y), ("x", bars_x)):
         of_bars = _floor(bars.index, length)
         for name in ("volume", "trades"):
@@ -212,10 +230,14 @@ def _correlations(view: pd.DataFrame, label: pd.DatetimeIndex) -> pd.Series[floa
     known = moves.notna().all(axis=1).to_numpy()
     moves, label = moves[known], label[known]
     centred = moves - moves.groupby(label).transform("mean")
-    products = pd.DataFrame({
-        "n": 1.0, "yy": centred["y"] ** 2, "xx": centred["x"] ** 2,
-        "yx": centred["y"] * centred["x"],
-    })  # fmt: skip
+    products = pd.DataFrame(
+        {
+            "n": 1.0,
+            "yy": centred["y"] ** 2,
+            "xx": centred["x"] ** 2,
+            "yx": centred["y"] * centred["x"],
+        }
+    )
     total = products.groupby(label).sum()
     scale: Array = np.sqrt(total["yy"].to_numpy()) * np.sqrt(total["xx"].to_numpy())
     usable = (scale > 0) & (total["n"].to_numpy() >= 3)

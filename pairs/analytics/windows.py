@@ -23,9 +23,13 @@ from pairs.checks import Array
 from pairs.jit import FLAG, INT, VECTOR, compiled, helper
 
 __all__ = [
-    "window_correlation", "window_fit", "window_mean_deviation", "window_score", "window_sum",
+    "window_correlation",
+    "window_fit",
+    "window_mean_deviation",
+    "window_score",
+    "window_sum",
     "window_weighted_mean",
-]  # fmt: skip
+]
 
 
 def window_sum(values: Array, window: int) -> Array:

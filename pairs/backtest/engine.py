@@ -39,13 +39,43 @@ ACTIONS = ("", "long", "exit", "stop_z", "stop_loss", "max_bars", "end of data",
 """By the code of `pair_kernels`; -1, an entry of the short side, is the last one."""
 EXIT_REASONS = ACTIONS[EXIT : END + 1]
 TRADE_COLUMNS = (
-    "side", "entry_row", "exit_row", "beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y",
-    "exit_x", "pnl_y", "pnl_x", "fees", "pnl", "bars", "reason", "funding", "rebalances",
-)  # fmt: skip
+    "side",
+    "entry_row",
+    "exit_row",
+    "beta",
+    "qty_y",
+    "qty_x",
+    "entry_y",
+    "entry_x",
+    "exit_y",
+    "exit_x",
+    "pnl_y",
+    "pnl_x",
+    "fees",
+    "pnl",
+    "bars",
+    "reason",
+    "funding",
+    "rebalances",
+)
 SUMS = (
-    "trades", "wins", "gains", "losses", "pnl", "fees", "slippage", "traded", "funding", "bars",
-    "long_trades", "long_pnl", "short_trades", "short_pnl", *EXIT_REASONS, "held",
-)  # fmt: skip
+    "trades",
+    "wins",
+    "gains",
+    "losses",
+    "pnl",
+    "fees",
+    "slippage",
+    "traded",
+    "funding",
+    "bars",
+    "long_trades",
+    "long_pnl",
+    "short_trades",
+    "short_pnl",
+    *EXIT_REASONS,
+    "held",
+)
 """Counts and sums over trades; of gains and losses both are positive. `held`: time from the bar of
 the entry to that of the exit, in the unit of the bars' stamps."""
 _NEVER = np.iinfo(np.int64).max
@@ -76,9 +106,17 @@ class PairArrays:
         made from."""
         open_y, open_x, close_y, close_x, beta, zscore, funding_y, funding_x = (
             part[start:stop]
-            for part in (self.open_y, self.open_x, self.close_y, self.close_x, self.beta,
-                         self.zscore, self.funding_y, self.funding_x)
-        )  # fmt: skip
+            for part in (
+                self.open_y,
+                self.open_x,
+                self.close_y,
+                self.close_x,
+                self.beta,
+                self.zscore,
+                self.funding_y,
+                self.funding_x,
+            )
+        )
         stamps = self.stamps[start:stop]
         return PairArrays(
             stamps, open_y, open_x, close_y, close_x, beta, zscore, funding_y, funding_x
@@ -191,10 +229,21 @@ def positions(zscore: Array, rules: Rules) -> Bytes:
 def simulate(prices: PairArrays, rules: Rules, costs: Costs, *, record: bool = True) -> Simulation:
     """Trade every bar by the rules, from flat; `record=False` gives its figures alone."""
     sums, figures, equity, trades, decided, usable = kernels.trade(
-        prices.stamps, prices.open_y, prices.open_x, prices.close_y, prices.close_x, prices.beta,
-        prices.spread, prices.zscore, prices.funding_y, prices.funding_x, _limits(rules, costs),
-        prices.window, rules.max_bars or _NEVER, record,
-    )  # fmt: skip
+        prices.stamps,
+        prices.open_y,
+        prices.open_x,
+        prices.close_y,
+        prices.close_x,
+        prices.beta,
+        prices.spread,
+        prices.zscore,
+        prices.funding_y,
+        prices.funding_x,
+        _limits(rules, costs),
+        prices.window,
+        rules.max_bars or _NEVER,
+        record,
+    )
     named = dict(zip(SUMS, sums.tolist(), strict=True))
     longest = kernels.longest(prices.stamps, equity, rules.capital) if record else (0, 0)
     return Simulation(named, _curve(figures, longest), equity, trades.T, decided, usable)
@@ -219,6 +268,15 @@ def _limits(rules: Rules, costs: Costs) -> Array:
     optional = (rules.stop_z, rules.stop_loss, rules.rebalance)
     stop_z, stop_loss, rebalance = (math.inf if v is None else v for v in optional)
     return np.array(
-        [rules.entry_z, rules.exit_z, stop_z, stop_loss, rebalance, costs.slippage_bps / 1e4,
-         costs.fee_bps / 1e4, rules.notional, rules.capital]
-    )  # fmt: skip
+        [
+            rules.entry_z,
+            rules.exit_z,
+            stop_z,
+            stop_loss,
+            rebalance,
+            costs.slippage_bps / 1e4,
+            costs.fee_bps / 1e4,
+            rules.notional,
+            rules.capital,
+        ]
+    )

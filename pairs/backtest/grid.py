@@ -31,9 +31,17 @@ __all__ = [
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is, from the caller's thread."""
 FIGURES = (
-    "total_pnl", "total_return", "sharpe", "max_drawdown", "trades", "win_rate", "fees",
-    "slippage", "break_even_bps", "exposure",
-)  # fmt: skip
+    "total_pnl",
+    "total_return",
+    "sharpe",
+    "max_drawdown",
+    "trades",
+    "win_rate",
+    "fees",
+    "slippage",
+    "break_even_bps",
+    "exposure",
+)
 LEAST_IS_BEST = frozenset({"max_drawdown", "fees", "slippage"})  # of the others the most is
 _PARAMETERS = tuple(f.name for f in fields(Rules))
 
@@ -53,8 +61,10 @@ def combinations(rules: Rules, **values: Sequence[Any]) -> list[Rules]:
         if leave < entry and (stop is None or stop > entry):
             made.append(with_changes(rules, **changes))
     if not made:
-        raise ValueError("no combination of these values has its exit below and its stop above "
-                         "its entry: at least one is needed")  # fmt: skip
+        raise ValueError(
+            "no combination of these values has its exit below and its stop above "
+            "its entry: at least one is needed"
+        )
     return made
 
 

@@ -102,9 +102,20 @@ def _profit(qy, price_y, entry_y, qx, price_x, entry_x, realised_x, paid):  # ty
 # above the first row) and of the peak of the largest drawdown while that has not ended (_NONE: it
 # has); first and last row of the stretch below a peak that held it.
 (
-    _LAST, _PEAK, _FLOOR, _TOTAL, _SQUARES, _BELOW, _SHIFT, _DRAWDOWN, _PEAK_ROW, _DEEPEST, _FROM,
-    _TO, _PATH,
-) = range(13)  # fmt: skip
+    _LAST,
+    _PEAK,
+    _FLOOR,
+    _TOTAL,
+    _SQUARES,
+    _BELOW,
+    _SHIFT,
+    _DRAWDOWN,
+    _PEAK_ROW,
+    _DEEPEST,
+    _FROM,
+    _TO,
+    _PATH,
+) = range(13)
 _NONE = -2.0
 
 
@@ -244,7 +255,7 @@ def _usable(one, other, start, stop):  # type: ignore[no-untyped-def]
 @helper
 def _score_chunk(  # type: ignore[no-untyped-def]
     open_y, open_x, close_y, close_x, beta, spread, zscore, window, start, stop, room, sums, out
-):  # fmt: skip
+):
     """z-scores of the rows start … stop - 1 into `out`; whether all prices there are surely
     usable. A look at them also brings the opens into the cache, of which a walk reads few."""
     if window == 0:
@@ -270,13 +281,37 @@ def _score_chunk(  # type: ignore[no-untyped-def]
 
 
 @compiled(
-    INTS, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INT, INT,
+    INTS,
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    VECTOR,
+    INT,
+    INT,
     FLAG,
-)  # fmt: skip
+)
 def trade(  # type: ignore[no-untyped-def]
-    stamps, open_y, open_x, close_y, close_x, beta, spread, zscore, funding_y, funding_x, limits,
-    window, max_bars, record,
-):  # fmt: skip
+    stamps,
+    open_y,
+    open_x,
+    close_y,
+    close_x,
+    beta,
+    spread,
+    zscore,
+    funding_y,
+    funding_x,
+    limits,
+    window,
+    max_bars,
+    record,
+):
     """Trade every bar from flat, so that its first return is 0; see `engine.simulate`.
 
     `stamps`: times of the bars, in any unit. `beta`: of each row, or one for all. `zscore` as
@@ -312,17 +347,37 @@ def trade(  # type: ignore[no-untyped-def]
             if t == ready:
                 base, ready = ready, min(ready + stretch, rows)
                 usable &= _score_chunk(
-                    open_y, open_x, close_y, close_x, beta, spread, zscore, window, base, ready,
-                    room, parts, zs,
-                )  # fmt: skip
+                    open_y,
+                    open_x,
+                    close_y,
+                    close_x,
+                    beta,
+                    spread,
+                    zscore,
+                    window,
+                    base,
+                    ready,
+                    room,
+                    parts,
+                    zs,
+                )
             if barred == 0:  # a shortcut: within the entry levels nothing is decided
                 t += _inside(zs[t - base : ready - base], 1.0, -entry, entry)
                 if t == ready:
                     continue
             side, barred = _decide(
-                zs[t - base], 0, 0, 0.0, barred, entry, exit_, stop_z, stop_loss, notional,
+                zs[t - base],
+                0,
+                0,
+                0.0,
+                barred,
+                entry,
+                exit_,
+                stop_z,
+                stop_loss,
+                notional,
                 max_bars,
-            )  # fmt: skip
+            )
             t += 1
         if record:
             equity[first:t] = level
@@ -351,16 +406,25 @@ def trade(  # type: ignore[no-untyped-def]
                     since, origin = t, (0 if record else t)
                     base, ready = ready, min(ready + stretch, rows)
                     usable &= _score_chunk(
-                        open_y, open_x, close_y, close_x, beta, spread, zscore, window, base,
-                        ready, room, parts, zs,
-                    )  # fmt: skip
+                        open_y,
+                        open_x,
+                        close_y,
+                        close_x,
+                        beta,
+                        spread,
+                        zscore,
+                        window,
+                        base,
+                        ready,
+                        room,
+                        parts,
+                        zs,
+                    )
                 edge = min(ready, rows - 1)
             if steady:  # a shortcut: until a level is reached nothing is decided or changed
                 n = min(edge - t, max_bars - held - 1)
                 n = _inside(zs[t - base : t - base + n], side, -stop_z, -exit_)
-                n = _mark(
-                    marks, origin, close_y, close_x, t, n, level, qy, ey, qx, ex, fees, loss
-                )  # fmt: skip
+                n = _mark(marks, origin, close_y, close_x, t, n, level, qy, ey, qx, ex, fees, loss)
                 held, t = held + n, t + n
                 if t == ready:
                     continue
@@ -368,9 +432,18 @@ def trade(  # type: ignore[no-untyped-def]
             last_bar = t == rows - 1
             profit = _profit(qy, close_y[t], ey, qx, close_x[t], ex, realised_x, fees + funding)
             pending, barred = _decide(
-                zs[t - base], side, held, profit, barred, entry, exit_, stop_z, stop_loss,
-                notional, max_bars,
-            )  # fmt: skip
+                zs[t - base],
+                side,
+                held,
+                profit,
+                barred,
+                entry,
+                exit_,
+                stop_z,
+                stop_loss,
+                notional,
+                max_bars,
+            )
             if last_bar:
                 decided, pending = pending, END
                 price_y, price_x = close_y[t], close_x[t]

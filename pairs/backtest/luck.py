@@ -81,8 +81,9 @@ def judge(
 def _key(rules: Rules, costs: Costs, where: Where | None) -> str:
     """The same for the same set, whoever tries it."""
     legs = None if where is None else (str(where.y), str(where.x))
-    funding = [None if r is None else (len(r), float(r.sum())) for r in
-               (costs.funding_y, costs.funding_x)]  # fmt: skip
+    funding = [
+        None if r is None else (len(r), float(r.sum())) for r in (costs.funding_y, costs.funding_x)
+    ]
     told = repr((legs, rules, costs.fee_bps, costs.slippage_bps, funding))
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
@@ -103,11 +104,14 @@ def trials_words(found: Counted) -> str:
     count = found.deflated.trials
     if found.scope == "store":
         return (
-            "the only set ever tried on these bars here" if count == 1
+            "the only set ever tried on these bars here"
+            if count == 1
             else f"one of {count:,} sets tried on these bars, in any tab or run of this store"
-        )  # fmt: skip
-    why = "earlier ones are not known" if found.scope == "run" else (
-        "earlier ones could not be counted, as the store did not take this one"
-    )  # fmt: skip
+        )
+    why = (
+        "earlier ones are not known"
+        if found.scope == "run"
+        else ("earlier ones could not be counted, as the store did not take this one")
+    )
     sets = "1 set" if count == 1 else f"{count:,} sets"
     return f"{sets} counted, of this run only: {why}"

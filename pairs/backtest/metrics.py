@@ -75,8 +75,13 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     }
 )
 """Every figure of `measure`, in the order to show."""
-_REASONS = {"exits": "exit", "exits_stop_z": "stop_z", "exits_stop_loss": "stop_loss",
-            "exits_max_bars": "max_bars", "exits_end_of_data": "end of data"}  # fmt: skip
+_REASONS = {
+    "exits": "exit",
+    "exits_stop_z": "stop_z",
+    "exits_stop_loss": "stop_loss",
+    "exits_max_bars": "max_bars",
+    "exits_end_of_data": "end of data",
+}
 
 
 def sharpe_ratio(mean: float, deviation: float, per_year: float) -> float:
@@ -142,8 +147,9 @@ def compute_metrics(
 
 
 def _of_curve(index: pd.DatetimeIndex, path: EquityStats, per_year: float) -> dict[str, float]:
-    lengths = [(index[b] - index[a]).total_seconds() if b else 0.0
-               for a, b in (path.deepest, path.longest)]  # fmt: skip
+    lengths = [
+        (index[b] - index[a]).total_seconds() if b else 0.0 for a, b in (path.deepest, path.longest)
+    ]
     varied = path.deviation > 0.0
     return {
         "volatility": path.deviation * math.sqrt(per_year),

@@ -19,10 +19,18 @@ from pairs.checks import Array, check_number, check_window
 from pairs.jit import INT, NUMBER, VECTOR, compiled
 
 __all__ = [
-    "DeflatedSharpe", "Interval", "Moments", "block_length", "deflated_sharpe",
-    "expected_best_sharpe", "minimum_track_record", "moments", "probabilistic_sharpe",
-    "returns_of", "sharpe_interval",
-]  # fmt: skip
+    "DeflatedSharpe",
+    "Interval",
+    "Moments",
+    "block_length",
+    "deflated_sharpe",
+    "expected_best_sharpe",
+    "minimum_track_record",
+    "moments",
+    "probabilistic_sharpe",
+    "returns_of",
+    "sharpe_interval",
+]
 
 _NORMAL = NormalDist()
 _EULER = 0.5772156649015329
@@ -183,9 +191,11 @@ def sharpe_interval(
     years = check_number("per_year", per_year, 0.0, math.inf, open_low=True)
     values = np.ascontiguousarray(returns, dtype=np.float64)
     found = moments(values)
-    length = block_length(values) if block is None else check_number(
-        "block", block, 1.0, math.inf, open_low=False
-    )  # fmt: skip
+    length = (
+        block_length(values)
+        if block is None
+        else check_number("block", block, 1.0, math.inf, open_low=False)
+    )
     if math.isnan(found.sharpe):
         return Interval(math.nan, math.nan, math.nan, inside, length, count)
     drawn = _resampled(values, length, count, check_window("seed", seed, 0))

@@ -16,9 +16,17 @@ from pairs.backtest.rules import Costs, Rules
 from pairs.backtest.simulation import Result
 
 __all__ = [
-    "RUINED", "filter_text", "iso_times", "metric_text", "metrics_text", "parameters", "records",
-    "result_dict", "result_json", "strict",
-]  # fmt: skip
+    "RUINED",
+    "filter_text",
+    "iso_times",
+    "metric_text",
+    "metrics_text",
+    "parameters",
+    "records",
+    "result_dict",
+    "result_json",
+    "strict",
+]
 
 
 def result_json(result: Result) -> str:

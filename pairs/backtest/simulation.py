@@ -36,9 +36,23 @@ __all__ = [
 ]
 
 TRADE_FIELDS = (
-    "side", "entry_time", "exit_time", "beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y",
-    "exit_x", "pnl_y", "pnl_x", "fees", "pnl", "bars", "exit_reason",
-)  # fmt: skip
+    "side",
+    "entry_time",
+    "exit_time",
+    "beta",
+    "qty_y",
+    "qty_x",
+    "entry_y",
+    "entry_x",
+    "exit_y",
+    "exit_x",
+    "pnl_y",
+    "pnl_x",
+    "fees",
+    "pnl",
+    "bars",
+    "exit_reason",
+)
 _SIDES = pd.array(["short", "", "long"], dtype="str")
 _ACTIONS = pd.array(list(ACTIONS), dtype="str")
 _REASONS = pd.array(list(EXIT_REASONS), dtype="str")
@@ -81,9 +95,17 @@ class AlignedPair:
             for rates in (costs.funding_y, costs.funding_x)
         )
         return PairArrays(
-            np.ascontiguousarray(self.index.asi8), self.open_y, self.open_x, self.close_y,
-            self.close_x, beta, zscore, funding_y, funding_x, **made,
-        )  # fmt: skip
+            np.ascontiguousarray(self.index.asi8),
+            self.open_y,
+            self.open_x,
+            self.close_y,
+            self.close_x,
+            beta,
+            zscore,
+            funding_y,
+            funding_x,
+            **made,
+        )
 
     def check(self) -> None:
         """ValueError for a price that is not finite and above 0."""
@@ -317,9 +339,7 @@ def _funding_due(index: pd.DatetimeIndex, rates: pd.Series[float] | None) -> Arr
     return due
 
 
-def trades_frame(
-    index: pd.DatetimeIndex, table: Array, rules: Rules, costs: Costs
-) -> pd.DataFrame:  # fmt: skip
+def trades_frame(index: pd.DatetimeIndex, table: Array, rules: Rules, costs: Costs) -> pd.DataFrame:
     """`Simulation.trades` as the table of trades that users see."""
     columns = dict(zip(TRADE_COLUMNS, table, strict=True))
     whole = {name: columns[name].astype(np.int64) for name in ("entry_row", "exit_row", "bars")}

@@ -28,8 +28,15 @@ from pairs.checks import check_choice, check_window
 __all__ = ["FOLD_COLUMNS", "WalkForward", "walk_forward"]
 
 FOLD_COLUMNS = (
-    "train_start", "test_start", "test_end", "chosen", "train", "test", "test_pnl", "test_trades",
-)  # fmt: skip
+    "train_start",
+    "test_start",
+    "test_end",
+    "chosen",
+    "train",
+    "test",
+    "test_pnl",
+    "test_trades",
+)
 _ENTRY, _EXIT = TRADE_COLUMNS.index("entry_row"), TRADE_COLUMNS.index("exit_row")
 
 
@@ -175,9 +182,15 @@ def walk_forward(
     pieces = []
     for count, start in enumerate(starts):
         pieces.append(
-            _piece(scored, candidates, objective, 0 if anchored else start - train, start,
-                   min(start + test, len(pair.index)))
-        )  # fmt: skip
+            _piece(
+                scored,
+                candidates,
+                objective,
+                0 if anchored else start - train,
+                start,
+                min(start + test, len(pair.index)),
+            )
+        )
         if progress is not None:
             progress(count + 1, len(starts) + 2)
     found = _stitched(scored, candidates, objective, pieces, train)

@@ -34,24 +34,59 @@ _MAGIC = (
     (b"\xd0\xcf\x11\xe0", "an old spreadsheet (.xls)", "save the table as CSV"),
     (b"%PDF", "a PDF", "save the table as CSV"),
     (b"SQLite format", "an SQLite database", "save the table as CSV"),
-)  # fmt: skip
+)
 # UTF-32's mark begins with that of UTF-16: first.
-_WIDE = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
-         (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))  # fmt: skip
+_WIDE = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 _SAVE_UTF8 = "save it as UTF-8 (a spreadsheet calls that “CSV UTF-8”)"
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
 # What others call the columns, in small letters and digits alone.
 _ALIASES = {
-    "timestamp": ("time", "date", "datetime", "opentime", "ts", "t", "unix", "unixtime", "dateutc",
-                  "timeutc", "utc", "gmttime", "localtime", "starttime", "opentimems", "period",
-                  "datetimeutc", "unixtimestamp", "timestampms", "startat"),
+    "timestamp": (
+        "time",
+        "date",
+        "datetime",
+        "opentime",
+        "ts",
+        "t",
+        "unix",
+        "unixtime",
+        "dateutc",
+        "timeutc",
+        "utc",
+        "gmttime",
+        "localtime",
+        "starttime",
+        "opentimems",
+        "period",
+        "datetimeutc",
+        "unixtimestamp",
+        "timestampms",
+        "startat",
+    ),
     "open": ("o", "openprice", "priceopen", "first"),
     "high": ("h", "highprice", "pricehigh", "max"),
     "low": ("l", "lowprice", "pricelow", "min"),
     "close": ("c", "closeprice", "priceclose", "last", "adjclose", "closelast", "price"),
-    "volume": ("v", "vol", "basevolume", "volumebase", "volumebtc", "volumeeth", "quantity", "qty",
-               "amount", "size", "volumefrom", "vol1"),
-}  # fmt: skip
+    "volume": (
+        "v",
+        "vol",
+        "basevolume",
+        "volumebase",
+        "volumebtc",
+        "volumeeth",
+        "quantity",
+        "qty",
+        "amount",
+        "size",
+        "volumefrom",
+        "vol1",
+    ),
+}
 
 
 class CsvError(ValueError):

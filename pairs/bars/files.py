@@ -23,9 +23,14 @@ from pairs.bars.resampling import common_step_ns
 from pairs.bars.timestamps import Micros, TimestampError, read_timestamps, shown
 
 __all__ = [
-    "COLUMNS", "CsvError", "bar_seconds", "frame_csv", "read_bars_csv", "read_rates_csv",
+    "COLUMNS",
+    "CsvError",
+    "bar_seconds",
+    "frame_csv",
+    "read_bars_csv",
+    "read_rates_csv",
     "write_bars_csv",
-]  # fmt: skip
+]
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 MAX_ROWS = 1_000_000
@@ -51,9 +56,7 @@ def read_rates_csv(content: bytes) -> pd.Series[float]:
     return _read(content, ("rate",), _check_rates, lambda done, total: None)["rate"]
 
 
-def _read(
-    content: bytes, names: Sequence[str], check: Check, progress: Progress
-) -> pd.DataFrame:  # fmt: skip
+def _read(content: bytes, names: Sequence[str], check: Check, progress: Progress) -> pd.DataFrame:
     """The columns `names` by time, every row checked, each time once."""
     check_form(content, ("timestamp", *names), MAX_BYTES, MAX_ROWS)
     blocks: list[Block] = []
@@ -179,8 +182,9 @@ def _numbers(texts: Sequence[str], name: str, rows: Any) -> Any:
     return values
 
 
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf|infinity)",
-                     re.IGNORECASE)  # fmt: skip
+_NUMBER = re.compile(
+    r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE
+)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:[,.'\u2019\s]\d{3})+(?:[.,]\d*)?")
 
 
@@ -210,8 +214,12 @@ def _check_bars(numbers: dict[str, Any], rows: Any) -> None:
 
 def _check_rates(numbers: dict[str, Any], rows: Any) -> None:
     rate = numbers["rate"]
-    _refuse(~(np.abs(rate) < 1.0), rows, rate, "rate {value} is no fraction between -1 and 1: "
-            "0.0001 is 1 basis point")  # fmt: skip
+    _refuse(
+        ~(np.abs(rate) < 1.0),
+        rows,
+        rate,
+        "rate {value} is no fraction between -1 and 1: 0.0001 is 1 basis point",
+    )
 
 
 def _unique(blocks: list[Block]) -> pd.DataFrame:
@@ -229,7 +237,9 @@ def _unique(blocks: list[Block]) -> pd.DataFrame:
         differs = again.copy()
         differs[1:] &= (values[1:] != values[:-1]).any(axis=1)
         _refuse(
-            differs, rows, frame.index.to_numpy(),
+            differs,
+            rows,
+            frame.index.to_numpy(),
             "timestamp {value} stands there before with other values",
-        )  # fmt: skip
+        )
     return frame[~again]

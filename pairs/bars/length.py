@@ -12,9 +12,14 @@ from pairs.jit import INTS, compiled
 from pairs.market import bar_label
 
 __all__ = [
-    "NOTE", "NS_PER_TICK", "bar_length_ns", "common_step_ns", "different_lengths", "noted_ns",
+    "NOTE",
+    "NS_PER_TICK",
+    "bar_length_ns",
+    "common_step_ns",
+    "different_lengths",
+    "noted_ns",
     "refuse_different_lengths",
-]  # fmt: skip
+]
 
 NOTE = "bar_ns"
 """Where in DataFrame.attrs the length in nanoseconds is noted, as sparse labels do not tell it."""

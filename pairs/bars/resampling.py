@@ -28,17 +28,38 @@ from pairs.checks import Array, Ints, raw_values
 from pairs.jit import FLAGS, INT, INTS, VECTOR, compiled, helper
 
 __all__ = [
-    "align", "bar_length_ns", "bar_ns", "common_step_ns", "resample_bars", "ticks_to_bars",
-]  # fmt: skip
+    "align",
+    "bar_length_ns",
+    "bar_ns",
+    "common_step_ns",
+    "resample_bars",
+    "ticks_to_bars",
+]
 
 _NS = {"ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
 _ALLOWED = '"1s", "1min", "5min", "1h", "1d": a positive integer and ms, s, min, h or d'
 # Lengths that exchanges publish, for bars that do not say theirs.
 _USUAL_NS = [
     n * 10**9
-    for n in (1, 5, 15, 30, 60, 180, 300, 900, 1800, 3600, 7200, 14_400, 21_600, 28_800, 43_200,
-              86_400)
-]  # fmt: skip
+    for n in (
+        1,
+        5,
+        15,
+        30,
+        60,
+        180,
+        300,
+        900,
+        1800,
+        3600,
+        7200,
+        14_400,
+        21_600,
+        28_800,
+        43_200,
+        86_400,
+    )
+]
 _REQUIRED = ("open", "high", "low", "close", "volume")
 _SUMMED = ("quote_volume", "taker_buy_volume")  # beside volume, where present
 

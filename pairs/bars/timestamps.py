@@ -66,9 +66,10 @@ def read_timestamps(texts: Sequence[str], kind: str | None = None) -> tuple[Micr
         first = first or found
         if found != first:
             raise TimestampError(
-                row, f"timestamp {shown(text)} is {found}, the ones before are {first}: "
+                row,
+                f"timestamp {shown(text)} is {found}, the ones before are {first}: "
                 "one kind in a column is allowed",
-            )  # fmt: skip
+            )
     return _converted(texts, first), first
 
 

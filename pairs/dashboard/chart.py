@@ -170,7 +170,8 @@ def draw_chart(
     `patch`: `traces` (their numbers) and `values` (as Plotly's restyle takes them) to be laid
     over the figure, so that the figure itself need not be sent again for them.
     """
-    _component(key=f"chart-{name}",
-               data={**payload, "name": name, "label": label, "height": height})  # fmt: skip
+    _component(
+        key=f"chart-{name}", data={**payload, "name": name, "label": label, "height": height}
+    )
     if patch is not None:
         _patch(key=f"patch-{name}", data={**patch, "name": name, "version": payload["version"]})

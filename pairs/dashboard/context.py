@@ -104,8 +104,14 @@ class Page:
         shown = pd.DatetimeIndex(leg.closed.index[-bars:])
         if leg.feed is None or shown.empty:
             return shown[:0]
-        key = ("incomplete", self.choice.bar, bars, *leg.version,
-               leg.feed.open_gaps, leg.feed.missing)  # fmt: skip
+        key = (
+            "incomplete",
+            self.choice.bar,
+            bars,
+            *leg.version,
+            leg.feed.open_gaps,
+            leg.feed.missing,
+        )
         try:
             found: pd.DatetimeIndex = shared(lambda: self._incomplete(leg, shown[0]), key)
         except DATABASE_ERRORS as error:

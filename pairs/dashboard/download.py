@@ -23,15 +23,27 @@ _numbers = itertools.count()
 
 
 def download_button(
-    label: str, make: Callable[[], bytes], file_name: str, kind: str, *, key: str,
-    place: DeltaGenerator | None = None, **more: Any,
-) -> None:  # fmt: skip
+    label: str,
+    make: Callable[[], bytes],
+    file_name: str,
+    kind: str,
+    *,
+    key: str,
+    place: DeltaGenerator | None = None,
+    **more: Any,
+) -> None:
     """A button in `place` (default: here) that saves what `make` gives as a file of MIME type
     `kind`. The page does not run again for it."""
     (place or st).download_button(
-        plain(label), lambda: lasting(make(), file_name, kind), file_name, kind, key=key,
-        on_click="ignore", icon=":material/download:", **more,
-    )  # fmt: skip
+        plain(label),
+        lambda: lasting(make(), file_name, kind),
+        file_name,
+        kind,
+        key=key,
+        on_click="ignore",
+        icon=":material/download:",
+        **more,
+    )
 
 
 def lasting(content: bytes, file_name: str, kind: str) -> bytes:

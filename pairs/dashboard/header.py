@@ -58,9 +58,13 @@ def draw(page: Page) -> None:
     st.html(
         header_html(snapshot, pd.Timestamp.now("UTC"), unseen)
         + cards_html(
-            snapshot, view, side=side, adf_p=adf_p, adf_bars=adf_bars,
+            snapshot,
+            view,
+            side=side,
+            adf_p=adf_p,
+            adf_bars=adf_bars,
         )
-    )  # fmt: skip
+    )
     watch.beat(choice.refresh_s)
 
 
@@ -188,17 +192,27 @@ def cards_html(
     cards = [
         _price_card(snapshot.y, "y"),
         _price_card(snapshot.x, "x"),
-        _card("Hedge ratio β", significant(beta), sample or warming or (
-            f"± {significant(error, 2)} s.e." if math.isfinite(error) else view.spec.hedge)),
+        _card(
+            "Hedge ratio β",
+            significant(beta),
+            sample
+            or warming
+            or (f"± {significant(error, 2)} s.e." if math.isfinite(error) else view.spec.hedge),
+        ),
         _card("Spread", significant(spread, 4), warming or "quote currency"),
         _card("z-score", number(z, 2), warming or word, tone, "z"),
         _card("Correlation", number(corr, 3), warming or f"{view.spec.window} returns"),
-        _card("ADF p" if view.spec.hedge == "fixed" else "E–G p",
-              "< 0.001" if adf_p < 0.001 else number(adf_p, 3),
-              f"{adf_bars} bars, lag 1" if adf_bars else "warming up"),
-        _card("Last closed bar", clock(point.ts) if point else NONE,
-              f"{have:,} bars of {snapshot.bar}"),
-    ]  # fmt: skip
+        _card(
+            "ADF p" if view.spec.hedge == "fixed" else "E–G p",
+            "< 0.001" if adf_p < 0.001 else number(adf_p, 3),
+            f"{adf_bars} bars, lag 1" if adf_bars else "warming up",
+        ),
+        _card(
+            "Last closed bar",
+            clock(point.ts) if point else NONE,
+            f"{have:,} bars of {snapshot.bar}",
+        ),
+    ]
     return f'<div class="pw pw-cards">{"".join(cards)}</div>'
 
 
@@ -221,9 +235,13 @@ def _price_card(leg: Leg, side: str) -> str:
     )
     text = f"{percent(change)} in {over}" if math.isfinite(change) else "no data yet"
     return _card(
-        leg.symbol, number(leg.last_price, decimals_of(prices)), text, tint(change, 4), side,
+        leg.symbol,
+        number(leg.last_price, decimals_of(prices)),
+        text,
+        tint(change, 4),
+        side,
         testid=f"price-{side}",
-    )  # fmt: skip
+    )
 
 
 def _card(

@@ -21,8 +21,11 @@ from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_feeds
 
 VENUE_NAMES = {
-    "local": "Simulated", "binance": "Binance", "binance-usdm": "USD-M", "upload": "Uploads",
-}  # fmt: skip
+    "local": "Simulated",
+    "binance": "Binance",
+    "binance-usdm": "USD-M",
+    "upload": "Uploads",
+}
 # Venues whose bars may stand beside those of a venue: simulated never beside real ones.
 BESIDE = {
     "local": ("upload",),
@@ -30,8 +33,12 @@ BESIDE = {
     "binance-usdm": ("binance", "upload"),
     "upload": (),
 }
-HEDGES = {"rolling": "Rolling OLS", "kalman": "Kalman filter", "fixed": "Fixed β",
-          "ols": "OLS, whole sample (in-sample)"}  # fmt: skip
+HEDGES = {
+    "rolling": "Rolling OLS",
+    "kalman": "Kalman filter",
+    "fixed": "Fixed β",
+    "ols": "OLS, whole sample (in-sample)",
+}
 # z-score and hedge windows that a pair of that bar length starts with
 WINDOWS = {"1s": (120, 900), "1min": (120, 480), "5min": (48, 144), "1h": (24, 48)}
 PREFERRED = ("ETHUSDT", "BTCUSDT")
@@ -68,8 +75,9 @@ def sidebar(
         entry, exit_, stop = _thresholds()
         st.subheader("Live", anchor=False)
         refresh_s = settings.streamlit_refresh_ms / 1000
-        live = st.toggle(f"Refresh every {refresh_s:g} s", value=True, key="live",
-                         bind="query-params")  # fmt: skip
+        live = st.toggle(
+            f"Refresh every {refresh_s:g} s", value=True, key="live", bind="query-params"
+        )
         st.caption("β, spread, z and correlation use closed bars only. All times are UTC.")
     return Choice(y, x, bar, spec, entry, exit_, stop, refresh_s if live else None)
 
@@ -89,9 +97,14 @@ def _venue(store: PostgresStore, symbols: dict[str, list[str]]) -> str:
     start = _running(store, tuple(venues))
     start_with("venue", venues, start)
     chosen = st.segmented_control(
-        "Venue", venues, default=start, required=True, key="venue", width="stretch",
+        "Venue",
+        venues,
+        default=start,
+        required=True,
+        key="venue",
+        width="stretch",
         format_func=lambda name: VENUE_NAMES[name],
-    )  # fmt: skip
+    )
     return str(chosen) if chosen in venues else venues[0]
 
 
@@ -162,20 +175,37 @@ def _hedge(store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str) 
     score_bars, fit_bars = WINDOWS.get(bar, (60, 240))
     hedge = cast(
         Hedge,
-        st.selectbox("Hedge ratio", list(HEDGES), format_func=lambda name: HEDGES[name],
-                     key="hedge", bind="query-params"),
-    )  # fmt: skip
+        st.selectbox(
+            "Hedge ratio",
+            list(HEDGES),
+            format_func=lambda name: HEDGES[name],
+            key="hedge",
+            bind="query-params",
+        ),
+    )
     left, right = st.columns(2)
     window = left.number_input(
-        "Window, bars", 2, 1000, score_bars, key=f"window_{bar}", bind="query-params",
+        "Window, bars",
+        2,
+        1000,
+        score_bars,
+        key=f"window_{bar}",
+        bind="query-params",
         help="Of z-score and correlation",
-    )  # fmt: skip
+    )
     fields: dict[str, Any] = {}
     if hedge == "rolling":
         fields["hedge_window"] = int(
-            right.number_input("Hedge window", 2, 2000, fit_bars, key=f"fit_{bar}",
-                               bind="query-params", help="Bars of the rolling regression")
-        )  # fmt: skip
+            right.number_input(
+                "Hedge window",
+                2,
+                2000,
+                fit_bars,
+                key=f"fit_{bar}",
+                bind="query-params",
+                help="Bars of the rolling regression",
+            )
+        )
     elif hedge == "fixed":
         fields["beta"] = float(
             right.number_input("β", value=1.0, format="%.6f", key="beta", bind="query-params")
@@ -189,27 +219,45 @@ def _kalman(
     store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str, memory: DeltaGenerator
 ) -> dict[str, Any]:
     """The filter's memory, or its two variances as powers of ten: given, or estimated."""
-    if not st.toggle("Noise given", key="noise_given", bind="query-params",
-                     help="Off: the filter takes its noise from the prices"):  # fmt: skip
+    if not st.toggle(
+        "Noise given",
+        key="noise_given",
+        bind="query-params",
+        help="Off: the filter takes its noise from the prices",
+    ):
         bars = memory.number_input(
-            "Memory, bars", 2, 2000, WINDOWS.get(bar, (60, 240))[1], key=f"fit_{bar}",
-            bind="query-params", help="How far back the filter remembers, as an EMA does",
-        )  # fmt: skip
+            "Memory, bars",
+            2,
+            2000,
+            WINDOWS.get(bar, (60, 240))[1],
+            key=f"fit_{bar}",
+            bind="query-params",
+            help="How far back the filter remembers, as an EMA does",
+        )
         return {"hedge_window": int(bars)}
     snapshot = bars_of(store, pair, bar, 1.0)
     price = snapshot.y.last_price
     start = 0.5 * round(4 * math.log10(5e-4 * price)) if price > 0 else 0.0
     noise_key = f"noise_{pair[0].symbol}"
     delta = memory.number_input(
-        "log₁₀ δ", *DELTAS, -6.0, 0.5, key="delta", bind="query-params",
+        "log₁₀ δ",
+        *DELTAS,
+        -6.0,
+        0.5,
+        key="delta",
+        bind="query-params",
         help="How fast the hedge ratio may move: state covariance δ/(1−δ)",
-    )  # fmt: skip
+    )
     noise = st.number_input(
-        "log₁₀ observation variance", *NOISES, max(NOISES[0], min(NOISES[1], start)), 0.5,
-        key=noise_key, bind="query-params",
+        "log₁₀ observation variance",
+        *NOISES,
+        max(NOISES[0], min(NOISES[1], start)),
+        0.5,
+        key=noise_key,
+        bind="query-params",
         help="Variance of the spread around its mean, in squared price units of y. "
         "Starts at a spread of 5 bps of y's price.",
-    )  # fmt: skip
+    )
     _fit_noise(snapshot, (*pair, bar), noise_key)
     return {"delta": 10.0**delta, "observation_variance": 10.0**noise}
 
@@ -219,8 +267,9 @@ def _fit_noise(snapshot: Snapshot, key: tuple[object, ...], noise_key: str) -> N
     if st.button(f"Estimate from {FIT_BARS:,} bars", width="stretch", key="fit_noise"):
         y, x = align(snapshot.y.closed, snapshot.x.closed)
         closes = y["close"].tail(FIT_BARS), x["close"].tail(FIT_BARS)
-        jobs().submit(("noise", *key), "Estimating the noise",
-                      lambda _: fit_kalman_noise(*closes), again=True)  # fmt: skip
+        jobs().submit(
+            ("noise", *key), "Estimating the noise", lambda _: fit_kalman_noise(*closes), again=True
+        )
     job = jobs().get(("noise", *key))
     if job is None:
         return
@@ -238,10 +287,14 @@ def _offer(found: KalmanNoise, noise_key: str) -> None:
     within = DELTAS[0] <= delta <= DELTAS[1] and NOISES[0] <= noise <= NOISES[1]
     st.caption(
         f"Most likely: log₁₀ δ {delta:g}, log₁₀ variance {noise:g} (in-sample)"
-        + ("" if found.converged else "; NOT CONVERGED: the likelihood rises to where β stands "
-           "still or follows every bar, so these bars do not tell the noise")
+        + (
+            ""
+            if found.converged
+            else "; NOT CONVERGED: the likelihood rises to where β stands "
+            "still or follows every bar, so these bars do not tell the noise"
+        )
         + ("" if within else "; outside what can be chosen above")
-    )  # fmt: skip
+    )
 
     def use() -> None:
         st.session_state["delta"], st.session_state[noise_key] = delta, noise
@@ -254,12 +307,15 @@ def _thresholds() -> tuple[float, float, float | None]:
     """Entry, exit and stop of the z-score."""
     st.subheader("Signal", anchor=False)
     columns = st.columns(3)
-    entry = columns[0].number_input("Entry z", 0.1, 10.0, 2.0, 0.1, "%.1f", key="entry",
-                                    bind="query-params")  # fmt: skip
-    exit_ = columns[1].number_input("Exit z", 0.0, 10.0, 0.0, 0.1, "%.1f", key="exit",
-                                    bind="query-params")  # fmt: skip
-    stop = columns[2].number_input("Stop z", 0.0, 20.0, 4.0, 0.1, "%.1f", key="stop",
-                                   bind="query-params", help="0: none")  # fmt: skip
+    entry = columns[0].number_input(
+        "Entry z", 0.1, 10.0, 2.0, 0.1, "%.1f", key="entry", bind="query-params"
+    )
+    exit_ = columns[1].number_input(
+        "Exit z", 0.0, 10.0, 0.0, 0.1, "%.1f", key="exit", bind="query-params"
+    )
+    stop = columns[2].number_input(
+        "Stop z", 0.0, 20.0, 4.0, 0.1, "%.1f", key="stop", bind="query-params", help="0: none"
+    )
     if exit_ >= entry:
         st.warning("Exit z is not below entry z: a position would close as it opens.")
     if 0 < stop <= entry:

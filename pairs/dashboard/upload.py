@@ -29,11 +29,12 @@ def upload(store: PostgresStore, legs: tuple[Instrument, ...] = ()) -> None:
     st.subheader("Upload", anchor=False)
     _told()
     file = st.file_uploader(
-        "CSV with timestamp, open, high, low, close, volume", type=["csv"],
+        "CSV with timestamp, open, high, low, close, volume",
+        type=["csv"],
         key=f"file-{st.session_state.setdefault('uploads', 0)}",  # a new one after each success
         help="Timestamps are open times: ISO-8601, digits such as 20240131 or 20240131134500, or "
         "epoch s, ms, µs; without a zone they are UTC. Up to 1,000,000 rows.",
-    )  # fmt: skip
+    )
     if file is None:
         return
     st.session_state.pop("uploaded", None)
@@ -61,8 +62,14 @@ def _told() -> None:
         st.caption("It makes a pair with another file, or with a live market of the same time.")
         return
     y, x = pair
-    st.button(f"Open {plain(y.symbol)} / {plain(x.symbol)}", key="open-upload", type="primary",
-              width="stretch", on_click=_open, args=pair)  # fmt: skip
+    st.button(
+        f"Open {plain(y.symbol)} / {plain(x.symbol)}",
+        key="open-upload",
+        type="primary",
+        width="stretch",
+        on_click=_open,
+        args=pair,
+    )
 
 
 def _open(y: Instrument, x: Instrument) -> None:
@@ -84,9 +91,13 @@ def _going_on(job: Job, failed: str) -> bool:
 
 
 def _store(
-    store: PostgresStore, legs: tuple[Instrument, ...], file_id: str, file_name: str,
-    bars: pd.DataFrame, length: int,
-) -> None:  # fmt: skip
+    store: PostgresStore,
+    legs: tuple[Instrument, ...],
+    file_id: str,
+    file_name: str,
+    bars: pd.DataFrame,
+    length: int,
+) -> None:
     name = st.text_input("Store as", symbol_of(file_name), key=f"name-{file_id}")
     wanted = st.button("Store", type="primary", key="store", width="stretch")
     state = f"storing-{file_id}"  # under which name: it may be changed while it is stored
@@ -117,9 +128,12 @@ def _store(
 
 
 def partner_of(
-    store: PostgresStore, file: Instrument, legs: tuple[Instrument, ...], first: pd.Timestamp,
+    store: PostgresStore,
+    file: Instrument,
+    legs: tuple[Instrument, ...],
+    first: pd.Timestamp,
     last: pd.Timestamp,
-) -> tuple[Instrument, Instrument] | None:  # fmt: skip
+) -> tuple[Instrument, Instrument] | None:
     """A pair to open with the file: beside x or y as chosen, else beside another file; the first
     that has bars of a common length between `first` and `last`. None where nothing has."""
     files = [Instrument("upload", symbol) for symbol in symbols_of(store).get("upload", ())]

@@ -40,9 +40,12 @@ async def choose_feed(settings: Settings) -> Feed:
     """By FEED, for `auto` by one attempt, and by what the exchange says it is."""
     protocol = PROTOCOLS[settings.market]
     real = Feed(
-        settings.exchange_venue, settings.binance_ws_url, settings.binance_rest_url, protocol,
+        settings.exchange_venue,
+        settings.binance_ws_url,
+        settings.binance_rest_url,
+        protocol,
         simulated=False,
-    )  # fmt: skip
+    )
     # Under venue `local` both markets live side by side: perpetuals carry a suffix there.
     under_local = replace(protocol, suffix=PERPETUAL) if settings.market == "usdm" else protocol
     if settings.feed == "local" and settings.own_addresses:

@@ -35,10 +35,19 @@ class LocalExchange:
         if self._process is not None and self._process.returncode is None:
             return
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "exchange", "--port", str(self._port), "--exit-with-parent",
-            "--symbols", ",".join(self._symbols), cwd=ROOT, start_new_session=True,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "exchange",
+            "--port",
+            str(self._port),
+            "--exit-with-parent",
+            "--symbols",
+            ",".join(self._symbols),
+            cwd=ROOT,
+            start_new_session=True,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
         assert self._process.stdout is not None  # noqa: S101 - asked for above
         try:
             line = await asyncio.wait_for(self._process.stdout.readline(), START_TIMEOUT_S)

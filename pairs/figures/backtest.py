@@ -15,8 +15,13 @@ from pairs.backtest.walk_forward import WalkForward
 from pairs.checks import Array
 
 __all__ = [
-    "cost_figure", "equity_figure", "folds_figure", "heat_figure", "shown_rows", "signals_figure",
-]  # fmt: skip
+    "cost_figure",
+    "equity_figure",
+    "folds_figure",
+    "heat_figure",
+    "shown_rows",
+    "signals_figure",
+]
 
 POINTS = 1500
 BLUE, RED, GREEN, VIOLET, GREY = "#4C9AFF", "#F6465D", "#2EBD85", "#C792EA", "#8B949E"
@@ -52,9 +57,14 @@ def equity_figure(equity: pd.Series[float], drawdown: pd.Series[float], title: s
         values: Array = np.asarray(series, dtype=np.float64) * np.float64(scale)
         at = shown_rows(values)
         made.add_scatter(
-            x=series.index[at], y=values[at], yaxis=_axis(row), mode="lines", name=str(series.name),
-            line={"color": colour, "width": 1.4}, fill="tozeroy" if row == 2 else None,
-        )  # fmt: skip
+            x=series.index[at],
+            y=values[at],
+            yaxis=_axis(row),
+            mode="lines",
+            name=str(series.name),
+            line={"color": colour, "width": 1.4},
+            fill="tozeroy" if row == 2 else None,
+        )
     return made
 
 
@@ -66,8 +76,14 @@ def signals_figure(result: Result, title: str = "Decisions") -> go.Figure:
     for row, (name, colour) in enumerate((("zscore", VIOLET), ("beta", BLUE)), start=1):
         values = signals[name].to_numpy()
         at = shown_rows(values)
-        made.add_scatter(x=signals.index[at], y=values[at], yaxis=_axis(row), mode="lines",
-                         name=name, line={"color": colour, "width": 1.2})  # fmt: skip
+        made.add_scatter(
+            x=signals.index[at],
+            y=values[at],
+            yaxis=_axis(row),
+            mode="lines",
+            name=name,
+            line={"color": colour, "width": 1.2},
+        )
     rules = result.rules
     levels = (rules.entry_z, rules.exit_z, rules.stop_z)
     for level in {side * level for level in levels if level is not None for side in (1.0, -1.0)}:
@@ -78,9 +94,13 @@ def signals_figure(result: Result, title: str = "Decisions") -> go.Figure:
         rows = np.flatnonzero((kinds == kind).to_numpy(dtype=bool))
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), POINTS)).astype(np.intp)]
         made.add_scatter(
-            x=signals.index[rows], y=signals["zscore"].to_numpy()[rows], mode="markers", name=name,
-            marker={"symbol": symbol, "size": 8, "color": colour}, text=action.to_numpy()[rows],
-        )  # fmt: skip
+            x=signals.index[rows],
+            y=signals["zscore"].to_numpy()[rows],
+            mode="markers",
+            name=name,
+            marker={"symbol": symbol, "size": 8, "color": colour},
+            text=action.to_numpy()[rows],
+        )
     return made
 
 
@@ -106,15 +126,25 @@ def heat_figure(heat: pd.DataFrame, value: str) -> go.Figure:
 
 def cost_figure(table: pd.DataFrame, break_even_bps: float) -> go.Figure:
     """Profit by cost (`grid.cost_sensitivity`), with the cost that eats it up."""
-    made = go.Figure(go.Scatter(x=table.index, y=table["total_pnl"], mode="lines+markers",
-                                line={"color": BLUE}, name="profit"))  # fmt: skip
+    made = go.Figure(
+        go.Scatter(
+            x=table.index,
+            y=table["total_pnl"],
+            mode="lines+markers",
+            line={"color": BLUE},
+            name="profit",
+        )
+    )
     made.update_layout(**_layout("Profit at other costs, in-sample"))
     made.update_xaxes(title="fee and slippage, bps per leg and fill")
     made.update_yaxes(title="profit, quote currency")
     made.add_hline(y=0.0, line={"color": GREY, "width": 1})
     if np.isfinite(break_even_bps) and break_even_bps > 0.0:
-        made.add_vline(x=break_even_bps, line={"color": GREY, "dash": "dot"},
-                       annotation_text=f"break-even {break_even_bps:.2f} bps")  # fmt: skip
+        made.add_vline(
+            x=break_even_bps,
+            line={"color": GREY, "dash": "dot"},
+            annotation_text=f"break-even {break_even_bps:.2f} bps",
+        )
     return made
 
 
@@ -130,9 +160,12 @@ def folds_figure(found: WalkForward) -> go.Figure:
 
 def _layout(title: str) -> dict[str, Any]:
     return {
-        "title": {"text": title, "font": {"size": 15}}, "template": "plotly_white", "height": 420,
-        "margin": {"l": 64, "r": 24, "t": 48, "b": 48}, "legend": {"orientation": "h", "y": -0.15},
-    }  # fmt: skip
+        "title": {"text": title, "font": {"size": 15}},
+        "template": "plotly_white",
+        "height": 420,
+        "margin": {"l": 64, "r": 24, "t": 48, "b": 48},
+        "legend": {"orientation": "h", "y": -0.15},
+    }
 
 
 def _axis(row: int) -> str:
@@ -143,8 +176,10 @@ def _stacked(titles: list[str], title: str) -> go.Figure:
     """Two rows over one time axis, the upper one larger."""
     made = go.Figure(layout=_layout(title))
     made.update_layout(
-        height=560, hovermode="x unified", xaxis={"anchor": "y2", "type": "date"},
+        height=560,
+        hovermode="x unified",
+        xaxis={"anchor": "y2", "type": "date"},
         yaxis={"domain": [0.36, 1.0], "title": titles[0]},
         yaxis2={"domain": [0.0, 0.3], "title": titles[1], "anchor": "x"},
-    )  # fmt: skip
+    )
     return made

@@ -17,17 +17,34 @@ GAP = 0.035  # between rows, as a share of the height
 POINTS = 600  # of one line; the browser, not Python, is what takes long
 MIN, HOUR, DAY = 60, 3600, 86_400
 SPANS = (
-    5 * MIN, 10 * MIN, 30 * MIN, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 4 * DAY,
-    7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY, 180 * DAY, 365 * DAY, 730 * DAY, 1825 * DAY,
-)  # fmt: skip
+    5 * MIN,
+    10 * MIN,
+    30 * MIN,
+    HOUR,
+    2 * HOUR,
+    6 * HOUR,
+    12 * HOUR,
+    DAY,
+    2 * DAY,
+    4 * DAY,
+    7 * DAY,
+    14 * DAY,
+    30 * DAY,
+    90 * DAY,
+    180 * DAY,
+    365 * DAY,
+    730 * DAY,
+    1825 * DAY,
+)
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 # What every figure begins with.
 PLAIN: dict[str, Any] = {
-    "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
     "font": {"family": FONT, "size": 12, "color": TEXT},
-}  # fmt: skip
+}
 
 
 def titled(text: str) -> dict[str, Any]:
@@ -47,25 +64,56 @@ def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
     for k, (title, height) in enumerate(rows):
         bottom = max(0.0, top - usable * height / total)
         layout["yaxis" + axis(k)[1:]] = {
-            "domain": [bottom, top], "side": "right", "anchor": "x", "title": titled(title),
-            "gridcolor": GRID, "zeroline": False, "nticks": max(5, round(8 * height / total) + 2),
-            "tickfont": {"size": 11}, "automargin": False, "fixedrange": False,
-        }  # fmt: skip
+            "domain": [bottom, top],
+            "side": "right",
+            "anchor": "x",
+            "title": titled(title),
+            "gridcolor": GRID,
+            "zeroline": False,
+            "nticks": max(5, round(8 * height / total) + 2),
+            "tickfont": {"size": 11},
+            "automargin": False,
+            "fixedrange": False,
+        }
         top = bottom - GAP
     layout["xaxis"] = {
-        "type": "date", "anchor": axis(len(rows) - 1), "gridcolor": GRID, "showspikes": True,
-        "spikemode": "across", "spikethickness": 1, "spikedash": "dot", "spikecolor": MUTED,
-        "spikesnap": "cursor", "tickfont": {"size": 11}, "hoverformat": "%Y-%m-%d %H:%M:%S UTC",
+        "type": "date",
+        "anchor": axis(len(rows) - 1),
+        "gridcolor": GRID,
+        "showspikes": True,
+        "spikemode": "across",
+        "spikethickness": 1,
+        "spikedash": "dot",
+        "spikecolor": MUTED,
+        "spikesnap": "cursor",
+        "tickfont": {"size": 11},
+        "hoverformat": "%Y-%m-%d %H:%M:%S UTC",
         "rangeslider": {"visible": False},
-    }  # fmt: skip
+    }
     layout.update(
-        PLAIN, hovermode="x unified", hoversubplots="axis", uirevision=uirevision,
-        showlegend=True, autosize=True, margin={"l": 8, "r": 72, "t": 30, "b": 28},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "xanchor": "left",
-                "font": {"size": 12}, "traceorder": "normal"},
-        hoverlabel={"font": {"family": FONT, "size": 12}, "bgcolor": BACKGROUND,
-                    "bordercolor": MUTED}, dragmode="zoom",
-    )  # fmt: skip
+        PLAIN,
+        hovermode="x unified",
+        hoversubplots="axis",
+        uirevision=uirevision,
+        showlegend=True,
+        autosize=True,
+        margin={"l": 8, "r": 72, "t": 30, "b": 28},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1.0,
+            "yanchor": "bottom",
+            "xanchor": "left",
+            "font": {"size": 12},
+            "traceorder": "normal",
+        },
+        hoverlabel={
+            "font": {"family": FONT, "size": 12},
+            "bgcolor": BACKGROUND,
+            "bordercolor": MUTED,
+        },
+        dragmode="zoom",
+    )
     return go.Figure(layout=layout)
 
 
@@ -80,8 +128,9 @@ def show_all(made: go.Figure, time: Floats) -> None:
     if len(time):
         room = (time[-1] - time[0]) * 0.012
         made.layout.xaxis.autorangeoptions = {
-            "minallowed": time[0] - room / 3, "maxallowed": time[-1] + room,
-        }  # fmt: skip
+            "minallowed": time[0] - room / 3,
+            "maxallowed": time[-1] + room,
+        }
 
 
 def mark_incomplete(
@@ -91,11 +140,19 @@ def mark_incomplete(
     at = times.intersection(pd.DatetimeIndex(closes.index))
     if len(at):
         made.add_scatter(
-            x=milliseconds(at), y=floats(closes.reindex(at)), yaxis=axis(row), mode="markers",
-            name=f"{name}: trades missing", hovertemplate="trades of this bar are missing",
-            marker={"symbol": "diamond-open", "size": 10, "color": WARN,
-                    "line": {"width": 2, "color": WARN}},
-        )  # fmt: skip
+            x=milliseconds(at),
+            y=floats(closes.reindex(at)),
+            yaxis=axis(row),
+            mode="markers",
+            name=f"{name}: trades missing",
+            hovertemplate="trades of this bar are missing",
+            marker={
+                "symbol": "diamond-open",
+                "size": 10,
+                "color": WARN,
+                "line": {"width": 2, "color": WARN},
+            },
+        )
 
 
 def incomplete_note(times: list[tuple[str, pd.DatetimeIndex]]) -> str:
@@ -119,8 +176,9 @@ def spans(bar_s: int, most: int) -> dict[str, int]:
     for seconds in SPANS:
         bars = seconds // bar_s
         if 250 <= bars <= most:
-            unit, length = next(u for u in (("d", DAY), ("h", HOUR), ("min", MIN))
-                                if seconds % u[1] == 0)  # fmt: skip
+            unit, length = next(
+                u for u in (("d", DAY), ("h", HOUR), ("min", MIN)) if seconds % u[1] == 0
+            )
             found[f"{seconds // length} {unit}"] = bars
     return found or {"all": most}
 

@@ -94,9 +94,11 @@ def _walk_forward(found: WalkForward) -> list[str]:
     lost = ((peak - found.equity) / peak).rename("drawdown")
     luck = found.deflated
     table = found.folds.assign(
-        **{name: iso_times(pd.DatetimeIndex(found.folds[name]))
-           for name in ("train_start", "test_start", "test_end")}
-    )  # fmt: skip
+        **{
+            name: iso_times(pd.DatetimeIndex(found.folds[name]))
+            for name in ("train_start", "test_start", "test_end")
+        }
+    )
     return [
         f"<h2>Walk-forward, {escape(found.heading)}</h2>",
         f"<p>Counting the candidates of this walk alone: of {luck.trials:,} sets of parameters "

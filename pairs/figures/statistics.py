@@ -48,9 +48,11 @@ DAY = 86_400
 INTERVALS = (60, 3600, DAY, 7 * DAY, 28 * DAY)
 WRITTEN = 12  # symbols up to which the heat map's figures can be read
 SPREADS = {
-    "rolling": "rolling OLS", "kalman": "the Kalman filter's innovation", "fixed": "a fixed β",
+    "rolling": "rolling OLS",
+    "kalman": "the Kalman filter's innovation",
+    "fixed": "a fixed β",
     "ols": "one OLS of the whole sample",
-}  # fmt: skip
+}
 
 
 def stretch_of(view: PairView, bars: int) -> pd.DataFrame:
@@ -137,9 +139,11 @@ def joint_verdict(tests: PairTests) -> tuple[str, str]:
     if not isinstance(tests.johansen, str):
         found |= bool(tests.johansen.trace[0] > johansen_limits(tests.rows)[1])
     return _said(
-        found, "cointegrated, by Engle–Granger or Johansen at 5 % together",
-        "no cointegration found by Engle–Granger and Johansen at 5 % together", "",
-    )  # fmt: skip
+        found,
+        "cointegrated, by Engle–Granger or Johansen at 5 % together",
+        "no cointegration found by Engle–Granger and Johansen at 5 % together",
+        "",
+    )
 
 
 def granger_p(result: CointegrationResult, rows: int) -> float:
@@ -188,36 +192,89 @@ def verdicts(
     def adf(found: AdfResult) -> tuple[Cell, ...]:
         p_value = unit_root_p(found.statistic, "c", 1, rows)
         said = known(_said(p_value < LEVEL, "stationary", "unit root not rejected", ""))
-        return (number(found.statistic, 2), number(adf_limit, 2), p_text(p_value), said,
-                f"constant; AIC: {_lags(found.lags)}")  # fmt: skip
+        return (
+            number(found.statistic, 2),
+            number(adf_limit, 2),
+            p_text(p_value),
+            said,
+            f"constant; AIC: {_lags(found.lags)}",
+        )
 
     def granger(found: CointegrationResult) -> tuple[Cell, ...]:
         p_value = granger_p(found, rows)
         said = _said(p_value < LEVEL, "cointegrated", "no cointegration found", "")
-        return (number(found.statistic, 2), number(granger_limit, 2), p_text(p_value), said,
-                f"constant; AIC: {_lags(found.lags)}")  # fmt: skip
+        return (
+            number(found.statistic, 2),
+            number(granger_limit, 2),
+            p_text(p_value),
+            said,
+            f"constant; AIC: {_lags(found.lags)}",
+        )
 
     return [
         _row("ADF, unit root", tests.adf, adf),
-        _row("KPSS, stationarity", tests.kpss, lambda r: (
-            number(r.statistic, 3), number(r.critical_values["5%"], 3),
-            "≥ 0.10" if r.p_value >= 0.1 else "≤ 0.01" if r.p_value <= 0.01 else p_text(r.p_value),
-            known(_kpss(r.p_value)), f"constant; automatic: {_lags(r.lags)}")),
+        _row(
+            "KPSS, stationarity",
+            tests.kpss,
+            lambda r: (
+                number(r.statistic, 3),
+                number(r.critical_values["5%"], 3),
+                "≥ 0.10"
+                if r.p_value >= 0.1
+                else "≤ 0.01"
+                if r.p_value <= 0.01
+                else p_text(r.p_value),
+                known(_kpss(r.p_value)),
+                f"constant; automatic: {_lags(r.lags)}",
+            ),
+        ),
         _row("Engle–Granger, y on x", tests.y_on_x, granger),
         _row("Engle–Granger, x on y", tests.x_on_y, granger),
-        _row("Johansen trace, r = 0", tests.johansen, lambda r: (
-            number(r.trace[0], 2), number(one, 2), NONE,
-            _rank(r.trace[0] > one, r.trace[1] > second), "constant; 1 lagged difference")),
-        _row("Half-life", tests.half_life, lambda r: (
-            f"{number(r, 1)} bars" if math.isfinite(r) else "∞", NONE, NONE,
-            _life(r, bar_s, window), f"no test: walks have one; z window: {window} bars")),
-        _row("Hurst exponent", tests.hurst, lambda r: (
-            number(r, 3), f"{number(low, 3)} … {number(high, 3)}", NONE,
-            known(_between(r, low, high)), f"lags 2 to {hurst_lags(rows)}; 95 % of walks")),
-        _row("Variance ratio", tests.ratio, lambda r: (
-            number(r.ratio, 3), NONE, p_text(r.p_value),
-            known(_between(r.statistic, *ratio_limits(rows))), f"{r.q} bars, robust; a walk: 1")),
-    ]  # fmt: skip
+        _row(
+            "Johansen trace, r = 0",
+            tests.johansen,
+            lambda r: (
+                number(r.trace[0], 2),
+                number(one, 2),
+                NONE,
+                _rank(r.trace[0] > one, r.trace[1] > second),
+                "constant; 1 lagged difference",
+            ),
+        ),
+        _row(
+            "Half-life",
+            tests.half_life,
+            lambda r: (
+                f"{number(r, 1)} bars" if math.isfinite(r) else "∞",
+                NONE,
+                NONE,
+                _life(r, bar_s, window),
+                f"no test: walks have one; z window: {window} bars",
+            ),
+        ),
+        _row(
+            "Hurst exponent",
+            tests.hurst,
+            lambda r: (
+                number(r, 3),
+                f"{number(low, 3)} … {number(high, 3)}",
+                NONE,
+                known(_between(r, low, high)),
+                f"lags 2 to {hurst_lags(rows)}; 95 % of walks",
+            ),
+        ),
+        _row(
+            "Variance ratio",
+            tests.ratio,
+            lambda r: (
+                number(r.ratio, 3),
+                NONE,
+                p_text(r.p_value),
+                known(_between(r.statistic, *ratio_limits(rows))),
+                f"{r.q} bars, robust; a walk: 1",
+            ),
+        ),
+    ]
 
 
 def _row(name: str, result: Any, made: Callable[[Any], tuple[Any, ...]]) -> Any:
@@ -281,8 +338,9 @@ def prices_html(
 ) -> str:
     """Both legs side by side, from `since` on."""
     parts = [leg[leg.index >= since] for leg in bars]
-    of_legs = [price_rows(price_statistics(leg), decimals_of(leg["close"].to_numpy()))
-               for leg in parts]  # fmt: skip
+    of_legs = [
+        price_rows(price_statistics(leg), decimals_of(leg["close"].to_numpy())) for leg in parts
+    ]
     rows = [(name, y, x) for (name, y), (_, x) in zip(*of_legs, strict=True)]
     heads = ("closed bars", (symbols[0], "y"), (symbols[1], "x"))
     return table_html("Prices", heads, rows, (1, 2), dense=True) + note_html(
@@ -345,19 +403,37 @@ def intervals_html(
     spread, y, x = (places_for(rows[name]) for name in ("spread_std", "volume_y", "volume_x"))
     cells = [
         (
-            f"{stamp:{form}}{' …' if open_ and k == 0 else ''}", number(row["bars"], 0),
-            number(row["close_y"], decimals[0]), number(row["close_x"], decimals[1]),
-            number(row["spread_mean"], spread), number(row["spread_std"], spread),
+            f"{stamp:{form}}{' …' if open_ and k == 0 else ''}",
+            number(row["bars"], 0),
+            number(row["close_y"], decimals[0]),
+            number(row["close_x"], decimals[1]),
+            number(row["spread_mean"], spread),
+            number(row["spread_std"], spread),
             *(number(row[name], 2) for name in ("zscore_mean", "zscore_min", "zscore_max")),
             number(row["correlation"], 3),
-            number(row["volume_y"], y), number(row["volume_x"], x),
-            number(row["trades_y"], 0), number(row["trades_x"], 0),
+            number(row["volume_y"], y),
+            number(row["volume_x"], x),
+            number(row["trades_y"], 0),
+            number(row["trades_x"], 0),
         )
         for k, (stamp, row) in enumerate(zip(rows.index, rows.to_dict("records"), strict=True))
-    ]  # fmt: skip
-    heads = ("UTC", "bars", ("close y", "y"), ("close x", "x"), "spread", "± std", "z mean",
-             "z min", "z max", "corr.", ("vol. y", "y"), ("vol. x", "x"), ("trades y", "y"),
-             ("trades x", "x"))  # fmt: skip
+    ]
+    heads = (
+        "UTC",
+        "bars",
+        ("close y", "y"),
+        ("close x", "x"),
+        "spread",
+        "± std",
+        "z mean",
+        "z min",
+        "z max",
+        "corr.",
+        ("vol. y", "y"),
+        ("vol. x", "x"),
+        ("trades y", "y"),
+        ("trades x", "x"),
+    )
     return table_html("", heads, cells, range(1, 14), dense=True, label="Intervals, newest first")
 
 
@@ -371,20 +447,48 @@ def correlation_figure(matrix: pd.DataFrame, uirevision: str) -> go.Figure:
     written = len(names) <= WRITTEN
     made = go.Figure()
     made.add_heatmap(
-        x=names, y=names, z=values, zmin=-1, zmax=1, xgap=1, ygap=1, hoverongaps=False,
+        x=names,
+        y=names,
+        z=values,
+        zmin=-1,
+        zmax=1,
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
         colorscale=[[0, LEG_X], [0.5, BACKGROUND], [1, LEG_Y]],
         text=[[number(float(v), 2) for v in row] for row in values] if written else None,
-        texttemplate="%{text}" if written else None, textfont={"size": 11},
+        texttemplate="%{text}" if written else None,
+        textfont={"size": 11},
         hovertemplate="%{y} · %{x}: %{z:.3f}<extra></extra>",
         showscale=not written,
-        colorbar={"thickness": 8, "outlinewidth": 0, "tickvals": [-1, 0, 1], "ticks": "",
-                  "ticktext": ["−1", "0", "1"], "tickfont": {"size": 10, "color": MUTED}},
-    )  # fmt: skip
+        colorbar={
+            "thickness": 8,
+            "outlinewidth": 0,
+            "tickvals": [-1, 0, 1],
+            "ticks": "",
+            "ticktext": ["−1", "0", "1"],
+            "tickfont": {"size": 10, "color": MUTED},
+        },
+    )
     made.update_layout(
-        PLAIN, uirevision=uirevision, margin={"l": 4, "r": 4, "t": 4, "b": 4}, font_size=11,
-        xaxis={"automargin": True, "gridcolor": GRID, "ticks": "", "type": "category",
-               "tickangle": -45 if len(names) > 4 else 0, "showticklabels": written},
-        yaxis={"automargin": True, "gridcolor": GRID, "ticks": "", "type": "category",
-               "autorange": "reversed"},
-    )  # fmt: skip
+        PLAIN,
+        uirevision=uirevision,
+        margin={"l": 4, "r": 4, "t": 4, "b": 4},
+        font_size=11,
+        xaxis={
+            "automargin": True,
+            "gridcolor": GRID,
+            "ticks": "",
+            "type": "category",
+            "tickangle": -45 if len(names) > 4 else 0,
+            "showticklabels": written,
+        },
+        yaxis={
+            "automargin": True,
+            "gridcolor": GRID,
+            "ticks": "",
+            "type": "category",
+            "autorange": "reversed",
+        },
+    )
     return made

@@ -9,9 +9,14 @@ Cell = str | tuple[str, str]  # text, or text and its tone: good, warn, bad; y, 
 
 
 def table_html(
-    title: str, heads: Sequence[Cell], rows: Sequence[Sequence[Cell]],
-    numeric: Sequence[int], *, dense: bool = False, label: str = "",
-) -> str:  # fmt: skip
+    title: str,
+    heads: Sequence[Cell],
+    rows: Sequence[Sequence[Cell]],
+    numeric: Sequence[int],
+    *,
+    dense: bool = False,
+    label: str = "",
+) -> str:
     """A table; cells are text or (text, tone), columns in `numeric` are aligned right. `label`
     names it to a screen reader where there is no title."""
 

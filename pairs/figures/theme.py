@@ -22,10 +22,18 @@ BACKGROUND = "#0E1117"
 CORRELATION = "#79C0FF"
 # What the chart makes of these colours on a light page: enough contrast on white.
 LIGHT = {
-    LEG_Y: "#0B62C4", LEG_X: "#B26A00", SCORE: "#7B3FA0", SPREAD: "#0F766E", GOOD: "#0B7A55",
-    BAD: "#C8283F", MUTED: "#5A6472", GRID: "#E3E7EB", TEXT: "#1B1F24", CORRELATION: "#2C6FBB",
+    LEG_Y: "#0B62C4",
+    LEG_X: "#B26A00",
+    SCORE: "#7B3FA0",
+    SPREAD: "#0F766E",
+    GOOD: "#0B7A55",
+    BAD: "#C8283F",
+    MUTED: "#5A6472",
+    GRID: "#E3E7EB",
+    TEXT: "#1B1F24",
+    CORRELATION: "#2C6FBB",
     BACKGROUND: "#FFFFFF",
-}  # fmt: skip
+}
 FONT = "Inter, 'Source Sans', system-ui, sans-serif"
 
 NONE = "–"

@@ -111,8 +111,12 @@ class AskingAgain:
             again = Again(self._patience.again_s)
             await self._postpone(gap, again, nothing_before(begins))
         if first <= gap.last_id:
-            log.info("gap_open symbol=%s first_id=%d last_id=%d: it can be had after all",
-                     gap.symbol, first, gap.last_id)  # fmt: skip
+            log.info(
+                "gap_open symbol=%s first_id=%d last_id=%d: it can be had after all",
+                gap.symbol,
+                first,
+                gap.last_id,
+            )
             await asyncio.to_thread(reopen, self._store, self._venue, gap, first)
             self._found(gap.symbol)
 

@@ -264,8 +264,11 @@ class History:
         turn.not_before = time.monotonic() + wait
         log.warning(
             'klines_wait symbol=%s bar_s=%d seconds=%.1f reason="%s"',
-            stretch.symbol, stretch.bar_s, wait, error,
-        )  # fmt: skip
+            stretch.symbol,
+            stretch.bar_s,
+            wait,
+            error,
+        )
 
 
 def _rank(stretch: Stretch) -> int:

@@ -35,9 +35,27 @@ LOOK_S = 0.2
 READ_EVERY_S = 5.0
 # What bars are made of or asked for. One of another length waits for the next of these to end.
 LENGTHS_S = (
-    1, 5, 10, 15, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 28_800,
-    43_200, 86_400, 604_800,
-)  # fmt: skip
+    1,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    180,
+    300,
+    600,
+    900,
+    1800,
+    3600,
+    7200,
+    14_400,
+    21_600,
+    28_800,
+    43_200,
+    86_400,
+    604_800,
+)
 
 
 def ended_us(last_us: int, reached_us: int, now_us: int) -> int:

@@ -327,8 +327,11 @@ class Repair:
             why = next(one.reason for one in seen if not one.no_trade)
             log.error(
                 'gap_lost symbol=%s ids=%d state=unrecoverable reason="the exchange tells them,'
-                ' but %s"', symbol, written.lost, why,
-            )  # fmt: skip
+                ' but %s"',
+                symbol,
+                written.lost,
+                why,
+            )
             self._lost()
         return written
 
@@ -355,8 +358,11 @@ class Repair:
         metrics.GAPS_LOST.labels(self._venue, gap.symbol, state).inc()
         log.error(
             'gap_lost symbol=%s first_id=%d last_id=%d state=%s reason="%s"',
-            gap.symbol, *ids, state, why,
-        )  # fmt: skip
+            gap.symbol,
+            *ids,
+            state,
+            why,
+        )
         await asyncio.to_thread(self._store.settle, self._venue, gap, *ids, state, why, again)
         if state == "unrecoverable":
             self._lost()
@@ -406,8 +412,9 @@ def _chosen(gaps: list[Gap]) -> Gap:
     near = newest.last_id - NEAR
     return min(
         (gap for gap in gaps if not _large(gap) and near <= gap.first_id <= newest.first_id),
-        key=lambda gap: gap.first_id, default=newest,
-    )  # fmt: skip
+        key=lambda gap: gap.first_id,
+        default=newest,
+    )
 
 
 def _trades(rows: Rows) -> list[Trade]:

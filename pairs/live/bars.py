@@ -258,9 +258,15 @@ def stored_bars(
 
 
 def bars_between(
-    engine: Engine, instrument: Instrument, bar: str, base_s: int,
-    start: datetime | None, end: datetime | None, *, cut: bool = False,
-) -> pd.DataFrame:  # fmt: skip
+    engine: Engine,
+    instrument: Instrument,
+    bar: str,
+    base_s: int,
+    start: datetime | None,
+    end: datetime | None,
+    *,
+    cut: bool = False,
+) -> pd.DataFrame:
     """Closed bars with start ≤ ts < end, None: from the first, to the last. `cut`: `start` may
     lie within a bar, which is then left out."""
     length = bar_seconds(bar)
@@ -297,9 +303,13 @@ def ends_of(
 
 
 def stored_closes(
-    engine: Engine, instruments: Sequence[Instrument], bar: str, bases: Sequence[int],
-    count: int, end: datetime,
-) -> pd.DataFrame:  # fmt: skip
+    engine: Engine,
+    instruments: Sequence[Instrument],
+    bar: str,
+    bases: Sequence[int],
+    count: int,
+    end: datetime,
+) -> pd.DataFrame:
     """Closes of the closed bars among the last `count` before `end` (a multiple of the bar), one
     column per instrument under its full name, NaN where it has no bar. One query for all."""
     length = bar_seconds(bar)

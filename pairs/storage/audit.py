@@ -106,15 +106,33 @@ def audit(store: PostgresStore) -> dict[str, Any]:
 
 
 def _audited(
-    cursor: Cursor, venue: str, symbol: str, number: int, first: int | None, high: int | None,
-    last: Any, pruned: bool, n: int, low: int, top: int, newest: Any, named: Decimal,
-    refused: Decimal, inside: int, *, counted: str,
-) -> dict[str, Any]:  # fmt: skip
+    cursor: Cursor,
+    venue: str,
+    symbol: str,
+    number: int,
+    first: int | None,
+    high: int | None,
+    last: Any,
+    pruned: bool,
+    n: int,
+    low: int,
+    top: int,
+    newest: Any,
+    named: Decimal,
+    refused: Decimal,
+    inside: int,
+    *,
+    counted: str,
+) -> dict[str, Any]:
     span = 0 if high is None or first is None else high - first + 1
     named += void_of(cursor, number)
     unnamed = span - n - int(named) + int(inside)
-    asked = {"number": number, "first_id": first or 0, "single": _single(venue, symbol),
-             "counted": counted}  # fmt: skip
+    asked = {
+        "number": number,
+        "first_id": first or 0,
+        "single": _single(venue, symbol),
+        "counted": counted,
+    }
     different = _count(cursor, DIFFERENT_BARS, asked) if n else 0
     doubtful = _count(cursor, DOUBTFUL_BARS, asked)
     checks = {

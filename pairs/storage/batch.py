@@ -109,10 +109,16 @@ def parts_of(
         every = ids | _ids(kept)
         parts.append(
             SymbolBatch(
-                number_of(symbol), symbol, ids, min(every), max(every), share,
-                {trade.ts_us // HOUR_US for trade in share}, kept,
+                number_of(symbol),
+                symbol,
+                ids,
+                min(every),
+                max(every),
+                share,
+                {trade.ts_us // HOUR_US for trade in share},
+                kept,
             )
-        )  # fmt: skip
+        )
     return sorted(parts, key=lambda part: part.number)
 
 
@@ -229,8 +235,11 @@ def record_seen(cursor: Cursor, parts: Sequence[SymbolBatch], known: Known) -> i
         if void:
             near = {i for i in void if i < before.stop}
             add_void(cursor, part.number, void - part.ids - stored_of(cursor, part.number, near))
-        odd = {i: one.reason for one in part.seen if (i := one.trade_id) is not None
-               and i not in void and i not in part.ids}  # fmt: skip
+        odd = {
+            i: one.reason
+            for one in part.seen
+            if (i := one.trade_id) is not None and i not in void and i not in part.ids
+        }
         for why in sorted(set(odd.values())):
             ids = {i for i, reason in odd.items() if reason == why}
             lost += lose(cursor, part.number, ids, why, before)
@@ -288,9 +297,17 @@ def move_cursors(
             first = min(new.since, holed_since or new.since)
             changes.append((part.number, first, at(new.newest_us)))
         rows.append(
-            (part.number, part.low, part.high, *_newest(part, new, ahead_us), int(behind), stored,
-             part.offered - stored, ahead_us)
-        )  # fmt: skip
+            (
+                part.number,
+                part.low,
+                part.high,
+                *_newest(part, new, ahead_us),
+                int(behind),
+                stored,
+                part.offered - stored,
+                ahead_us,
+            )
+        )
     template = "(%s, %s, %s, %s::timestamptz, %s::bigint, %s::timestamptz, %s, %s, %s, %s)"
     execute_values(cursor, MOVE_CURSORS, rows, template, page_size=1024)
     note_changes(cursor, changes)

@@ -24,11 +24,17 @@ OLDEST = 140_000
 # A server that has vanished without a word is noticed within half a minute, also while it owes an
 # answer to what was sent. The user's own values win.
 DEFAULTS = {
-    "connect_timeout": "10", "keepalives": "1", "keepalives_idle": "10",
-    "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "30000",
-}  # fmt: skip
-_ENVIRONMENT = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs":
-                "PGTARGETSESSIONATTRS"}  # fmt: skip
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+_ENVIRONMENT = {
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
 
 
 class Session(RawConnection):

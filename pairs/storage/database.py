@@ -197,8 +197,21 @@ def open_patiently(
 
 SERVICE = "pairs"
 # What of a connection by a service says where the database is and who asks.
-KEPT = ("host", "hostaddr", "port", "dbname", "user", "password", "passfile", "options",
-        "sslmode", "sslrootcert", "sslcert", "sslkey", "target_session_attrs")  # fmt: skip
+KEPT = (
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "passfile",
+    "options",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "target_session_attrs",
+)
 
 
 def write_service(dsn: str, folder: Path) -> Path:

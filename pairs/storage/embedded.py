@@ -190,9 +190,14 @@ class EmbeddedServer:
         log = self.home / "commands.log"
         with log.open("w+") as output:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
-                cwd=self.home, **self._identity,
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                check=False,
+                cwd=self.home,
+                **self._identity,
+            )
             output.seek(0)
             return subprocess.CompletedProcess(command, done.returncode, output.read(), "")
 
@@ -211,9 +216,17 @@ class EmbeddedServer:
             for path in (partial, secret):
                 os.chown(path, self._uid, self._identity["group"])
         done = self._run(
-            self._bin("initdb"), "-D", str(partial), "-U", USER, f"--pwfile={secret}",
-            "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums",
-        )  # fmt: skip
+            self._bin("initdb"),
+            "-D",
+            str(partial),
+            "-U",
+            USER,
+            f"--pwfile={secret}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--data-checksums",
+        )
         if done.returncode:
             raise EmbeddedError(f"initdb failed in {self.home}: {done.stdout.strip()[-400:]}")
         with (partial / "postgresql.conf").open("a") as configuration:

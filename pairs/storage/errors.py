@@ -30,10 +30,20 @@ class UnfitDatabaseError(psycopg2.NotSupportedError):
 # libpq gives no code where no session came about, only its and the server's words. In another
 # language a refusal is waited for like an absence: not for ever, and told.
 _REFUSALS = (
-    "authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry",
-    "not permitted to log in", "permission denied", "does not support SSL", "certificate",
-    "SSL error", "invalid", "definition of service", "service file", "could not match",
-)  # fmt: skip
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "not permitted to log in",
+    "permission denied",
+    "does not support SSL",
+    "certificate",
+    "SSL error",
+    "invalid",
+    "definition of service",
+    "service file",
+    "could not match",
+)
 
 
 # A server that takes no writes (any more), ends its sessions or is not there: another one may have

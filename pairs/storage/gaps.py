@@ -49,10 +49,15 @@ def ask_again(cursor: Cursor, number: int, gap: Gap, again: Again) -> None:
         " coalesce(now() + make_interval(secs => %(seconds)s), %(otherwise)s::timestamptz)"
         " WHERE instrument_id = %(number)s AND first_id = %(first)s AND last_id = %(last)s"
         " AND state = 'unrecoverable'",
-        {"number": number, "first": gap.first_id, "last": gap.last_id, "refused": again.refused,
-         "seconds": again.seconds if finite else None,
-         "otherwise": None if again.seconds is None else "infinity"},
-    )  # fmt: skip
+        {
+            "number": number,
+            "first": gap.first_id,
+            "last": gap.last_id,
+            "refused": again.refused,
+            "seconds": again.seconds if finite else None,
+            "otherwise": None if again.seconds is None else "infinity",
+        },
+    )
 
 
 def holes(ids: set[int], first: int | None, high: int | None) -> list[tuple[int, int]]:
@@ -134,9 +139,14 @@ def missing_runs(cursor: Cursor, number: int, first: int, last: int) -> list[tup
         "    WHERE instrument_id = %(number)s AND chunk BETWEEN %(low)s AND %(high)s"
         "   UNION ALL SELECT %(last)s::bigint + 1) AS stored) AS pairs"
         " WHERE trade_id > before + 1 ORDER BY 1",
-        {"number": number, "first": first, "last": last, "low": first // IDS_PER_ROW,
-         "high": last // IDS_PER_ROW},
-    )  # fmt: skip
+        {
+            "number": number,
+            "first": first,
+            "last": last,
+            "low": first // IDS_PER_ROW,
+            "high": last // IDS_PER_ROW,
+        },
+    )
     return [(int(low), int(high)) for low, high in cursor.fetchall()]
 
 

@@ -83,20 +83,24 @@ def health(store: PostgresStore) -> dict[str, Any]:
         if row.state not in ALIVE and row.state != "stopped"
     ]
     holes = [
-        (row.state != "stopped",
-         f"{venue} {row.symbol}: {row.open_gaps} open gaps, {row.missing} trades missing")
+        (
+            row.state != "stopped",
+            f"{venue} {row.symbol}: {row.open_gaps} open gaps, {row.missing} trades missing",
+        )
         for venue in running
         for row in feeds[venue]
         if row.open_gaps
-    ]  # fmt: skip
+    ]
     ahead_of_us = [
-        (ahead > DAY_S and venue != "local",
-         f"{venue} {row.symbol}: its {what} lies {ahead:.0f} s in the future: a trade with a wrong "
-         "time is stored, or the clock of the database's machine is wrong")
+        (
+            ahead > DAY_S and venue != "local",
+            f"{venue} {row.symbol}: its {what} lies {ahead:.0f} s in the future: a trade with a "
+            "wrong time is stored, or the clock of the database's machine is wrong",
+        )
         for venue in running
         for row in feeds[venue]
         for what, ahead in _future(row)
-    ]  # fmt: skip
+    ]
     problems += [text for impossible, text in ahead_of_us if impossible]
     problems += [hole for ingested, hole in holes if ingested]
     notes = [f"{hole}; no daemon ingests this symbol" for ingested, hole in holes if not ingested]

@@ -165,9 +165,10 @@ class Ownership:
         with self._transaction() as cursor:
             cursor.execute(OWNERS + (" FOR UPDATE OF f" if lock else ""), asked)
             taken = [
-                symbol for symbol, owner in cursor.fetchall()
+                symbol
+                for symbol, owner in cursor.fetchall()
                 if owner is not None and owner != self.owner and not is_dead(owner)
-            ]  # fmt: skip
+            ]
             if lock and not taken:
                 cursor.execute(TAKE, {**asked, "owner": self.owner})
         return taken
@@ -185,9 +186,12 @@ class Ownership:
             ]
             for first in range(0, len(rows), 1024):
                 execute_values(
-                    cursor, BEAT.format(set_us=SET_US, lease=LEASE_S), rows[first : first + 1024],
-                    "(%s, %s, %s, %s, %s, %s::bigint, %s::bool)", page_size=1024,
-                )  # fmt: skip
+                    cursor,
+                    BEAT.format(set_us=SET_US, lease=LEASE_S),
+                    rows[first : first + 1024],
+                    "(%s, %s, %s, %s, %s, %s::bigint, %s::bool)",
+                    page_size=1024,
+                )
                 renewed += cursor.rowcount
         if renewed < len(rows):
             raise OwnershipLostError("another daemon has taken over")

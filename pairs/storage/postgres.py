@@ -342,9 +342,13 @@ class PostgresStore:
         rows = [(self.instrument_id(venue, name), high, at(until)) for name, high, until in asked]
         with self.transaction() as cursor:
             raised = execute_values(
-                cursor, RAISE_WATERMARKS, rows, "(%s, %s::bigint, %s::timestamptz)",
-                page_size=1024, fetch=True,
-            )  # fmt: skip
+                cursor,
+                RAISE_WATERMARKS,
+                rows,
+                "(%s, %s::bigint, %s::timestamptz)",
+                page_size=1024,
+                fetch=True,
+            )
             if raised:
                 cursor.execute("SELECT pg_notify('trades', %s)", (venue,))
         return {numbers[row[0]] for row in raised}
@@ -386,9 +390,15 @@ class PostgresStore:
             return closed
 
     def settle(
-        self, venue: Venue, gap: Gap, first: int, last: int, state: str, why: str,
+        self,
+        venue: Venue,
+        gap: Gap,
+        first: int,
+        last: int,
+        state: str,
+        why: str,
         again: Again = NEVER,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Declare first … last inside an open gap `void` or `unrecoverable`; see gaps.settle."""
         number = self.instrument_id(venue, gap.symbol)
         with self.transaction() as cursor:
@@ -404,10 +414,21 @@ class PostgresStore:
         numbers = {k.symbol: self.instrument_id(venue, k.symbol) for k in klines}
         told = {(numbers[k.symbol], k.bar_s, k.ts_us): k for k in klines}  # the last word counts
         rows = [  # in one order everywhere: two who store the same ones do not block each other
-            (number, bar_s, at(ts_us), k.open, k.high, k.low, k.close, k.volume,
-             k.quote_volume, k.taker_buy_volume, k.trades)
+            (
+                number,
+                bar_s,
+                at(ts_us),
+                k.open,
+                k.high,
+                k.low,
+                k.close,
+                k.volume,
+                k.quote_volume,
+                k.taker_buy_volume,
+                k.trades,
+            )
             for (number, bar_s, ts_us), k in sorted(told.items())
-        ]  # fmt: skip
+        ]
         with self.transaction() as cursor:
             changed = execute_values(cursor, UPSERT_KLINES, rows, page_size=1000, fetch=True)
             spans = {
@@ -465,10 +486,15 @@ class PostgresStore:
 def quarantine(cursor: Cursor, venue: Venue, rejected: Sequence[Rejected]) -> None:
     """See PostgresStore.quarantine; inside the caller's transaction."""
     rows = [
-        (venue, None if r.symbol is None else storable(r.symbol)[:100],
-         storable(r.reason)[:1000], storable(r.frame)[:10_000], r.trade_id)
+        (
+            venue,
+            None if r.symbol is None else storable(r.symbol)[:100],
+            storable(r.reason)[:1000],
+            storable(r.frame)[:10_000],
+            r.trade_id,
+        )
         for r in rejected
-    ]  # fmt: skip
+    ]
     if rows:
         execute_values(cursor, QUARANTINE, rows, page_size=1000)
 

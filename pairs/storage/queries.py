@@ -22,8 +22,15 @@ from pairs.storage.reading import BULK_S, connected
 Source = Engine | Connection
 
 BAR_COLUMNS = (
-    "open", "high", "low", "close", "volume", "quote_volume", "taker_buy_volume", "trades",
-)  # fmt: skip
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "taker_buy_volume",
+    "trades",
+)
 
 # A file does not tell every column: NaN stands for NULL.
 _BAR_VALUES = ", ".join(f"coalesce({name}::float8, 'NaN')" for name in BAR_COLUMNS)
@@ -345,8 +352,14 @@ def read_ticks(
     while not parts or (limit > 0 and low > first):
         high = low - 1
         low = max(first, (high // TRADES_PER_PARTITION - partitions + 1) * TRADES_PER_PARTITION)
-        asked = {"number": number, "low": low, "high": high, "start": start, "end": end,
-                 "limit": limit}  # fmt: skip
+        asked = {
+            "number": number,
+            "low": low,
+            "high": high,
+            "start": start,
+            "end": end,
+            "limit": limit,
+        }
         parts.append(_columns(source, _TICKS, asked, kinds))
         limit -= len(parts[-1][0])
         partitions *= 2  # few questions, however long the holes
@@ -362,8 +375,17 @@ def read_gaps(source: Source, instruments: Sequence[tuple[str, str]], limit: int
         " g.reason, g.detected, g.closed FROM gap g JOIN instrument i USING (instrument_id)"
         " WHERE (i.venue, i.symbol) IN :instruments ORDER BY g.gap_id DESC LIMIT :limit"
     ).bindparams(bindparam("instruments", expanding=True))
-    names = ("venue", "symbol", "first id", "last id", "trades", "state", "reason", "detected",
-             "closed")  # fmt: skip
+    names = (
+        "venue",
+        "symbol",
+        "first id",
+        "last id",
+        "trades",
+        "state",
+        "reason",
+        "detected",
+        "closed",
+    )
     parameters = {"instruments": [tuple(i) for i in instruments], "limit": limit}
     return _frame(source, query, parameters, names, ("detected", "closed"))
 
@@ -379,9 +401,12 @@ def read_quarantine(source: Source, limit: int) -> pd.DataFrame:
 
 
 def _frame(
-    source: Source, query: Executable, parameters: dict[str, Any], names: Sequence[str],
+    source: Source,
+    query: Executable,
+    parameters: dict[str, Any],
+    names: Sequence[str],
     times: Sequence[str],
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     with connected(source) as connection:
         rows = [tuple(row) for row in connection.execute(query, parameters)]
     frame = pd.DataFrame(rows, columns=list(names))

@@ -34,11 +34,21 @@ TURN_S = 5  # waited for another process that changes the schema
 
 FIRST, SECOND = "0001", "0002"  # a store made before versions were noted is one of these
 _ADDED = (
-    "instrument.revision", "bar_change.revision", "trade.trades", "feed.kept_from",
-    "feed.whole_from", "feed.watermark", "feed.clock_ahead_us", "gap.klines_asked",
-    "quarantine.trade_id", "kline_wanted.until_ts",
-    "alert_event.remark", "trial.sharpe", "missing.ids", "v_bars.complete",
-)  # fmt: skip
+    "instrument.revision",
+    "bar_change.revision",
+    "trade.trades",
+    "feed.kept_from",
+    "feed.whole_from",
+    "feed.watermark",
+    "feed.clock_ahead_us",
+    "gap.klines_asked",
+    "quarantine.trade_id",
+    "kline_wanted.until_ts",
+    "alert_event.remark",
+    "trial.sharpe",
+    "missing.ids",
+    "v_bars.complete",
+)
 
 _alone = threading.Lock()  # Alembic keeps what it is at work on in its modules
 

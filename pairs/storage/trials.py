@@ -31,9 +31,7 @@ class Sample:
         return " ".join(sorted(map(str, self.legs)))
 
 
-def count_trials(
-    store: PostgresStore, sample: Sample, tried: Mapping[str, float]
-) -> list[float]:  # fmt: skip
+def count_trials(store: PostgresStore, sample: Sample, tried: Mapping[str, float]) -> list[float]:
     """Note what was `tried` (a set's key → its Sharpe ratio per return, NaN: it never traded), and
     return the ratio of every set ever tried on bars of this pair and length that overlap these.
 

@@ -78,9 +78,14 @@ def void_in(cursor: Cursor, number: int, first: int, last: int) -> int:
         " + 1), 0)::bigint FROM void_ids, unnest(ids) AS run WHERE instrument_id = %(number)s"
         " AND chunk BETWEEN %(low)s AND %(high)s"
         " AND lower(run) <= %(last)s AND upper(run) > %(first)s",
-        {"number": number, "first": first, "last": last, "low": first // IDS_PER_ROW,
-         "high": last // IDS_PER_ROW},
-    )  # fmt: skip
+        {
+            "number": number,
+            "first": first,
+            "last": last,
+            "low": first // IDS_PER_ROW,
+            "high": last // IDS_PER_ROW,
+        },
+    )
     return int((cursor.fetchone() or (0,))[0])
 
 

@@ -28,12 +28,21 @@ from pairs.figures.theme import NONE, clock, number, significant
 from pairs.storage.postgres import PostgresStore
 
 QUANTITIES = {
-    "zscore": "z-score", "spread": "spread", "correlation": "correlation",
-    "beta": "hedge ratio β", "price_y": "price of y", "price_x": "price of x",
+    "zscore": "z-score",
+    "spread": "spread",
+    "correlation": "correlation",
+    "beta": "hedge ratio β",
+    "price_y": "price of y",
+    "price_x": "price of x",
     "staleness": "age of the feed, s",
-}  # fmt: skip
-CONDITIONS = {"above": "above", "below": "below", "crosses_up": "crosses upwards",
-              "crosses_down": "crosses downwards", "crosses": "crosses either way"}  # fmt: skip
+}
+CONDITIONS = {
+    "above": "above",
+    "below": "below",
+    "crosses_up": "crosses upwards",
+    "crosses_down": "crosses downwards",
+    "crosses": "crosses either way",
+}
 STARTS = {"zscore": 2.0, "correlation": 0.5, "staleness": 10.0}
 TOASTS = 4  # shown one by one; more at once are told as a number
 
@@ -90,34 +99,68 @@ def new_rule(page: Page) -> None:
     message = st.session_state.pop("rule_made", None)
     if message:
         st.success(plain(message))
-    st.caption(f"{plain(choice.name)}, bars of {plain(choice.bar)}, with the hedge ratio and "
-               "windows chosen at the left.")  # fmt: skip
-    quantity = st.selectbox("Tell me when the", list(QUANTITIES), key="rule_quantity",
-                            format_func=lambda name: QUANTITIES[name])  # fmt: skip
+    st.caption(
+        f"{plain(choice.name)}, bars of {plain(choice.bar)}, with the hedge ratio and "
+        "windows chosen at the left."
+    )
+    quantity = st.selectbox(
+        "Tell me when the",
+        list(QUANTITIES),
+        key="rule_quantity",
+        format_func=lambda name: QUANTITIES[name],
+    )
     with st.form("rule", border=False):
-        condition = st.selectbox("is or does", list(CONDITIONS), key="rule_condition",
-                                 format_func=lambda name: CONDITIONS[name])  # fmt: skip
-        threshold = st.number_input("Threshold", value=STARTS.get(quantity, 0.0), format="%.6g",
-                                    step=0.1, key=f"rule_threshold_{quantity}")  # fmt: skip
+        condition = st.selectbox(
+            "is or does",
+            list(CONDITIONS),
+            key="rule_condition",
+            format_func=lambda name: CONDITIONS[name],
+        )
+        threshold = st.number_input(
+            "Threshold",
+            value=STARTS.get(quantity, 0.0),
+            format="%.6g",
+            step=0.1,
+            key=f"rule_threshold_{quantity}",
+        )
         left, right = st.columns(2)
-        bars = left.number_input("For closed bars in a row", 1, 1000, 1, key="rule_persistence",
-                                 disabled=quantity == "staleness")  # fmt: skip
+        bars = left.number_input(
+            "For closed bars in a row",
+            1,
+            1000,
+            1,
+            key="rule_persistence",
+            disabled=quantity == "staleness",
+        )
         cool = right.number_input("Then silent for, s", 0, 2_592_000, 60, key="rule_cool")
         left, right = st.columns(2, vertical_alignment="bottom")
-        back = left.number_input("Armed again after coming back by", 0.0, value=0.0, step=0.1,
-                                 format="%.6g", key="rule_hysteresis")  # fmt: skip
-        name = right.text_input("Name", placeholder="made of the rule", key="rule_name",
-                                max_chars=80)  # fmt: skip
+        back = left.number_input(
+            "Armed again after coming back by",
+            0.0,
+            value=0.0,
+            step=0.1,
+            format="%.6g",
+            key="rule_hysteresis",
+        )
+        name = right.text_input(
+            "Name", placeholder="made of the rule", key="rule_name", max_chars=80
+        )
         if not st.form_submit_button("Add rule", type="primary"):
             return
     try:
         rule = AlertRule(
             name.strip() or f"{choice.name} {QUANTITIES[quantity]} {CONDITIONS[condition]}",
-            choice.y, choice.x,
-            cast(Quantity, quantity), cast(Condition, condition), float(threshold),
-            bar=choice.bar, spec=choice.spec, cool_down_s=float(cool), hysteresis=float(back),
+            choice.y,
+            choice.x,
+            cast(Quantity, quantity),
+            cast(Condition, condition),
+            float(threshold),
+            bar=choice.bar,
+            spec=choice.spec,
+            cool_down_s=float(cool),
+            hysteresis=float(back),
             persistence=1 if quantity == "staleness" else int(bars),
-        )  # fmt: skip
+        )
     except ValueError as error:
         st.error(f"No rule was added: {plain(error)}")
         return
@@ -151,15 +194,26 @@ def rules(page: Page, stored: Sequence[StoredRule]) -> None:
         st.info("No rule yet. Add one at the left: it is watched with no page open, too.")
         return
     st.html(rules_html(stored))
-    names = {rule.rule_id: rule.rule.name if rule.rule else f"rule {rule.rule_id}"
-             for rule in stored}  # fmt: skip
+    names = {
+        rule.rule_id: rule.rule.name if rule.rule else f"rule {rule.rule_id}" for rule in stored
+    }
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    chosen = row.selectbox("Rule", list(names), format_func=lambda k: f"{k} · {names[k]}",
-                           key="rule_chosen", label_visibility="collapsed")  # fmt: skip
+    chosen = row.selectbox(
+        "Rule",
+        list(names),
+        format_func=lambda k: f"{k} · {names[k]}",
+        key="rule_chosen",
+        label_visibility="collapsed",
+    )
     rule = next((r for r in stored if r.rule_id == chosen), stored[0])
     on = rule.rule is not None and rule.rule.enabled
-    row.button("Pause" if on else "Resume", key="rule_toggle", disabled=rule.rule is None,
-               on_click=_set_enabled, args=(page, rule, not on))  # fmt: skip
+    row.button(
+        "Pause" if on else "Resume",
+        key="rule_toggle",
+        disabled=rule.rule is None,
+        on_click=_set_enabled,
+        args=(page, rule, not on),
+    )
     row.button("Delete", key="rule_delete", on_click=_delete, args=(page, rule))
 
 
@@ -199,8 +253,15 @@ def _rule_cells(stored: StoredRule) -> list[Cell]:
     last = stored.state.last_ts
     bar = NONE if rule.quantity == "staleness" else rule.bar
     when = NONE if last is None else f"{last:%Y-%m-%d %H:%M:%S}"
-    return [str(stored.rule_id), rule.name, rule.condition_text(), bar, state,
-            significant(value, 4), when]  # fmt: skip
+    return [
+        str(stored.rule_id),
+        rule.name,
+        rule.condition_text(),
+        bar,
+        state,
+        significant(value, 4),
+        when,
+    ]
 
 
 def history(page: Page, events: Sequence[StoredEvent]) -> None:
@@ -209,19 +270,25 @@ def history(page: Page, events: Sequence[StoredEvent]) -> None:
     row.html('<div class="pw"><p class="pw-title">Fired</p></div>')
     waiting = [event.event_id for event in events if event.acknowledged is None]
     if waiting:
-        row.button(f"Acknowledge {len(waiting)}", key="acknowledge", on_click=_acknowledge,
-                   args=(page, waiting))  # fmt: skip
+        row.button(
+            f"Acknowledge {len(waiting)}",
+            key="acknowledge",
+            on_click=_acknowledge,
+            args=(page, waiting),
+        )
     if not events:
         st.info("Nothing has fired yet.")
         return
     st.dataframe(
-        events_frame(events), width="stretch", hide_index=True,
+        events_frame(events),
+        width="stretch",
+        hide_index=True,
         column_config={
             "fired": st.column_config.DatetimeColumn("fired, UTC", format="YYYY-MM-DD HH:mm:ss"),
             "value": st.column_config.NumberColumn(format="%.6g"),
             "told after": st.column_config.NumberColumn("told after, s", format="%.1f"),
         },
-    )  # fmt: skip
+    )
 
 
 def _acknowledge(page: Page, events: Sequence[int]) -> None:
@@ -238,8 +305,11 @@ def events_frame(events: Sequence[StoredEvent]) -> pd.DataFrame:
             "what": [event.title for event in events],
             "value": [event.value for event in events],
             "at the time": [
-                ", ".join(f"{name} {significant(figure, 5)}"
-                          for name, figure in event.figures.items() if figure is not None)
+                ", ".join(
+                    f"{name} {significant(figure, 5)}"
+                    for name, figure in event.figures.items()
+                    if figure is not None
+                )
                 for event in events
             ],
             "told after": [(event.fired - event.known_at).total_seconds() for event in events],
@@ -249,7 +319,7 @@ def events_frame(events: Sequence[StoredEvent]) -> pd.DataFrame:
                 for event in events
             ],
         }
-    )  # fmt: skip
+    )
 
 
 def channels_html(channels: Sequence[ChannelState]) -> str:
@@ -263,11 +333,21 @@ def channels_html(channels: Sequence[ChannelState]) -> str:
         else:
             state = ("● works" if channel.last_delivered else "● ready", "good")
         last = channel.last_delivered
-        rows.append([channel.channel, state, number(channel.waiting, 0),
-                     number(channel.given_up, 0),
-                     NONE if last is None else f"{last:%Y-%m-%d %H:%M:%S}"])  # fmt: skip
-    return table_html("Delivery", ("channel", "state", "waiting", "given up",
-                                   "last delivered, UTC"), rows, (2, 3, 4))  # fmt: skip
+        rows.append(
+            [
+                channel.channel,
+                state,
+                number(channel.waiting, 0),
+                number(channel.given_up, 0),
+                NONE if last is None else f"{last:%Y-%m-%d %H:%M:%S}",
+            ]
+        )
+    return table_html(
+        "Delivery",
+        ("channel", "state", "waiting", "given up", "last delivered, UTC"),
+        rows,
+        (2, 3, 4),
+    )
 
 
 def recent_html(events: Sequence[StoredEvent], most: int = 3) -> str:
@@ -278,6 +358,7 @@ def recent_html(events: Sequence[StoredEvent], most: int = 3) -> str:
     for event in events[:most]:
         what = event.rule.condition_text() if event.rule else event.title
         tone = "" if event.acknowledged else "warn"
-        rows.append((clock(event.fired), (what.split(" ", 1)[-1], tone),
-                     significant(event.value, 3)))  # fmt: skip
+        rows.append(
+            (clock(event.fired), (what.split(" ", 1)[-1], tone), significant(event.value, 3))
+        )
     return table_html("Alerts", ("UTC", "rule", "at"), rows, (2,))

@@ -33,8 +33,11 @@ from pairs.live.jobs import Progress
 from pairs.market import bar_seconds
 
 SPANS: dict[str, float | None] = {
-    "1 d": 86_400.0, "7 d": 7 * 86_400.0, "30 d": 30 * 86_400.0, "everything": None,
-}  # fmt: skip
+    "1 d": 86_400.0,
+    "7 d": 7 * 86_400.0,
+    "30 d": 30 * 86_400.0,
+    "everything": None,
+}
 HEIGHT = "max(calc(100vh - 25rem), 26rem)"
 OWN_FEE = "own"
 MARKERS = 400  # trades marked in the figure, the newest
@@ -53,9 +56,14 @@ def draw(page: Page) -> None:
     """The view on the page."""
     with page.options:
         part = st.segmented_control(
-            "Show", list(PAGES), default="Run", required=True, key="bt_page", bind="query-params",
+            "Show",
+            list(PAGES),
+            default="Run",
+            required=True,
+            key="bt_page",
+            bind="query-params",
             label_visibility="collapsed",
-        )  # fmt: skip
+        )
         button = st.container()
     try:
         asked = _form(page)
@@ -76,8 +84,9 @@ def run_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     st.html(cards_html(judged) + note_html(verdict_text(judged)))
     left, right = st.columns([3, 1], gap="medium")
     with left, boundary("Equity"):
-        asked.page.chart(lambda: figure(result, str(job.number)), (job.number,),
-                         name="Backtest", height=HEIGHT)  # fmt: skip
+        asked.page.chart(
+            lambda: figure(result, str(job.number)), (job.number,), name="Backtest", height=HEIGHT
+        )
         _trades(asked, judged)
     with right, boundary("Metrics"):
         if told := filter_html(result.filter_deviation):
@@ -122,27 +131,83 @@ def _form(page: Page) -> BacktestRequest:
     choice = page.choice
     first = st.columns([0.95, 1, 1, 1.05, 2.15, 0.95, 0.95, 0.95])  # whole at 1280 pixels
     start = _span(choice)  # in the key too: what is left out of a link is this start
-    span = first[0].selectbox("History", list(SPANS), index=start, key=f"bt_span_{start}",
-                              bind="query-params")  # fmt: skip
-    notional = first[1].number_input("Notional", 1.0, value=10_000.0, step=1000.0, format="%.0f",
-                                     key="bt_notional", bind="query-params",
-                                     help="Gross value of a trade, both legs")  # fmt: skip
-    capital = first[2].number_input("Capital", 1.0, value=10_000.0, step=1000.0, format="%.0f",
-                                    key="bt_capital", bind="query-params")  # fmt: skip
-    slippage = first[3].number_input("Slippage, bps", 0.0, 1000.0, 1.0, 0.5, key="bt_slippage",
-                                     bind="query-params", help="Per leg and fill")  # fmt: skip
+    span = first[0].selectbox(
+        "History", list(SPANS), index=start, key=f"bt_span_{start}", bind="query-params"
+    )
+    notional = first[1].number_input(
+        "Notional",
+        1.0,
+        value=10_000.0,
+        step=1000.0,
+        format="%.0f",
+        key="bt_notional",
+        bind="query-params",
+        help="Gross value of a trade, both legs",
+    )
+    capital = first[2].number_input(
+        "Capital",
+        1.0,
+        value=10_000.0,
+        step=1000.0,
+        format="%.0f",
+        key="bt_capital",
+        bind="query-params",
+    )
+    slippage = first[3].number_input(
+        "Slippage, bps",
+        0.0,
+        1000.0,
+        1.0,
+        0.5,
+        key="bt_slippage",
+        bind="query-params",
+        help="Per leg and fill",
+    )
     preset = first[4].selectbox(
-        "Fees", [*PRESETS, OWN_FEE], index=1, key="bt_fees", bind="query-params",
-        format_func=fee_label, help=f"Public base rates as of {PRESETS_TAKEN}, per leg and fill",
-    )  # fmt: skip
-    own = first[5].number_input("Own fee, bps", 0.0, 1000.0, 5.0, 0.5, key="bt_fee",
-                                bind="query-params", disabled=preset != OWN_FEE)  # fmt: skip
-    loss = first[6].number_input("Stop loss, %", 0.0, 100.0, 0.0, 0.5, key="bt_loss",
-                                 bind="query-params", help="Of the notional; 0: none")  # fmt: skip
-    most = first[7].number_input("Most bars", 0, 100_000, 0, key="bt_bars", bind="query-params",
-                                 help="Bars a position lives at most; 0: any")  # fmt: skip
-    rules = rules_of(choice, stop_loss=loss / 100 or None, max_bars=int(most) or None,
-                     notional=float(notional), capital=float(capital))  # fmt: skip
+        "Fees",
+        [*PRESETS, OWN_FEE],
+        index=1,
+        key="bt_fees",
+        bind="query-params",
+        format_func=fee_label,
+        help=f"Public base rates as of {PRESETS_TAKEN}, per leg and fill",
+    )
+    own = first[5].number_input(
+        "Own fee, bps",
+        0.0,
+        1000.0,
+        5.0,
+        0.5,
+        key="bt_fee",
+        bind="query-params",
+        disabled=preset != OWN_FEE,
+    )
+    loss = first[6].number_input(
+        "Stop loss, %",
+        0.0,
+        100.0,
+        0.0,
+        0.5,
+        key="bt_loss",
+        bind="query-params",
+        help="Of the notional; 0: none",
+    )
+    most = first[7].number_input(
+        "Most bars",
+        0,
+        100_000,
+        0,
+        key="bt_bars",
+        bind="query-params",
+        help="Bars a position lives at most; 0: any",
+    )
+    rules = rules_of(
+        choice,
+        stop_loss=loss / 100 or None,
+        max_bars=int(most) or None,
+        notional=float(notional),
+        capital=float(capital),
+    )
     fee = own if preset == OWN_FEE else PRESETS[preset].fee_bps
     costs = Costs(fee_bps=float(fee), slippage_bps=float(slippage))
     return BacktestRequest(page, rules, costs, SPANS[str(span)])
@@ -162,10 +227,17 @@ def rules_of(choice: Choice, **more: Any) -> Rules:
     if spec.hedge == "ols":
         raise ValueError("a whole-sample hedge ratio has seen the future: choose another")
     return Rules(
-        hedge=spec.hedge, beta=spec.beta, hedge_window=spec.hedge_window, window=spec.window,
-        delta=spec.delta, observation_variance=spec.observation_variance, entry_z=choice.entry_z,
-        exit_z=choice.exit_z, stop_z=choice.stop_z, **more,
-    )  # fmt: skip
+        hedge=spec.hedge,
+        beta=spec.beta,
+        hedge_window=spec.hedge_window,
+        window=spec.window,
+        delta=spec.delta,
+        observation_variance=spec.observation_variance,
+        entry_z=choice.entry_z,
+        exit_z=choice.exit_z,
+        stop_z=choice.stop_z,
+        **more,
+    )
 
 
 def _span(choice: Choice) -> int:
@@ -188,19 +260,25 @@ def _trades(asked: BacktestRequest, judged: JudgedBacktest) -> None:
     ):
         download_button(label, make, f"{name}_{file}", kind, key=f"download-bt-{label}", place=row)
     st.dataframe(
-        result.trades.iloc[::-1], width="stretch", height=300, hide_index=True,
+        result.trades.iloc[::-1],
+        width="stretch",
+        height=300,
+        hide_index=True,
         column_config={
-            name: st.column_config.DatetimeColumn(plain(f"{name.removesuffix('_time')}, UTC"),
-                                                  format="YYYY-MM-DD HH:mm:ss")
+            name: st.column_config.DatetimeColumn(
+                plain(f"{name.removesuffix('_time')}, UTC"), format="YYYY-MM-DD HH:mm:ss"
+            )
             for name in ("entry_time", "exit_time")
-        } | {
+        }
+        | {
             name: st.column_config.NumberColumn(format="%.2f")
             for name in ("pnl_y", "pnl_x", "fees", "pnl")
-        } | {
+        }
+        | {
             name: st.column_config.NumberColumn(format="%.8g")
             for name in ("beta", "qty_y", "qty_x", "entry_y", "entry_x", "exit_y", "exit_x")
         },
-    )  # fmt: skip
+    )
 
 
 def report_html(asked: BacktestRequest, judged: JudgedBacktest) -> bytes:
@@ -258,27 +336,44 @@ def _short(ratio: float) -> str:
 def figure(result: Result, uirevision: str = "") -> go.Figure:
     """Equity with its drawdown below, and the z-score with entries and exits marked."""
     rules, signals = result.rules, result.signals
-    made = stacked([("equity", 2.4), ("drawdown, %", 1.0), ("z-score, σ", 1.8)],
-                   uirevision)  # fmt: skip
+    made = stacked([("equity", 2.4), ("drawdown, %", 1.0), ("z-score, σ", 1.8)], uirevision)
     made.layout.yaxis.tickformat = ",.0f"
     time = milliseconds(pd.DatetimeIndex(result.equity.index))
     equity_lines(made, time, floats(result.equity), floats(result.drawdown))
     at, z = thinned(time, floats(signals["zscore"]))
-    made.add_scatter(x=at, y=z, yaxis=axis(2), name="z", mode="lines",
-                     line={"color": SCORE, "width": 1.3}, hovertemplate="%{y:.2f}")  # fmt: skip
+    made.add_scatter(
+        x=at,
+        y=z,
+        yaxis=axis(2),
+        name="z",
+        mode="lines",
+        line={"color": SCORE, "width": 1.3},
+        hovertemplate="%{y:.2f}",
+    )
     for level, colour in _levels(rules):
         made.add_shape(
-            type="line", xref="x domain", x0=0, x1=1, yref=axis(2), y0=level, y1=level,
-            line={"color": colour, "width": 1, "dash": "dot"}, layer="below",
-        )  # fmt: skip
+            type="line",
+            xref="x domain",
+            x0=0,
+            x1=1,
+            yref=axis(2),
+            y0=level,
+            y1=level,
+            line={"color": colour, "width": 1, "dash": "dot"},
+            layer="below",
+        )
     _marks(made, result)
     show_all(made, time)
     return made
 
 
 def _levels(rules: Rules) -> list[tuple[float, str]]:
-    levels = [(rules.entry_z, MUTED), (-rules.entry_z, MUTED), (rules.exit_z, GOOD),
-              (-rules.exit_z, GOOD)]  # fmt: skip
+    levels = [
+        (rules.entry_z, MUTED),
+        (-rules.entry_z, MUTED),
+        (rules.exit_z, GOOD),
+        (-rules.exit_z, GOOD),
+    ]
     if rules.stop_z is not None:
         levels += [(rules.stop_z, BAD), (-rules.stop_z, BAD)]
     return levels
@@ -296,8 +391,16 @@ def _marks(made: go.Figure, result: Result) -> None:
     ):
         rows = taken[at]
         made.add_scatter(
-            x=milliseconds(pd.DatetimeIndex(rows.index)), y=floats(rows["zscore"]), yaxis=axis(2),
-            mode="markers", name=name, hoverinfo="skip",
-            marker={"symbol": symbol, "size": 8, "color": colour,
-                    "line": {"width": 1.5, "color": colour}},
-        )  # fmt: skip
+            x=milliseconds(pd.DatetimeIndex(rows.index)),
+            y=floats(rows["zscore"]),
+            yaxis=axis(2),
+            mode="markers",
+            name=name,
+            hoverinfo="skip",
+            marker={
+                "symbol": symbol,
+                "size": 8,
+                "color": colour,
+                "line": {"width": 1.5, "color": colour},
+            },
+        )

@@ -24,8 +24,11 @@ from pairs.storage.queries import read_gaps, read_quarantine, read_ticks
 SHOWN = 500
 MOST_TRADES = 2_000_000
 SPANS: dict[str, float | None] = {
-    "1 h": 3600.0, "1 day": 86_400.0, "7 days": 604_800.0, "Everything": None,
-}  # fmt: skip
+    "1 h": 3600.0,
+    "1 day": 86_400.0,
+    "7 days": 604_800.0,
+    "Everything": None,
+}
 PAIR_COLUMNS = ["close_y", "close_x", "beta", "intercept", "spread", "zscore", "correlation"]
 Make = Callable[[], pd.DataFrame]
 
@@ -47,50 +50,102 @@ def downloads(page: Page) -> None:
     row = st.container(horizontal=True, vertical_alignment="bottom")
     start = "Everything" if choice.y.venue == "upload" else "1 day"
     span = row.segmented_control(
-        "The last", list(SPANS), required=True, key=f"span_{start}".replace(" ", "_"),
-        bind="query-params", default=start,
-    )  # fmt: skip
-    parquet = row.segmented_control(
-        "Format", ["CSV", "Parquet"], default="CSV", required=True, key="format",
+        "The last",
+        list(SPANS),
+        required=True,
+        key=f"span_{start}".replace(" ", "_"),
         bind="query-params",
-    ) == "Parquet"  # fmt: skip
-    ahead = int(row.number_input(
-        "Labels, bars ahead", 0, 1000, 0, key="horizon", bind="query-params", width=150,
-        help="Labels for training in the feature table; 0: none. They look into the future.",
-    ))  # fmt: skip
+        default=start,
+    )
+    parquet = (
+        row.segmented_control(
+            "Format",
+            ["CSV", "Parquet"],
+            default="CSV",
+            required=True,
+            key="format",
+            bind="query-params",
+        )
+        == "Parquet"
+    )
+    ahead = int(
+        row.number_input(
+            "Labels, bars ahead",
+            0,
+            1000,
+            0,
+            key="horizon",
+            bind="query-params",
+            width=150,
+            help="Labels for training in the feature table; 0: none. They look into the future.",
+        )
+    )
     seconds = SPANS[str(span)]
     pair = f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}"
     columns = st.columns(2)
     for column, side, leg in zip(columns, "yx", choice.pair, strict=True):
         with column:
-            _button(f"{leg.symbol} bars of {choice.bar}", f"{leg.symbol}_{choice.bar}",
-                    partial(page.stored, leg, seconds), f"download-{side}", parquet,
-                    bars=True)  # fmt: skip
+            _button(
+                f"{leg.symbol} bars of {choice.bar}",
+                f"{leg.symbol}_{choice.bar}",
+                partial(page.stored, leg, seconds),
+                f"download-{side}",
+                parquet,
+                bars=True,
+            )
             if leg.venue != "upload":
-                _button(f"{leg.symbol} trades", f"{leg.symbol}_trades",
-                        partial(trades_of, page, leg, seconds), f"download-trades-{side}",
-                        parquet)  # fmt: skip
+                _button(
+                    f"{leg.symbol} trades",
+                    f"{leg.symbol}_trades",
+                    partial(trades_of, page, leg, seconds),
+                    f"download-trades-{side}",
+                    parquet,
+                )
     with columns[0]:
-        _button("Spread, z-score, β, correlation", f"{pair}_pair",
-                partial(pair_of, page, seconds), "download-pair", parquet)  # fmt: skip
+        _button(
+            "Spread, z-score, β, correlation",
+            f"{pair}_pair",
+            partial(pair_of, page, seconds),
+            "download-pair",
+            parquet,
+        )
     with columns[1]:
-        _button("Feature table", f"{pair}_features", partial(features_of, page, seconds, ahead),
-                "download-features", parquet, disabled=choice.spec.hedge == "ols",
-                why="A whole-sample hedge ratio has seen the future: choose another")  # fmt: skip
+        _button(
+            "Feature table",
+            f"{pair}_features",
+            partial(features_of, page, seconds, ahead),
+            "download-features",
+            parquet,
+            disabled=choice.spec.hedge == "ols",
+            why="A whole-sample hedge ratio has seen the future: choose another",
+        )
     st.caption(
         f"Closed bars as of the click, times in UTC; of trades the newest {MOST_TRADES:,} at most."
     )
 
 
 def _button(
-    label: str, name: str, make: Make, key: str, parquet: bool, *, bars: bool = False,
-    disabled: bool = False, why: str | None = None,
-) -> None:  # fmt: skip
+    label: str,
+    name: str,
+    make: Make,
+    key: str,
+    parquet: bool,
+    *,
+    bars: bool = False,
+    disabled: bool = False,
+    why: str | None = None,
+) -> None:
     ending, kind = ("parquet", "application/octet-stream") if parquet else ("csv", "text/csv")
     download_button(
-        label, partial(file_of, make, parquet, bars), f"{name}.{ending}", kind, key=key,
-        width="stretch", disabled=disabled, help=why if disabled else None,
-    )  # fmt: skip
+        label,
+        partial(file_of, make, parquet, bars),
+        f"{name}.{ending}",
+        kind,
+        key=key,
+        width="stretch",
+        disabled=disabled,
+        help=why if disabled else None,
+    )
 
 
 def file_of(make: Make, parquet: bool, bars: bool) -> bytes:
@@ -141,9 +196,15 @@ def explorer(page: Page) -> None:
             sets[f"{leg.symbol} trades"] = partial(trades_table, leg=leg)
     sets |= {"Files": uploads_table, "Gaps": gaps_table, "Quarantine": quarantine_table}
     chosen = st.segmented_control(
-        "Show", list(sets), default="Pair", required=True, key="stored", bind="query-params",
-        format_func=plain, label_visibility="collapsed",
-    )  # fmt: skip
+        "Show",
+        list(sets),
+        default="Pair",
+        required=True,
+        key="stored",
+        bind="query-params",
+        format_func=plain,
+        label_visibility="collapsed",
+    )
     page.live("Stored", sets.get(str(chosen), pair_table))
 
 
@@ -164,19 +225,34 @@ def _table(frame: pd.DataFrame, formats: dict[str, str], empty: str) -> None:
     }
     parts = ".SSS" if "trade_id" in frame else ""
     config["ts"] = when("time, UTC", format=f"YYYY-MM-DD HH:mm:ss{parts}")
-    st.dataframe(frame, height=320, width="stretch", column_config=config,
-                 hide_index=frame.index.name != "ts")  # fmt: skip
+    st.dataframe(
+        frame,
+        height=320,
+        width="stretch",
+        column_config=config,
+        hide_index=frame.index.name != "ts",
+    )
 
 
 def pair_table(page: Page) -> None:
     """The pair's newest closed bars."""
     snapshot, view = page.now()
     rows = view.frame[PAIR_COLUMNS].tail(SHOWN).iloc[::-1]
-    names = {"close_y": snapshot.y.symbol, "close_x": snapshot.x.symbol,
-             "beta": "β", "intercept": "α", "zscore": "z-score"}  # fmt: skip
+    names = {
+        "close_y": snapshot.y.symbol,
+        "close_x": snapshot.x.symbol,
+        "beta": "β",
+        "intercept": "α",
+        "zscore": "z-score",
+    }
     formats = {leg.symbol: f"%.{places(leg)}f" for leg in snapshot.legs}
-    formats |= {"β": "%.6f", "α": "%.4f", "spread": "%.4f", "z-score": "%.3f",
-                "correlation": "%.3f"}  # fmt: skip
+    formats |= {
+        "β": "%.6f",
+        "α": "%.4f",
+        "spread": "%.4f",
+        "z-score": "%.3f",
+        "correlation": "%.3f",
+    }
     st.caption(f"The last {SHOWN} closed bars that both legs have, newest first.")
     _table(rows.rename(columns=names), formats, "No closed bar of this pair is stored yet.")
 
@@ -200,8 +276,11 @@ def trades_table(page: Page, leg: Instrument) -> None:
     )
     frame = trades.iloc[::-1].copy()
     frame["aggressor"] = frame.pop("buyer_is_maker").map({True: "sold", False: "bought"})
-    formats = {"trade_id": "%d", "price": f"%.{decimals_of(frame['price'].to_numpy())}f",
-               "size": "%.6f"}  # fmt: skip
+    formats = {
+        "trade_id": "%d",
+        "price": f"%.{decimals_of(frame['price'].to_numpy())}f",
+        "size": "%.6f",
+    }
     st.caption(f"The last {SHOWN} trades of the last two days, newest first.")
     _table(frame, formats, "No trade of the last two days is stored.")
 

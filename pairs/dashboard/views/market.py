@@ -79,22 +79,28 @@ def _symbol_control(page: Page) -> None:
         for symbol in symbols_of(page.store).get(venue, ())
     ]
     st.multiselect(
-        "Symbols beside the pair", [n for n in offered if n not in map(str, page.choice.pair)],
-        key="more_symbols", bind="query-params", max_selections=SYMBOLS - 2,
+        "Symbols beside the pair",
+        [n for n in offered if n not in map(str, page.choice.pair)],
+        key="more_symbols",
+        bind="query-params",
+        max_selections=SYMBOLS - 2,
         format_func=lambda name: name.removeprefix(f"{y.venue}:"),
-    )  # fmt: skip
+    )
 
 
 def _indicator_control(page: Page) -> None:
-    chosen = st.pills("Indicators", INDICATORS, selection_mode="multi", key="indicators",
-                      bind="query-params")  # fmt: skip
+    chosen = st.pills(
+        "Indicators", INDICATORS, selection_mode="multi", key="indicators", bind="query-params"
+    )
     for name in ("SMA", "EMA", "Bollinger"):
         if name in chosen:
-            st.number_input(plain(f"{name}, bars"), 1, 2000, 20, key=f"{name.lower()}_bars",
-                            bind="query-params")  # fmt: skip
+            st.number_input(
+                plain(f"{name}, bars"), 1, 2000, 20, key=f"{name.lower()}_bars", bind="query-params"
+            )
     if "Bollinger" in chosen:
-        st.number_input("Bollinger, σ", 0.5, 5.0, 2.0, 0.5, key="bollinger_std",
-                        bind="query-params")  # fmt: skip
+        st.number_input(
+            "Bollinger, σ", 0.5, 5.0, 2.0, 0.5, key="bollinger_std", bind="query-params"
+        )
     if "VWAP" in chosen:
         st.caption(f"VWAP starts anew at each UTC {bar_label(session_s(page.choice.bar))}.")
 
@@ -113,10 +119,12 @@ def _overlays(page: Page) -> Overlays:
         for name in ("SMA", "EMA", "Bollinger")
     }
     return Overlays(
-        windows["SMA"], windows["EMA"], windows["Bollinger"],
+        windows["SMA"],
+        windows["EMA"],
+        windows["Bollinger"],
         float(state.get("bollinger_std", 2.0)),
         session_s(page.choice.bar) if "VWAP" in chosen else None,
-    )  # fmt: skip
+    )
 
 
 def _board(page: Page) -> None:
@@ -136,18 +144,30 @@ def _board(page: Page) -> None:
         st.html(note_html(note))
     identity = "/".join(map(str, ("market", *instruments, page.choice.bar, span)))
     page.chart(
-        lambda: figure(snapshot.legs, page.choice.bar, bars=bars, overlays=overlays,
-                       uirevision=identity, incomplete=lacking),
-        (*page.key(snapshot), bars, overlays, *map(len, lacking)), name="Market",
+        lambda: figure(
+            snapshot.legs,
+            page.choice.bar,
+            bars=bars,
+            overlays=overlays,
+            uirevision=identity,
+            incomplete=lacking,
+        ),
+        (*page.key(snapshot), bars, overlays, *map(len, lacking)),
+        name="Market",
         height=f"max(calc(100vh - 14.2rem), {len(instruments) * 16}rem)",
         patch=forming_patch(snapshot.legs, page.choice.bar, bars),
-    )  # fmt: skip
+    )
 
 
 def figure(
-    legs: tuple[Leg, ...], bar: str, *, bars: int, overlays: Overlays, uirevision: str,
+    legs: tuple[Leg, ...],
+    bar: str,
+    *,
+    bars: int,
+    overlays: Overlays,
+    uirevision: str,
     incomplete: tuple[pd.DatetimeIndex, ...] = (),
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """The last `bars` bars of each leg as at most some CANDLES candles, the one that still forms
     drawn hollow, with volume below and indicators over them.
 
@@ -218,22 +238,28 @@ def _leg(made: go.Figure, leg: Leg, k: int, closed: pd.DataFrame, length: str) -
     _candles(made, closed, 2 * k, f"{figure_text(leg.symbol)} {length}", hollow=False)
     made.add_bar(
         x=milliseconds(pd.DatetimeIndex(closed.index)),
-        y=closed["volume"].to_numpy(dtype=np.float64), yaxis=axis(2 * k + 1),
+        y=closed["volume"].to_numpy(dtype=np.float64),
+        yaxis=axis(2 * k + 1),
         name=f"{figure_text(leg.symbol)} volume, {length}",
-        marker={"color": LEG_COLOURS[k], "opacity": 0.55}, hovertemplate="%{y:,.4~f}",
+        marker={"color": LEG_COLOURS[k], "opacity": 0.55},
+        hovertemplate="%{y:,.4~f}",
         legendrank=900 + k,
-    )  # fmt: skip
+    )
 
 
 def _candles(made: go.Figure, bars: pd.DataFrame, row: int, name: str, *, hollow: bool) -> None:
     columns = {c: bars[c].to_numpy(dtype=np.float64) for c in ("open", "high", "low", "close")}
     empty = "rgba(0,0,0,0)"
     made.add_candlestick(
-        x=milliseconds(pd.DatetimeIndex(bars.index)), yaxis=axis(row), name=name, **columns,
+        x=milliseconds(pd.DatetimeIndex(bars.index)),
+        yaxis=axis(row),
+        name=name,
+        **columns,
         increasing={"line": {"color": GOOD, "width": 1}, "fillcolor": empty if hollow else GOOD},
         decreasing={"line": {"color": BAD, "width": 1}, "fillcolor": empty if hollow else BAD},
-        showlegend=False, opacity=0.8 if hollow else 1,
-    )  # fmt: skip
+        showlegend=False,
+        opacity=0.8 if hollow else 1,
+    )
 
 
 def _indicators(made: go.Figure, leg: Leg, k: int, bars: int, overlays: Overlays) -> None:
@@ -257,11 +283,16 @@ def _indicators(made: go.Figure, leg: Leg, k: int, bars: int, overlays: Overlays
         shown = values.tail(bars)
         at, level = thinned(_time(shown), floats(shown), CANDLES)
         made.add_scatter(
-            x=at, y=level, yaxis=axis(2 * k), mode="lines", name=name, legendgroup=name,
-            showlegend=k == 0 and name not in seen, line={"color": colour, "width": 1.2,
-                                                          "dash": dash},
+            x=at,
+            y=level,
+            yaxis=axis(2 * k),
+            mode="lines",
+            name=name,
+            legendgroup=name,
+            showlegend=k == 0 and name not in seen,
+            line={"color": colour, "width": 1.2, "dash": dash},
             hovertemplate=f"%{{y:,.{decimals_of(close.to_numpy())}f}}",
-        )  # fmt: skip
+        )
         seen.add(name)
 
 

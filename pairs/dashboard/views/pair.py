@@ -59,8 +59,12 @@ HEIGHT = "max(calc(100vh - 14.2rem), 32rem)"
 NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
 CLOUD = 400  # points of the scatter
 TESTED = 600  # bars of the verdict
-BRIEF = {"E–G, y on x": "Engle–Granger, y", "E–G, x on y": "Engle–Granger, x",
-         "Johansen": "Johansen", "Half-life": "Half-life"}  # fmt: skip
+BRIEF = {
+    "E–G, y on x": "Engle–Granger, y",
+    "E–G, x on y": "Engle–Granger, x",
+    "Johansen": "Johansen",
+    "Half-life": "Half-life",
+}
 BRIEF_FIXED = {"ADF": "ADF", "E–G": "Engle–Granger, y", "Hurst": "Hurst", "Half-life": "Half-life"}
 
 
@@ -68,9 +72,14 @@ def draw(page: Page) -> None:
     """The view on the page."""
     with page.options:
         st.segmented_control(
-            "Prices", ["Change", "Price"], default="Change", required=True, key="scale",
-            bind="query-params", label_visibility="collapsed",
-        )  # fmt: skip
+            "Prices",
+            ["Change", "Price"],
+            default="Change",
+            required=True,
+            key="scale",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
         span_control(page)
     page.live("Pair", _board)
 
@@ -80,10 +89,14 @@ def span_control(page: Page) -> None:
     offered = spans(bar_seconds(page.choice.bar), KEEP_BARS)
     start = next((name for name, bars in offered.items() if bars >= 500), next(iter(offered)))
     st.selectbox(
-        "Show the last", list(offered), index=list(offered).index(start),
-        key=f"span_{page.choice.bar}", bind="query-params", label_visibility="collapsed",
+        "Show the last",
+        list(offered),
+        index=list(offered).index(start),
+        key=f"span_{page.choice.bar}",
+        bind="query-params",
+        label_visibility="collapsed",
         width=110,
-    )  # fmt: skip
+    )
 
 
 def bars_shown(page: Page) -> int:
@@ -108,12 +121,21 @@ def _board(page: Page) -> None:
     with left:
         page.chart(
             lambda: figure(
-                view, legs, choice.bar, bars=bars, entry_z=choice.entry_z, exit_z=choice.exit_z,
-                stop_z=choice.stop_z, raw=raw, uirevision=identity, incomplete=incomplete,
+                view,
+                legs,
+                choice.bar,
+                bars=bars,
+                entry_z=choice.entry_z,
+                exit_z=choice.exit_z,
+                stop_z=choice.stop_z,
+                raw=raw,
+                uirevision=identity,
+                incomplete=incomplete,
             ),
-            (*page.key(snapshot), choice, raw, bars, *map(len, incomplete)), name="Pair",
+            (*page.key(snapshot), choice, raw, bars, *map(len, incomplete)),
+            name="Pair",
             height=HEIGHT,
-        )  # fmt: skip
+        )
     with right:
         verdict = shared(
             lambda: verdict_html(view, legs, choice.bar),
@@ -126,9 +148,11 @@ def _board(page: Page) -> None:
         st.html(recent_html(alerts.events))
         st.html('<div class="pw"><p class="pw-title">Regression</p></div>')
         page.chart(
-            lambda: scatter_figure(view, legs, identity), (*page.key(snapshot), choice),
-            name="Regression", height="14rem",
-        )  # fmt: skip
+            lambda: scatter_figure(view, legs, identity),
+            (*page.key(snapshot), choice),
+            name="Regression",
+            height="14rem",
+        )
 
 
 def verdict_html(view: PairView, symbols: tuple[str, str], bar: str) -> str:
@@ -149,10 +173,18 @@ def verdict_html(view: PairView, symbols: tuple[str, str], bar: str) -> str:
 
 
 def figure(
-    view: PairView, symbols: tuple[str, str], bar: str, *, bars: int, entry_z: float,
-    exit_z: float, stop_z: float | None, raw: bool, uirevision: str,
+    view: PairView,
+    symbols: tuple[str, str],
+    bar: str,
+    *,
+    bars: int,
+    entry_z: float,
+    exit_z: float,
+    stop_z: float | None,
+    raw: bool,
+    uirevision: str,
     incomplete: tuple[pd.DatetimeIndex, ...] = (),
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """The last `bars` closed bars of a pair view. Prices as percent change since the first bar
     shown, or raw on two axes. Where there are more bars than points to draw, the extremes of each
     stretch are drawn."""
@@ -196,44 +228,82 @@ def scatter_figure(view: PairView, symbols: tuple[str, str], uirevision: str) ->
     places = (decimals_of(x), decimals_of(y))
     made = go.Figure()
     made.add_scatter(
-        x=x, y=y, mode="markers", name="closes",
+        x=x,
+        y=y,
+        mode="markers",
+        name="closes",
         marker={"size": 4, "color": LEG_Y, "opacity": 0.45},
         hovertemplate=f"{symbols[1]} %{{x:,.{places[0]}f}}<br>{symbols[0]} %{{y:,.{places[1]}f}}"
         "<extra></extra>",
-    )  # fmt: skip
-    beta, alpha = (float(frame[name].iloc[-1]) if len(frame) else np.nan
-                   for name in ("beta", "intercept"))  # fmt: skip
+    )
+    beta, alpha = (
+        float(frame[name].iloc[-1]) if len(frame) else np.nan for name in ("beta", "intercept")
+    )
     if len(x) and np.isfinite(beta):
         ends = np.array([x.min(), x.max()])
         made.add_scatter(
-            x=ends, y=alpha + beta * ends, mode="lines", name="α + βx", hoverinfo="skip",
+            x=ends,
+            y=alpha + beta * ends,
+            mode="lines",
+            name="α + βx",
+            hoverinfo="skip",
             line={"color": TEXT, "width": 1.4},
-        )  # fmt: skip
+        )
         made.add_scatter(
-            x=x[-1:], y=y[-1:], mode="markers", name="now", hoverinfo="skip",
+            x=x[-1:],
+            y=y[-1:],
+            mode="markers",
+            name="now",
+            hoverinfo="skip",
             marker={"size": 9, "color": SCORE, "line": {"width": 1.5, "color": TEXT}},
-        )  # fmt: skip
+        )
     made.update_layout(
-        PLAIN, showlegend=False, uirevision=uirevision, margin={"l": 6, "r": 54, "t": 6, "b": 40},
-        font_size=11, hovermode="closest",
-        xaxis={"title": {"text": symbols[1], "font": {"color": LEG_X, "size": 11}},
-               "gridcolor": GRID, "zeroline": False, "nticks": 4, "tickformat": ",~g"},
-        yaxis={"title": {"text": symbols[0], "font": {"color": LEG_Y, "size": 11}},
-               "gridcolor": GRID, "zeroline": False, "nticks": 5, "tickformat": ",~g",
-               "side": "right"},
-    )  # fmt: skip
+        PLAIN,
+        showlegend=False,
+        uirevision=uirevision,
+        margin={"l": 6, "r": 54, "t": 6, "b": 40},
+        font_size=11,
+        hovermode="closest",
+        xaxis={
+            "title": {"text": symbols[1], "font": {"color": LEG_X, "size": 11}},
+            "gridcolor": GRID,
+            "zeroline": False,
+            "nticks": 4,
+            "tickformat": ",~g",
+        },
+        yaxis={
+            "title": {"text": symbols[0], "font": {"color": LEG_Y, "size": 11}},
+            "gridcolor": GRID,
+            "zeroline": False,
+            "nticks": 5,
+            "tickformat": ",~g",
+            "side": "right",
+        },
+    )
     return made
 
 
 def _line(
-    made: go.Figure, time: Floats, values: pd.Series[float], row: int, name: str, colour: str,
-    form: str, **more: Any,
-) -> None:  # fmt: skip
+    made: go.Figure,
+    time: Floats,
+    values: pd.Series[float],
+    row: int,
+    name: str,
+    colour: str,
+    form: str,
+    **more: Any,
+) -> None:
     at, level = thinned(time, floats(values))
     made.add_scatter(
-        x=at, y=level, yaxis=axis(row), name=name, mode="lines",
-        line={"color": colour, "width": 1.4}, hovertemplate=f"%{{y:{form}}}", **more,
-    )  # fmt: skip
+        x=at,
+        y=level,
+        yaxis=axis(row),
+        name=name,
+        mode="lines",
+        line={"color": colour, "width": 1.4},
+        hovertemplate=f"%{{y:{form}}}",
+        **more,
+    )
 
 
 def _prices(
@@ -253,10 +323,16 @@ def _prices(
     if raw:  # two price levels need two scales: x on the left
         made.data[-1].yaxis = "y9"
         made.update_layout(
-            yaxis9={"overlaying": "y", "side": "left", "anchor": "x", "showgrid": False,
-                    "tickfont": {"size": 11, "color": LEG_X}, "zeroline": False},
+            yaxis9={
+                "overlaying": "y",
+                "side": "left",
+                "anchor": "x",
+                "showgrid": False,
+                "tickfont": {"size": 11, "color": LEG_X},
+                "zeroline": False,
+            },
             margin={"l": 64, "r": 72, "t": 30, "b": 28},
-        )  # fmt: skip
+        )
         made.layout.yaxis.tickfont.color = LEG_Y
 
 
@@ -267,14 +343,30 @@ def _thresholds(made: go.Figure, entry: float, exit_: float, stop: float | None)
     levels += [(stop, BAD), (-stop, BAD)] if stop else []
     for level, colour in levels:
         made.add_shape(
-            type="line", xref="x domain", x0=0, x1=1, yref=where, y0=level, y1=level,
-            line={"color": colour, "width": 1, "dash": "dot"}, layer="below",
-        )  # fmt: skip
+            type="line",
+            xref="x domain",
+            x0=0,
+            x1=1,
+            yref=where,
+            y0=level,
+            y1=level,
+            line={"color": colour, "width": 1, "dash": "dot"},
+            layer="below",
+        )
     for low, high in ((entry, stop or entry + 2), (-(stop or entry + 2), -entry)):
         made.add_shape(
-            type="rect", xref="x domain", x0=0, x1=1, yref=where, y0=low, y1=high,
-            fillcolor=SCORE, opacity=0.07, line_width=0, layer="below",
-        )  # fmt: skip
+            type="rect",
+            xref="x domain",
+            x0=0,
+            x1=1,
+            yref=where,
+            y0=low,
+            y1=high,
+            fillcolor=SCORE,
+            opacity=0.07,
+            line_width=0,
+            layer="below",
+        )
     made.layout["yaxis3"].update(tickmode="array", tickvals=sorted(level for level, _ in levels))
 
 
@@ -289,10 +381,19 @@ def _turns(made: go.Figure, time: Floats, frame: pd.DataFrame) -> None:
     ):
         at = np.flatnonzero(rows)
         made.add_scatter(
-            x=time[at], y=zscore[at], yaxis=axis(2), mode="markers", name=name, hoverinfo="skip",
-            marker={"symbol": symbol, "size": 8, "color": colour,
-                    "line": {"width": 1.5, "color": colour}},
-        )  # fmt: skip
+            x=time[at],
+            y=zscore[at],
+            yaxis=axis(2),
+            mode="markers",
+            name=name,
+            hoverinfo="skip",
+            marker={
+                "symbol": symbol,
+                "size": 8,
+                "color": colour,
+                "line": {"width": 1.5, "color": colour},
+            },
+        )
 
 
 def sides(view: PairView, entry_z: float, exit_z: float, stop_z: float | None) -> Floats:
@@ -316,7 +417,13 @@ def _band(made: go.Figure, time: Floats, frame: pd.DataFrame) -> None:
         made.add_scatter(
             x=np.concatenate([at, at[::-1]]),
             y=np.concatenate([beta[rows] + spread, (beta[rows] - spread)[::-1]]),
-            yaxis=axis(3), fill="toself", fillcolor="rgba(76,154,255,0.16)", mode="lines",
-            line={"width": 0}, name="β ± 2 s.e.", hoverinfo="skip", showlegend=False,
-        )  # fmt: skip
+            yaxis=axis(3),
+            fill="toself",
+            fillcolor="rgba(76,154,255,0.16)",
+            mode="lines",
+            line={"width": 0},
+            name="β ± 2 s.e.",
+            hoverinfo="skip",
+            showlegend=False,
+        )
     _line(made, time, frame["beta"], 3, "β", TEXT, ".6~g")

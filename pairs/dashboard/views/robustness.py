@@ -94,9 +94,13 @@ class BacktestRequest:
         return found[0], found[1]
 
     def job(
-        self, part: str, title: str, button: DeltaGenerator, work: Callable[[Progress], Any],
+        self,
+        part: str,
+        title: str,
+        button: DeltaGenerator,
+        work: Callable[[Progress], Any],
         *more: Any,
-    ) -> Job | None:  # fmt: skip
+    ) -> Job | None:
         """The page's last finished job, and the button that starts a new one. None while there
         is nothing to show; what goes wrong is told here. Results outlive other views."""
         key = ("backtest", part, self.sample, self.rules, self.costs, *more)
@@ -123,9 +127,14 @@ class BacktestRequest:
 
 def parameters_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     """Entry levels and windows around those chosen: a plateau is worth more than a peak."""
-    value = st.selectbox("Figure", ["sharpe", "total_return", "max_drawdown", "trades"],
-                         format_func=lambda name: METRICS[name].label, key="bt_figure",
-                         bind="query-params", width=220)  # fmt: skip
+    value = st.selectbox(
+        "Figure",
+        ["sharpe", "total_return", "max_drawdown", "trades"],
+        format_func=lambda name: METRICS[name].label,
+        key="bt_figure",
+        bind="query-params",
+        width=220,
+    )
     candidates = around(asked.rules)
 
     def work(progress: Progress) -> tuple[pd.DataFrame, Any]:
@@ -141,17 +150,28 @@ def parameters_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
         st.html(note_html(f"{len(candidates)} combinations of entry level and window, in-sample."))
         return
     table, (best, judged) = job.result
-    st.html(note_html(
-        f"IN-SAMPLE. The best of {len(table)} by Sharpe ratio enters at {best.entry_z:g} with a "
-        f"window of {best.window}: {number(judged.deflated.sharpe, 2)} a year, where luck alone "
-        f"would show {number(judged.deflated.benchmark, 2)}: {luck_words(judged)}; "
-        f"{trials_words(judged)}."
-    ))  # fmt: skip
+    st.html(
+        note_html(
+            f"IN-SAMPLE. The best of {len(table)} by Sharpe ratio enters at {best.entry_z:g} with "
+            f"a window of {best.window}: {number(judged.deflated.sharpe, 2)} a year, where luck "
+            f"alone would show {number(judged.deflated.benchmark, 2)}: {luck_words(judged)}; "
+            f"{trials_words(judged)}."
+        )
+    )
     map_of = heat_map(table, "entry_z", "window", value)
-    asked.page.chart(lambda: heat_figure(map_of, value, asked.rules), (job.number, value),
-                     name="Parameters", height="calc(100vh - 24rem)")  # fmt: skip
-    download_button("Grid", lambda: table.to_csv(index=False).encode(),
-                    f"{asked.file_name}_grid.csv", "text/csv", key="download-bt-grid")  # fmt: skip
+    asked.page.chart(
+        lambda: heat_figure(map_of, value, asked.rules),
+        (job.number, value),
+        name="Parameters",
+        height="calc(100vh - 24rem)",
+    )
+    download_button(
+        "Grid",
+        lambda: table.to_csv(index=False).encode(),
+        f"{asked.file_name}_grid.csv",
+        "text/csv",
+        key="download-bt-grid",
+    )
 
 
 def around(rules: Rules) -> list[Rules]:
@@ -168,25 +188,41 @@ def heat_figure(table: pd.DataFrame, value: str, rules: Rules) -> go.Figure:
     text = [[NONE if math.isnan(cell) else number(cell, places) for cell in row] for row in cells]
     entries = [f"{column:g}" for column in table.columns]
     windows = [f"{row:g}" for row in table.index]
-    made = go.Figure(go.Heatmap(
-        z=cells, x=entries, y=windows, text=text, texttemplate="%{text}", hoverongaps=False,
-        colorscale=[[0.0, BAD], [0.5, BACKGROUND], [1.0, LEG_Y]],
-        zmid=0.0 if value in ("sharpe", "total_return") else None, xgap=1, ygap=1,
-        colorbar={"thickness": 10, "outlinewidth": 0},
-        hovertemplate="entry %{x}, window %{y}: %{text}<extra></extra>",
-    ))  # fmt: skip
+    made = go.Figure(
+        go.Heatmap(
+            z=cells,
+            x=entries,
+            y=windows,
+            text=text,
+            texttemplate="%{text}",
+            hoverongaps=False,
+            colorscale=[[0.0, BAD], [0.5, BACKGROUND], [1.0, LEG_Y]],
+            zmid=0.0 if value in ("sharpe", "total_return") else None,
+            xgap=1,
+            ygap=1,
+            colorbar={"thickness": 10, "outlinewidth": 0},
+            hovertemplate="entry %{x}, window %{y}: %{text}<extra></extra>",
+        )
+    )
     if rules.entry_z in table.columns and rules.window in table.index:
         column = int(np.flatnonzero(table.columns == rules.entry_z)[0])
         row = int(np.flatnonzero(table.index == rules.window)[0])
-        made.add_shape(type="rect", x0=column - 0.5, x1=column + 0.5, y0=row - 0.5, y1=row + 0.5,
-                       line={"color": TEXT, "width": 2})  # fmt: skip
+        made.add_shape(
+            type="rect",
+            x0=column - 0.5,
+            x1=column + 0.5,
+            y0=row - 0.5,
+            y1=row + 0.5,
+            line={"color": TEXT, "width": 2},
+        )
     unit = ", %" if scale == 100.0 else ""
     made.update_layout(
-        PLAIN, title={"text": f"{METRICS[value].label}{unit}", "font": {"size": 13}},
+        PLAIN,
+        title={"text": f"{METRICS[value].label}{unit}", "font": {"size": 13}},
         margin={"l": 70, "r": 20, "t": 36, "b": 50},
         xaxis={"title": titled("entry z"), "type": "category", "showgrid": False},
         yaxis={"title": titled("window, bars"), "type": "category", "showgrid": False},
-    )  # fmt: skip
+    )
     return made
 
 
@@ -196,34 +232,45 @@ def heat_figure(table: pd.DataFrame, value: str, rules: Rules) -> go.Figure:
 def walk_forward_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     """Parameters chosen on one stretch, traded on the next."""
     left, right, _ = st.columns([1, 1, 4])
-    train = int(left.number_input("Train, bars", 50, 1_000_000, 720, 60, key="bt_train",
-                                  bind="query-params"))  # fmt: skip
-    test = int(right.number_input("Test, bars", 10, 1_000_000, 240, 60, key="bt_test",
-                                  bind="query-params"))  # fmt: skip
+    train = int(
+        left.number_input(
+            "Train, bars", 50, 1_000_000, 720, 60, key="bt_train", bind="query-params"
+        )
+    )
+    test = int(
+        right.number_input("Test, bars", 10, 1_000_000, 240, 60, key="bt_test", bind="query-params")
+    )
     candidates = around(asked.rules)
 
     def work(progress: Progress) -> tuple[WalkForward, Counted]:
         y, x = asked.bars(progress, 4)
-        found = walk_forward(y, x, candidates, asked.costs, train=train, test=test,
-                             progress=progress)  # fmt: skip
+        found = walk_forward(
+            y, x, candidates, asked.costs, train=train, test=test, progress=progress
+        )
         tried = list(zip(candidates, floats(found.candidates["sharpe"]).tolist(), strict=True))
         per_year = returns_per_year(pd.DatetimeIndex(align(y, x)[0].index))
         return found, judge(found.equity, tried, asked.costs, asked.where, per_year)
 
     job = asked.job("walk_forward", "Walk-forward", button, work, train, test)
     if job is None:
-        st.html(note_html(
-            f"The best of {len(candidates)} combinations on {train:,} bars is traded on the next "
-            f"{test:,}, and the pieces are joined. A fixed beta or a noise that was found on these "
-            "bars has seen them all."
-        ))  # fmt: skip
+        st.html(
+            note_html(
+                f"The best of {len(candidates)} combinations on {train:,} bars is traded on the "
+                f"next {test:,}, and the pieces are joined. A fixed beta or a noise that was found "
+                "on these bars has seen them all."
+            )
+        )
         return
     found, judged = job.result
     st.html(note_html(walk_words(found, judged)))
     columns = st.columns([3, 1], gap="medium")
     with columns[0], boundary("Equity"):
-        asked.page.chart(lambda: walk_figure(found, str(job.number)), (job.number,),
-                         name="Walk-forward", height=HEIGHT)  # fmt: skip
+        asked.page.chart(
+            lambda: walk_figure(found, str(job.number)),
+            (job.number,),
+            name="Walk-forward",
+            height=HEIGHT,
+        )
         st.html(folds_html(found))
     with columns[1]:
         title = "In-sample figures" if found.given else "Out-of-sample figures"
@@ -251,8 +298,16 @@ def walk_figure(found: WalkForward, uirevision: str = "") -> go.Figure:
     equity_lines(made, time, floats(equity), floats((peak - equity) / peak))
     borders = milliseconds(pd.DatetimeIndex(found.folds["test_start"]))
     for border in borders.tolist():
-        made.add_shape(type="line", yref="paper", y0=0, y1=1, x0=border, x1=border, layer="below",
-                       line={"color": GRID, "width": 1, "dash": "dot"})  # fmt: skip
+        made.add_shape(
+            type="line",
+            yref="paper",
+            y0=0,
+            y1=1,
+            x0=border,
+            x1=border,
+            layer="below",
+            line={"color": GRID, "width": 1, "dash": "dot"},
+        )
     show_all(made, time)
     return made
 
@@ -263,15 +318,28 @@ def folds_html(found: WalkForward) -> str:
     fold: Any
     for fold in found.folds.itertuples():
         rules = found.rules[fold.chosen] if fold.chosen >= 0 else None
-        rows.append((
-            f"{fold.test_start:%m-%d %H:%M}", f"{fold.test_end:%m-%d %H:%M}",
-            NONE if rules is None else f"{rules.entry_z:g}",
-            NONE if rules is None else f"{rules.window}", number(fold.train, 2),
-            number(fold.test, 2), (number(fold.test_pnl, 2), tint(fold.test_pnl, 2)),
-            number(fold.test_trades, 0),
-        ))  # fmt: skip
-    heads = ("from, UTC", "to", "entry z", "window", "Sharpe in training", "Sharpe traded",
-             "profit", "trades")  # fmt: skip
+        rows.append(
+            (
+                f"{fold.test_start:%m-%d %H:%M}",
+                f"{fold.test_end:%m-%d %H:%M}",
+                NONE if rules is None else f"{rules.entry_z:g}",
+                NONE if rules is None else f"{rules.window}",
+                number(fold.train, 2),
+                number(fold.test, 2),
+                (number(fold.test_pnl, 2), tint(fold.test_pnl, 2)),
+                number(fold.test_trades, 0),
+            )
+        )
+    heads = (
+        "from, UTC",
+        "to",
+        "entry z",
+        "window",
+        "Sharpe in training",
+        "Sharpe traded",
+        "profit",
+        "trades",
+    )
     return table_html("Pieces", heads, rows, (2, 3, 4, 5, 6, 7))
 
 
@@ -292,8 +360,9 @@ def costs_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     table: pd.DataFrame = job.result
     left, right = st.columns([1.4, 1], gap="large")
     with left:
-        asked.page.chart(lambda: costs_figure(table, asked.costs), (job.number,), name="Costs",
-                         height=HEIGHT)  # fmt: skip
+        asked.page.chart(
+            lambda: costs_figure(table, asked.costs), (job.number,), name="Costs", height=HEIGHT
+        )
     with right:
         rows = [
             (f"{level:g}", *(formatted(name, row[name]) for name in table.columns))
@@ -305,23 +374,40 @@ def costs_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
 
 def costs_figure(table: pd.DataFrame, costs: Costs) -> go.Figure:
     """Profit by cost; the costs chosen are marked."""
-    made = go.Figure(go.Scatter(
-        x=table.index.to_numpy(dtype=np.float64), y=floats(table["total_pnl"]), name="profit",
-        mode="lines+markers", line={"color": LEG_Y}, hovertemplate="%{x:g} bps: %{y:,.2f}",
-    ))  # fmt: skip
+    made = go.Figure(
+        go.Scatter(
+            x=table.index.to_numpy(dtype=np.float64),
+            y=floats(table["total_pnl"]),
+            name="profit",
+            mode="lines+markers",
+            line={"color": LEG_Y},
+            hovertemplate="%{x:g} bps: %{y:,.2f}",
+        )
+    )
     cost = costs.fee_bps + costs.slippage_bps
     made.add_vline(
-        x=cost, line={"color": MUTED, "dash": "dot"}, annotation_text=f"chosen: {cost:g} bps",
+        x=cost,
+        line={"color": MUTED, "dash": "dot"},
+        annotation_text=f"chosen: {cost:g} bps",
         annotation={"font": {"size": 11, "color": MUTED}, "xanchor": "left", "xshift": 4},
-    )  # fmt: skip
+    )
     made.add_hline(y=0.0, line={"color": MUTED, "width": 1})
     made.update_layout(
-        PLAIN, margin={"l": 10, "r": 70, "t": 10, "b": 46},
-        xaxis={"title": titled("fee and slippage, bps per leg and fill"), "gridcolor": GRID,
-               "zeroline": False},
-        yaxis={"title": titled("profit, quote currency"), "side": "right", "gridcolor": GRID,
-               "zeroline": False, "tickformat": ",.0f"},
-    )  # fmt: skip
+        PLAIN,
+        margin={"l": 10, "r": 70, "t": 10, "b": 46},
+        xaxis={
+            "title": titled("fee and slippage, bps per leg and fill"),
+            "gridcolor": GRID,
+            "zeroline": False,
+        },
+        yaxis={
+            "title": titled("profit, quote currency"),
+            "side": "right",
+            "gridcolor": GRID,
+            "zeroline": False,
+            "tickformat": ",.0f",
+        },
+    )
     return made
 
 
@@ -337,9 +423,15 @@ def equity_lines(made: go.Figure, time: Floats, equity: Floats, drawdown: Floats
     for row, (values, name, colour, form, fill) in enumerate(lines):
         at, level = thinned(time, values)
         made.add_scatter(
-            x=at, y=level, yaxis=axis(row), name=name, mode="lines", fill=fill,
-            line={"color": colour, "width": 1.3}, hovertemplate=f"%{{y:{form}}}",
-        )  # fmt: skip
+            x=at,
+            y=level,
+            yaxis=axis(row),
+            name=name,
+            mode="lines",
+            fill=fill,
+            line={"color": colour, "width": 1.3},
+            hovertemplate=f"%{{y:{form}}}",
+        )
 
 
 def metrics_html(metrics: Mapping[str, float], title: str) -> str:

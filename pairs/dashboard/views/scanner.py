@@ -29,10 +29,16 @@ from pairs.live.jobs import Job, Progress
 from pairs.market import Instrument, bar_seconds
 
 SPANS = {f"{bars:,} bars": bars for bars in (300, 600, 1200, 3600, 10_000)}
-RATES = {"Any adjusted p": math.inf, "Adjusted p ≤ 10 %": 0.1, "Adjusted p ≤ 5 %": 0.05,
-         "Adjusted p ≤ 1 %": 0.01}  # fmt: skip
-LIVES = {"Any half-life": math.inf,
-         **{f"Half-life ≤ {bars} bars": float(bars) for bars in (10, 30, 100, 300)}}  # fmt: skip
+RATES = {
+    "Any adjusted p": math.inf,
+    "Adjusted p ≤ 10 %": 0.1,
+    "Adjusted p ≤ 5 %": 0.05,
+    "Adjusted p ≤ 1 %": 0.01,
+}
+LIVES = {
+    "Any half-life": math.inf,
+    **{f"Half-life ≤ {bars} bars": float(bars) for bars in (10, 30, 100, 300)},
+}
 LEVEL = 0.05
 SHOWN = 500  # rows on the page; the file has all
 TABLE = "scan-table"
@@ -84,12 +90,19 @@ def draw(page: Page) -> None:
     again = job is not None and job.finished and job.error is None
     title = "Scan again" if again else f"Scan {_pairs(universe.pairs)}"
     busy = job is not None and not job.finished
-    if row.button(plain(title), type="secondary" if again else "primary", disabled=busy, key="scan",
-                  icon=":material/refresh:" if again else ":material/search:"):  # fmt: skip
+    if row.button(
+        plain(title),
+        type="secondary" if again else "primary",
+        disabled=busy,
+        key="scan",
+        icon=":material/refresh:" if again else ":material/search:",
+    ):
         job = jobs().submit(
-            universe, f"Scanning {universe.pairs:,} pairs",
-            partial(scan_universe, page.store.engine, universe), again=True,
-        )  # fmt: skip
+            universe,
+            f"Scanning {universe.pairs:,} pairs",
+            partial(scan_universe, page.store.engine, universe),
+            again=True,
+        )
     _show(universe, job, row)
 
 
@@ -101,10 +114,12 @@ def _show(universe: Universe, job: Job | None, row: Any) -> None:
     """What the job has come to; `row` is the place beside its button."""
     if job is None:
         symbols = len(universe.instruments)
-        row.html(note_html(
-            f"Every two of {symbols} symbols, either leg explained, are tested for cointegration "
-            f"over the last {number(universe.bars, 0)} bars of {universe.bar}."
-        ))  # fmt: skip
+        row.html(
+            note_html(
+                f"Every two of {symbols} symbols, either leg explained, are tested for "
+                f"cointegration over the last {number(universe.bars, 0)} bars of {universe.bar}."
+            )
+        )
     elif not job.finished:
         follow(job)
     elif job.error == "cancelled":
@@ -120,19 +135,37 @@ def _controls(page: Page) -> Universe:
     venue, bar = page.choice.venue, page.choice.bar
     with page.options:
         guests = [name for name in BESIDE[venue] if instruments_at(page.store, name, bar)]
-        chosen = st.pills(
-            "Beside it", guests, selection_mode="multi", key=f"guests_{venue}",
-            format_func=lambda name: f"+ {VENUE_NAMES[name]}", label_visibility="collapsed",
-        ) if guests else []  # fmt: skip
+        chosen = (
+            st.pills(
+                "Beside it",
+                guests,
+                selection_mode="multi",
+                key=f"guests_{venue}",
+                format_func=lambda name: f"+ {VENUE_NAMES[name]}",
+                label_visibility="collapsed",
+            )
+            if guests
+            else []
+        )
         prices = st.segmented_control(
-            "Prices", ["Raw", "Log"], default="Raw", required=True, key="scan_prices",
-            bind="query-params", label_visibility="collapsed",
+            "Prices",
+            ["Raw", "Log"],
+            default="Raw",
+            required=True,
+            key="scan_prices",
+            bind="query-params",
+            label_visibility="collapsed",
             help="Of logs, β is an elasticity: so many % of y for one % of x.",
-        )  # fmt: skip
+        )
         span = st.selectbox(
-            "Bars to use", list(SPANS), index=1, key="scanned", bind="query-params",
-            label_visibility="collapsed", width=140,
-        )  # fmt: skip
+            "Bars to use",
+            list(SPANS),
+            index=1,
+            key="scanned",
+            bind="query-params",
+            label_visibility="collapsed",
+            width=140,
+        )
     found = [i for name in (venue, *chosen) for i in instruments_at(page.store, name, bar)]
     bases = tuple(base_of(page.store, i, bar) for i in found)
     return Universe(venue, tuple(found), bases, bar, SPANS[str(span)], str(prices).lower())
@@ -199,23 +232,39 @@ def _results(universe: Universe, scan: Scan, took_s: float, row: Any) -> None:
     st.html(f'<div class="pw" role="status">{verdict_html(scan)}</div>')
     controls = st.container(horizontal=True, vertical_alignment="center", gap="small")
     rate, longest = (
-        limits[str(controls.selectbox(
-            plain(label), list(limits), key=key, width=200, bind="query-params",
-            label_visibility="collapsed",
-        ))]
-        for label, limits, key in (("Adjusted p", RATES, "scan_rate"),
-                                   ("Half-life", LIVES, "scan_life"))
-    )  # fmt: skip
+        limits[
+            str(
+                controls.selectbox(
+                    plain(label),
+                    list(limits),
+                    key=key,
+                    width=200,
+                    bind="query-params",
+                    label_visibility="collapsed",
+                )
+            )
+        ]
+        for label, limits, key in (
+            ("Adjusted p", RATES, "scan_rate"),
+            ("Half-life", LIVES, "scan_life"),
+        )
+    )
     both = controls.toggle(
-        "Either leg explained", key="scan_both", bind="query-params",
+        "Either leg explained",
+        key="scan_both",
+        bind="query-params",
         help="Both directions of each pair; else the one with the smaller p.",
-    )  # fmt: skip
+    )
     kept = filtered(scan.table, rate, longest, both=both)
     download_button(
-        "CSV", partial(scan_csv, scan), f"scan_{universe.venue}_{universe.bar}.csv", "text/csv",
-        key="download-scan", place=controls,
+        "CSV",
+        partial(scan_csv, scan),
+        f"scan_{universe.venue}_{universe.bar}.csv",
+        "text/csv",
+        key="download-scan",
+        place=controls,
         help="All rows, whatever is shown, with the reason where a pair could not be tested.",
-    )  # fmt: skip
+    )
     _table(universe, kept)
 
 
@@ -293,11 +342,17 @@ def _table(universe: Universe, kept: pd.DataFrame) -> None:
     instruments = {str(i): i for i in universe.instruments}
     legs = [(instruments[y], instruments[x]) for y, x in zip(shown["y"], shown["x"], strict=True)]
     st.dataframe(
-        styled(table_of(shown, legs, universe)), hide_index=True, width="stretch",
-        row_height=30, height=min(30 * (len(shown) + 1) + 3, 540), key=TABLE,
-        on_select=partial(_open, legs), selection_mode=["single-row", "single-cell"],
-        column_config=COLUMNS, alt="Pairs ranked by p-value; a click opens the pair",
-    )  # fmt: skip
+        styled(table_of(shown, legs, universe)),
+        hide_index=True,
+        width="stretch",
+        row_height=30,
+        height=min(30 * (len(shown) + 1) + 3, 540),
+        key=TABLE,
+        on_select=partial(_open, legs),
+        selection_mode=["single-row", "single-cell"],
+        column_config=COLUMNS,
+        alt="Pairs ranked by p-value; a click opens the pair",
+    )
     more = f" The first {SHOWN} of {len(kept):,} are shown." if len(kept) > SHOWN else ""
     st.caption(f"A click on a row opens the pair in the Pair view.{plain(more)}")
 
@@ -313,16 +368,19 @@ def _open(legs: Sequence[tuple[Instrument, Instrument]]) -> None:
 
 COLUMNS = {
     "z now": st.column_config.NumberColumn(
-        help="The newest residual over the deviation of all of them: of the fit's own bars."),
+        help="The newest residual over the deviation of all of them: of the fit's own bars."
+    ),
     "R²": st.column_config.NumberColumn(
-        help="Near 0 x explains nothing: y alone returns, which passes the test too."),
+        help="Near 0 x explains nothing: y alone returns, which passes the test too."
+    ),
     "corr.": st.column_config.NumberColumn(help="Of the log returns"),
     "statistic": st.column_config.NumberColumn(help="Engle–Granger; lags by AIC, a constant"),
     "adjusted p": st.column_config.NumberColumn(
-        help="Of few rows, both ways paid for, Benjamini–Hochberg over all pairs"),
+        help="Of few rows, both ways paid for, Benjamini–Hochberg over all pairs"
+    ),
     "half-life": st.column_config.NumberColumn(help="Bars"),
     "as time": st.column_config.NumberColumn(help="The half-life"),
-}  # fmt: skip
+}
 
 
 def table_of(
@@ -330,16 +388,23 @@ def table_of(
 ) -> pd.DataFrame:
     """The rows of a scan as the page shows them; numbers stay numbers, for sorting."""
     life = rows["half_life"].to_numpy()
-    return pd.DataFrame({
-        "#": np.arange(1, len(rows) + 1),
-        "y": [leg_label(y, universe.venue) for y, _ in legs],
-        "x": [leg_label(x, universe.venue) for _, x in legs],
-        "β": rows["beta"].to_numpy(), "R²": rows["r_squared"].to_numpy(),
-        "corr.": rows["correlation"].to_numpy(), "statistic": rows["statistic"].to_numpy(),
-        "p": rows["p_value"].to_numpy(), "adjusted p": rows["p_adjusted"].to_numpy(),
-        "half-life": life, "as time": life * bar_seconds(universe.bar),
-        "z now": rows["zscore"].to_numpy(), "bars": rows["rows"].to_numpy(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "#": np.arange(1, len(rows) + 1),
+            "y": [leg_label(y, universe.venue) for y, _ in legs],
+            "x": [leg_label(x, universe.venue) for _, x in legs],
+            "β": rows["beta"].to_numpy(),
+            "R²": rows["r_squared"].to_numpy(),
+            "corr.": rows["correlation"].to_numpy(),
+            "statistic": rows["statistic"].to_numpy(),
+            "p": rows["p_value"].to_numpy(),
+            "adjusted p": rows["p_adjusted"].to_numpy(),
+            "half-life": life,
+            "as time": life * bar_seconds(universe.bar),
+            "z now": rows["zscore"].to_numpy(),
+            "bars": rows["rows"].to_numpy(),
+        }
+    )
 
 
 def styled(table: pd.DataFrame) -> Any:
@@ -352,10 +417,15 @@ def styled(table: pd.DataFrame) -> Any:
         return "∞" if value == math.inf else number(value, 1)
 
     formats: dict[Any, str | Callable[[Any], str] | None] = {
-        "β": lambda v: significant(v, 5), "R²": lambda v: number(v, 3),
-        "corr.": lambda v: number(v, 3), "statistic": lambda v: number(v, 2), "p": p,
-        "adjusted p": p, "half-life": life,
+        "β": lambda v: significant(v, 5),
+        "R²": lambda v: number(v, 3),
+        "corr.": lambda v: number(v, 3),
+        "statistic": lambda v: number(v, 2),
+        "p": p,
+        "adjusted p": p,
+        "half-life": life,
         "as time": lambda v: duration(v) if math.isfinite(v) else NONE,
-        "z now": lambda v: number(v, 2), "bars": lambda v: number(v, 0),
-    }  # fmt: skip
+        "z now": lambda v: number(v, 2),
+        "bars": lambda v: number(v, 0),
+    }
     return table.style.format(formats)

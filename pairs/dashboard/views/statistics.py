@@ -43,14 +43,21 @@ def draw(page: Page) -> None:
     choice, name = page.choice, interval_name(bar_seconds(page.choice.bar))
     with page.options:
         st.selectbox(
-            "Bars looked at", list(SPANS), index=2, key="looked_at", bind="query-params",
-            label_visibility="collapsed", width=130,
-        )  # fmt: skip
+            "Bars looked at",
+            list(SPANS),
+            index=2,
+            key="looked_at",
+            bind="query-params",
+            label_visibility="collapsed",
+            width=130,
+        )
         download_button(
-            f"{name.capitalize()}s as CSV", partial(intervals_csv, page),
-            f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}_{name}s.csv", "text/csv",
+            f"{name.capitalize()}s as CSV",
+            partial(intervals_csv, page),
+            f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}_{name}s.csv",
+            "text/csv",
             key="download-intervals",
-        )  # fmt: skip
+        )
     left, right = st.columns([1.9, 1], gap="medium")
     with left:
         page.live("Tests", _tests)
@@ -75,10 +82,12 @@ def _tests(page: Page) -> None:
     if view.frame.empty:
         st.info(NOTHING)
         return
-    st.html(shared(
-        lambda: verdicts_html(view, _symbols(page), bar, bars),
-        ("tests", *page.key(snapshot), page.choice.spec, bars),
-    ))  # fmt: skip
+    st.html(
+        shared(
+            lambda: verdicts_html(view, _symbols(page), bar, bars),
+            ("tests", *page.key(snapshot), page.choice.spec, bars),
+        )
+    )
 
 
 def _prices(page: Page) -> None:
@@ -87,10 +96,12 @@ def _prices(page: Page) -> None:
     if view.frame.empty:
         return
     since = view.frame.index[-min(bars, len(view.frame))]
-    st.html(shared(
-        lambda: prices_html((snapshot.y.closed, snapshot.x.closed), _symbols(page), since),
-        ("prices", *page.key(snapshot), since),
-    ))  # fmt: skip
+    st.html(
+        shared(
+            lambda: prices_html((snapshot.y.closed, snapshot.x.closed), _symbols(page), since),
+            ("prices", *page.key(snapshot), since),
+        )
+    )
 
 
 # -- intervals
@@ -107,10 +118,12 @@ def _intervals(page: Page) -> None:
         + note_html(f"The last {SHOWN}, newest first; … goes on. Bars: those of both legs.")
     )
     with st.container(height=300, border=False, key="minutes"):
-        st.html(shared(
-            lambda: _intervals_html(snapshot, view, page.choice.bar, seconds),
-            ("intervals", *page.key(snapshot), page.choice.spec),
-        ))  # fmt: skip
+        st.html(
+            shared(
+                lambda: _intervals_html(snapshot, view, page.choice.bar, seconds),
+                ("intervals", *page.key(snapshot), page.choice.spec),
+            )
+        )
 
 
 def _intervals_html(snapshot: Snapshot, view: PairView, bar: str, seconds: int) -> str:
@@ -173,9 +186,11 @@ def _correlations(page: Page) -> None:
         st.info("Fewer than two symbols have 30 bars in this stretch. Look at more bars.")
         return
     page.chart(
-        lambda: correlation_figure(found.matrix, "/".join(map(str, found.matrix.columns))), key,
-        name="Correlations", height="max(15.5rem, calc(100vh - 49rem))",
-    )  # fmt: skip
+        lambda: correlation_figure(found.matrix, "/".join(map(str, found.matrix.columns))),
+        key,
+        name="Correlations",
+        height="max(15.5rem, calc(100vh - 49rem))",
+    )
     st.html(note_html(*_told(found, choice.bar, bars, others, pause > bar_s)))
 
 
@@ -221,8 +236,10 @@ def _told(found: Correlations, bar: str, bars: int, others: int, paused: bool) -
     if paused:
         told.append(f"Anew every {PAUSE_S} s.")
     if found.absent:
-        told.append(f"Fewer than 30 bars: {', '.join(found.absent[:5])}"
-                    f"{' …' if len(found.absent) > 5 else ''}.")  # fmt: skip
+        told.append(
+            f"Fewer than 30 bars: {', '.join(found.absent[:5])}"
+            f"{' …' if len(found.absent) > 5 else ''}."
+        )
     if others:
         told.append(f"{others} further symbols are left out.")
     return told

@@ -18,8 +18,15 @@ from pairs.storage.queries import FeedStatus, read_feeds
 
 PACKAGES = ("streamlit", "plotly", "pandas", "numpy", "numba", "statsmodels", "psycopg2-binary")
 VENUES = ("local", "binance", "binance-usdm")
-LEVELS = {"live": "good", "quiet": "good", "stale": "warn", "starting": "warn",
-          "disconnected": "bad", "halted": "bad", "stopped": "bad"}  # fmt: skip
+LEVELS = {
+    "live": "good",
+    "quiet": "good",
+    "stale": "warn",
+    "starting": "warn",
+    "disconnected": "bad",
+    "halted": "bad",
+    "stopped": "bad",
+}
 SIGNS = {"good": "●", "warn": "▲", "bad": "✕"}
 
 
@@ -58,16 +65,34 @@ def feeds_html(rows: Sequence[tuple[str, FeedStatus]]) -> str:
     for venue, feed in rows:
         level = LEVELS.get(feed.state, "warn")
         old = feed.received_age_s is not None and feed.received_age_s > STALE_S
-        cells.append((
-            venue, feed.symbol, (f"{SIGNS[level]} {feed.state}", level),
-            (duration(feed.received_age_s), "warn" if old and level == "good" else ""),
-            delay(feed), clock(feed.last_trade), number(feed.stored, 0),
-            (number(feed.open_gaps, 0), "warn" if feed.open_gaps else ""),
-            (number(feed.missing, 0), "warn" if feed.missing else ""),
-            duration(feed.heartbeat_age_s), feed.detail or NONE,
-        ))  # fmt: skip
-    heads = ("venue", "symbol", "state", "data age", "exchange → here", "last trade, UTC",
-             "trades stored", "open gaps", "trades missing", "heartbeat", "why")  # fmt: skip
+        cells.append(
+            (
+                venue,
+                feed.symbol,
+                (f"{SIGNS[level]} {feed.state}", level),
+                (duration(feed.received_age_s), "warn" if old and level == "good" else ""),
+                delay(feed),
+                clock(feed.last_trade),
+                number(feed.stored, 0),
+                (number(feed.open_gaps, 0), "warn" if feed.open_gaps else ""),
+                (number(feed.missing, 0), "warn" if feed.missing else ""),
+                duration(feed.heartbeat_age_s),
+                feed.detail or NONE,
+            )
+        )
+    heads = (
+        "venue",
+        "symbol",
+        "state",
+        "data age",
+        "exchange → here",
+        "last trade, UTC",
+        "trades stored",
+        "open gaps",
+        "trades missing",
+        "heartbeat",
+        "why",
+    )
     return table_html("Feeds", heads, cells, (3, 4, 5, 6, 7, 8, 9))
 
 
@@ -87,11 +112,15 @@ def database_html(figures: StoreFigures) -> str:
         ("Trades in the last minute", number(figures.last_minute, 0)),
         ("Bars, about", number(figures.bars, 0)),
         ("Oldest trade", NONE if figures.oldest is None else f"{figures.oldest:%Y-%m-%d %H:%M:%S}"),
-        ("Gaps: open · filled · void · unrecoverable",
-         " · ".join(number(figures.gaps.get(state, 0), 0)
-                    for state in ("open", "filled", "void", "unrecoverable"))),
+        (
+            "Gaps: open · filled · void · unrecoverable",
+            " · ".join(
+                number(figures.gaps.get(state, 0), 0)
+                for state in ("open", "filled", "void", "unrecoverable")
+            ),
+        ),
         ("Frames in quarantine", number(figures.quarantined, 0)),
-    ]  # fmt: skip
+    ]
     return table_html("Database", ("what", "value"), rows, (1,))
 
 

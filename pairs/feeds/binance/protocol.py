@@ -87,13 +87,26 @@ class BinanceMarket:
 
 
 SPOT = BinanceMarket(
-    "trade", "t", "", "/api/v3", "historicalTrades", 6000, (60, 1),
+    "trade",
+    "t",
+    "",
+    "/api/v3",
+    "historicalTrades",
+    6000,
+    (60, 1),
     (("historicalTrades", 25), ("trades", 25), ("aggTrades", 4), ("klines", 2)),
-)  # fmt: skip
+)
 USDM = BinanceMarket(
-    "aggTrade", "a", "/market", "/fapi/v1", "aggTrades", 2400, (60,),
-    (("aggTrades", 20), ("klines", 5)), (("klines", 1),),
-)  # fmt: skip
+    "aggTrade",
+    "a",
+    "/market",
+    "/fapi/v1",
+    "aggTrades",
+    2400,
+    (60,),
+    (("aggTrades", 20), ("klines", 5)),
+    (("klines", 1),),
+)
 PROTOCOLS = {"spot": SPOT, "usdm": USDM}
 
 
@@ -328,10 +341,15 @@ def _row(
         if not isinstance(row[maker], bool):
             raise ValueError(f"{maker} {_brief(row[maker])} is neither true nor false")
         return Trade(
-            symbol, trade_id, _time_us(whole(row[when], "trade time")),
-            exact(row[price], "price"), exact(row[size], "size"), row[maker], received_us,
+            symbol,
+            trade_id,
+            _time_us(whole(row[when], "trade time")),
+            exact(row[price], "price"),
+            exact(row[size], "size"),
+            row[maker],
+            received_us,
             1 if protocol.id_field == "t" else _count(row.get("f"), row.get("l")),
-        )  # fmt: skip
+        )
     except KeyError as error:
         return Unstorable(trade_id, Rejected(f"{error} is missing", _brief(row), symbol, trade_id))
     except ValueError as error:
@@ -371,11 +389,18 @@ def parse_klines(
 
 def _kline(symbol: str, bar_s: int, row: Any) -> Kline:
     made = Kline(
-        symbol=symbol, bar_s=bar_s, ts_us=_time_us(whole(row[0], "open time")),
-        open=float(row[1]), high=float(row[2]), low=float(row[3]), close=float(row[4]),
-        volume=float(row[5]), quote_volume=float(row[7]), taker_buy_volume=float(row[9]),
+        symbol=symbol,
+        bar_s=bar_s,
+        ts_us=_time_us(whole(row[0], "open time")),
+        open=float(row[1]),
+        high=float(row[2]),
+        low=float(row[3]),
+        close=float(row[4]),
+        volume=float(row[5]),
+        quote_volume=float(row[7]),
+        taker_buy_volume=float(row[9]),
         trades=whole(row[8], "number of trades"),
-    )  # fmt: skip
+    )
     rest = (made.volume, made.quote_volume, made.taker_buy_volume)
     if made.trades == 0 and made.volume == 0:
         return made  # a span without trades; some servers fill its prices with zeros

@@ -46,9 +46,20 @@ PROBE_TIMEOUT_S = 3.0  # a dead stream must be told within 10 s
 KEPT = 1000  # rows that could not be read are recognised when they are told again
 NEWEST_BARS = 5  # told at a look at a market
 INTERVALS = {
-    1: "1s", 60: "1m", 180: "3m", 300: "5m", 900: "15m", 1800: "30m", 3600: "1h", 7200: "2h",
-    14_400: "4h", 21_600: "6h", 28_800: "8h", 43_200: "12h", 86_400: "1d",
-}  # fmt: skip
+    1: "1s",
+    60: "1m",
+    180: "3m",
+    300: "5m",
+    900: "15m",
+    1800: "30m",
+    3600: "1h",
+    7200: "2h",
+    14_400: "4h",
+    21_600: "6h",
+    28_800: "8h",
+    43_200: "12h",
+    86_400: "1d",
+}
 # Binance's own list of errors: what is wrong with the request or the key, and stays so. Every other
 # code tells of the exchange's present state (-1000 unknown … -1016 shutting down).
 FINAL_CODES = frozenset({-1020, -2014, -2015, *range(-1199, -1099)})
@@ -64,9 +75,13 @@ class RestError(RuntimeError):
     between may have said so. `final`: the exchange itself refuses, for a reason that stays."""
 
     def __init__(
-        self, message: str, retry_after_s: float = 0.0, *, refused: bool = False,
+        self,
+        message: str,
+        retry_after_s: float = 0.0,
+        *,
+        refused: bool = False,
         final: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.refused = refused
@@ -101,7 +116,7 @@ class BinanceRest:
         self._client = httpx.AsyncClient(
             limits=httpx.Limits(max_connections=sum(SIDE_BY_SIDE.values())),
             **rest_options(base),
-        )  # fmt: skip
+        )
         self._budget = Budget(protocol.weight_per_minute)
         self._lanes = {kind: asyncio.Semaphore(most) for kind, most in SIDE_BY_SIDE.items()}
         self._quiet_until = 0.0  # monotonic; no request leaves before it, as the exchange wants
@@ -314,9 +329,14 @@ class BinanceRest:
         found: list[Kline] = []
         while start_ms < until_ms:
             page = await self._klines(
-                symbol, bar_s, HISTORY, HISTORY_TIMEOUT_S, startTime=start_ms, endTime=until_ms - 1,
+                symbol,
+                bar_s,
+                HISTORY,
+                HISTORY_TIMEOUT_S,
+                startTime=start_ms,
+                endTime=until_ms - 1,
                 limit=min(REST_PAGE, -(-(until_ms - start_ms) // (bar_s * 1000))),
-            )  # fmt: skip
+            )
             page = [kline for kline in page if start_ms * 1000 <= kline.ts_us < until_ms * 1000]
             if not page:
                 break  # a page may be shorter than asked for, the end is one without news
@@ -333,9 +353,13 @@ class BinanceRest:
         self, symbol: str, bar_s: int, kind: Kind, timeout_s: float, **asked: int
     ) -> list[Kline]:
         rows = await self.get(
-            "klines", kind=kind, timeout_s=timeout_s, symbol=symbol, interval=INTERVALS[bar_s],
+            "klines",
+            kind=kind,
+            timeout_s=timeout_s,
+            symbol=symbol,
+            interval=INTERVALS[bar_s],
             **asked,
-        )  # fmt: skip
+        )
         try:
             aside: list[Rejected] = []
             klines = parse_klines(symbol, bar_s, rows, aside)

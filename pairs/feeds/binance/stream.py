@@ -40,8 +40,11 @@ SYMBOLS_PER_CONNECTION = 200  # longer addresses have failed silently
 CONNECT_ERRORS = (OSError, EOFError, ImportError, ValueError, WebSocketException)
 GOING_AWAY = 1001
 MEANINGS = {
-    403: "firewall", 418: "banned", 429: "too many requests", 451: "restricted location",
-}  # fmt: skip
+    403: "firewall",
+    418: "banned",
+    429: "too many requests",
+    451: "restricted location",
+}
 
 
 class WrongExchangeError(OSError):
