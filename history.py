@@ -32,7 +32,6 @@ LONGER_FROM_H = 24.0  # whoever asks for less than a day of history gets none of
 SIDE_BY_SIDE = 4
 REFUSALS = 5  # by the exchange itself: then it is asked more rarely
 CLOSED_S = 2.0  # so long after its end a bar is told in full: REST may trail
-MINUTE_US = 60 * US_PER_S
 LOOK_EVERY_S = 5.0  # at the clock and the list, while something is wanted
 IDLE_S = 30.0
 REFUSED_S = 600.0  # until an exchange that refuses clock or klines is asked again
@@ -192,8 +191,9 @@ class History:
             await asyncio.wait(under_way) if under_way else None
 
     def _next(self, under_way: set[Stretch]) -> Stretch | None:
-        """The stretch whose turn it is: short before long, minutes before seconds, and of those
-        alike the one that has waited longest."""
+        """The stretch whose turn it is: short before long, minutes before seconds, of those alike
+        the one that has waited longest. What is left of the running minute comes after a symbol's
+        whole pages: its bits, newest first, would keep a slow exchange from them."""
         now = time.monotonic()
         low = any(_rank(stretch) > 1 for stretch in under_way)  # of those one at a time is enough
         due = [
@@ -202,24 +202,27 @@ class History:
             if stretch not in under_way
             and not self._paused(stretch.symbol)
             and not (low and _rank(stretch) > 1)
-            and self._worth_a_request(stretch)
+            and self._closed_us(stretch) > stretch.first_us
             and self._turn(stretch).not_before <= now
         ]
         if not due:
             return None
-        chosen = min(due, key=lambda s: (_rank(s), self._turn(s).served, s.symbol, -s.until_us))
+        chosen = min(
+            due,
+            key=lambda s: (
+                _rank(s),
+                self._turn(s).served,
+                s.symbol,
+                self._closed_us(s) < s.until_us,
+                -s.until_us,
+            ),
+        )
         self._count += 1
         self._turn(chosen).served = self._count
         return chosen
 
     def _turn(self, stretch: Stretch) -> _Turn:
         return self._turns[stretch.symbol, stretch.bar_s]
-
-    def _worth_a_request(self, stretch: Stretch) -> bool:
-        """What is left of the running minute is asked for once, when it has ended: bit by bit, the
-        newest bits would keep a slow exchange from the older pages."""
-        closed_us = self._closed_us(stretch)
-        return closed_us == stretch.until_us or closed_us >= stretch.first_us + MINUTE_US
 
     def _closed_us(self, stretch: Stretch) -> int:
         """Up to when its bars have closed, by the exchange's clock as it was last told."""

@@ -249,6 +249,13 @@ def test_first_start_gives_history_and_whole_bars(
         eventually(lambda: len(read_bars(store.engine, "local", "ETHUSDT", 60)) >= 118, "history")
         eventually(lambda: health(store)["healthy"], "health")
         eventually(lambda: count(store) > 200, "trades")
+        # A record that began with the next minute is preceded by bars that have to end first.
+        before = (
+            "SELECT count(*) FROM kline_wanted WHERE first_ts <"
+            " (SELECT date_trunc('minute', max(first)) FROM (SELECT min(ts) AS first FROM trade"
+            " GROUP BY instrument_id) AS records)"
+        )
+        eventually(lambda: count(store, before) == 0, "the bars before the record")
     minutes = read_bars(store.engine, "local", "BTCUSDT", 60)
     steps = minutes.index.to_series().diff().dropna().unique()
     assert list(steps) == [pd.Timedelta(minutes=1)]

@@ -280,7 +280,9 @@ def test_a_store_of_before_asks_for_what_it_gave_up(store: PostgresStore) -> Non
 def test_klines_refused_by_something_in_between_are_asked_for_again(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    turn = history._Turn
     monkeypatch.setattr(history, "_waits", HASTY.waits)
+    monkeypatch.setattr(history, "_Turn", lambda: turn(waits=HASTY.waits()))
     monkeypatch.setattr(history, "LOOK_EVERY_S", 0.1)
     with Foreign("AAAUSDT") as exchange:
         printed(exchange, "AAAUSDT", now_ms() - 3_600_000, now_ms(), 10_000)
