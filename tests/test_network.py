@@ -95,7 +95,12 @@ def test_a_certificates_file_that_is_missing_or_none_is_named(
 # -- proxies and addresses that are there
 
 
-async def _socks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+async def _socks(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    port: int,
+    ends: list[asyncio.StreamWriter],
+) -> None:
     """The least that is SOCKS 5: no password, CONNECT, and every name is this machine."""
     _, methods = await reader.readexactly(2)
     await reader.readexactly(methods)
@@ -104,25 +109,38 @@ async def _socks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, por
     length = (await reader.readexactly(1))[0] if kind == 3 else {1: 4, 4: 16}[kind]
     await reader.readexactly(length + 2)
     from_there, there = await asyncio.open_connection("127.0.0.1", port)
+    ends.append(there)
     writer.write(b"\5\0\0\1" + bytes(6))
 
     async def copy(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
             to.write(data)
+        to.close()
 
-    await asyncio.wait(
-        [asyncio.create_task(copy(reader, there)), asyncio.create_task(copy(from_there, writer))],
-        return_when=asyncio.FIRST_COMPLETED,
-    )
-    for end in (there, writer):
-        end.close()
+    await asyncio.gather(copy(reader, there), copy(from_there, writer))
 
 
 @contextlib.asynccontextmanager
 async def socks_proxy(port: int) -> AsyncIterator[int]:
-    server = await asyncio.start_server(lambda r, w: _socks(r, w, port), "127.0.0.1", 0)
-    async with server:
+    """Leaves nothing open: what is, warns in whichever test runs when it is collected."""
+    under_way: list[asyncio.Task[None]] = []
+    ends: list[asyncio.StreamWriter] = []
+
+    def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.append(writer)
+        under_way.append(asyncio.create_task(_socks(reader, writer, port, ends)))
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0)
+    try:
         yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        for end in ends:
+            end.transport.abort()
+        await asyncio.gather(*(end.wait_closed() for end in ends), return_exceptions=True)
 
 
 @pytest.fixture(scope="module")
