@@ -19,6 +19,7 @@ __all__ = [
     "check_choice",
     "check_ddof",
     "check_flag",
+    "check_kind",
     "check_number",
     "check_window",
     "frame_values",
@@ -71,6 +72,12 @@ def check_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name}={value!r} is not usable: True or False is allowed")
     return bool(value)
+
+
+def check_kind(name: str, given: object, kind: type) -> None:
+    """ValueError where it is something else than a `kind`."""
+    if not isinstance(given, kind):
+        raise ValueError(f"{name} is a {type(given).__name__}: {kind.__name__} is allowed")
 
 
 def raw_values(name: str, series: object) -> Array:

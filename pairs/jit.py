@@ -99,19 +99,22 @@ def helper(function: Kernel) -> Kernel:
     return cast(Kernel, njit(**_OPTIONS)(function))
 
 
-def _with_kernels(marks: tuple[str, ...] = ("\n@compiled(",)) -> list[Path]:
-    """The files in which a kernel is written."""
-    texts = ((path, path.read_text()) for path in sorted(_HOME.rglob("*.py")))
-    return [path for path, text in texts if any(mark in text for mark in marks)]
+@functools.cache
+def _sources() -> dict[Path, str]:
+    """The files with a kernel or a helper, as they are when the first of them is imported."""
+    texts = {path: path.read_text() for path in sorted(_HOME.rglob("*.py"))}
+    return {p: t for p, t in texts.items() if "\n@compiled(" in t or "\n@helper\n" in t}
 
 
 @functools.cache
 def _state_of_sources() -> str:
     """A hash of everything that is compiled."""
-    whole = hashlib.sha256()
-    for path in _with_kernels(("\n@compiled(", "\n@helper\n")):
-        whole.update(path.read_bytes())
-    return whole.hexdigest()
+    return hashlib.sha256("".join(_sources().values()).encode()).hexdigest()
+
+
+def _with_kernels() -> list[Path]:
+    """The files in which a kernel is written."""
+    return [path for path, text in _sources().items() if "\n@compiled(" in text]
 
 
 def warm_up() -> int:

@@ -147,9 +147,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     share the machine with whatever else runs there: a failure is run once more, and both are
     told."""
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
-    for item in items if config.pluginmanager.hasplugin("rerunfailures") else ():
-        if item.get_closest_marker("chaos") is None:
-            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
+    if config.pluginmanager.hasplugin("rerunfailures"):
+        for item in items:
+            if item.get_closest_marker("chaos") is None:
+                item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=5))
     if config.getoption("--fast"):
         left_out = [item for item in items if _needs_a_process(item)]
         config.hook.pytest_deselected(items=left_out)

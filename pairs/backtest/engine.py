@@ -36,7 +36,7 @@ __all__ = [
 Bytes = npt.NDArray[np.int8]
 
 ACTIONS = ("", "long", "exit", "stop_z", "stop_loss", "max_bars", "end of data", "short")
-"""By the code of `pair_kernels`; -1, an entry of the short side, is the last one."""
+"""By the code of pairs/backtest/kernels.py; -1, an entry of the short side, is the last one."""
 EXIT_REASONS = ACTIONS[EXIT : END + 1]
 TRADE_COLUMNS = (
     "side",

@@ -15,8 +15,8 @@ from pairs.analytics.pair import PairSpec
 from pairs.backtest.engine import PairArrays, Simulation, simulate
 from pairs.backtest.metrics import returns_per_year, sharpe_ratio, trade_figures
 from pairs.backtest.rules import Costs, Rules, with_changes
-from pairs.backtest.simulation import AlignedPair, align_and_check, check_kind, run
-from pairs.checks import check_choice, check_number
+from pairs.backtest.simulation import AlignedPair, align_and_check, run
+from pairs.checks import check_choice, check_kind, check_number
 
 __all__ = [
     "FIGURES",
@@ -101,7 +101,8 @@ def grid(
     Raises
     ------
     ValueError
-        As `run` for the bars, and where there is no candidate. The common bars must be enough for
+        As `run` for the bars, where there is no candidate, and where a candidate is no `Rules` or
+        `costs` no `Costs`. The common bars must be enough for
         the first z-score of every candidate.
 
     See Also

@@ -23,14 +23,13 @@ from pairs.backtest.kernels import EXIT
 from pairs.backtest.metrics import compute_metrics
 from pairs.backtest.rules import Costs, Rules
 from pairs.bars.resampling import align, bar_length_ns
-from pairs.checks import Array, frame_values
+from pairs.checks import Array, check_kind, frame_values
 
 __all__ = [
     "TRADE_FIELDS",
     "AlignedPair",
     "Result",
     "align_and_check",
-    "check_kind",
     "run",
     "trades_frame",
 ]
@@ -288,11 +287,6 @@ def simulate_scored(pair: AlignedPair, prices: PairArrays, rules: Rules, costs: 
         _prices=prices,
         _walk=done,
     )
-
-
-def check_kind(name: str, given: object, kind: type) -> None:
-    if not isinstance(given, kind):
-        raise ValueError(f"{name} is a {type(given).__name__}: {kind.__name__} is allowed")
 
 
 def align_and_check(bars_y: pd.DataFrame, bars_x: pd.DataFrame, needed: int) -> AlignedPair:
