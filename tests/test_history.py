@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -109,6 +110,15 @@ def test_an_exchange_slower_than_its_seconds_ends_and_serves_every_symbol(
     assert len(seconds) >= len(symbols)
     for symbol in symbols:
         assert len(bars(store, symbol, 60)) >= 59
+        spans = [
+            (int(found[1]), int(found[2]) + 1)
+            for r in asked
+            if (found := re.search(rf"{symbol}&interval=1s&startTime=(\d+)&endTime=(\d+)", r))
+        ]
+        older = spans.index(min(spans))
+        # What lies behind the first page is a bit, unless its minute has ended meanwhile.
+        bits = [k for k, (first, end) in enumerate(spans) if first >= spans[0][1] and end % 60_000]
+        assert older < min(bits, default=len(spans))
 
 
 def test_what_has_come_is_stored_and_the_rest_waits_for_the_next_start(
