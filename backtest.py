@@ -37,7 +37,14 @@ from pairs.backtest.grid import (
 from pairs.backtest.luck import Counted, Where, judge, luck_words, trials_words
 from pairs.backtest.metrics import returns_per_year
 from pairs.backtest.overfitting import returns_of, sharpe_interval
-from pairs.backtest.report import filter_text, metrics_text, records, result_dict, strict
+from pairs.backtest.report import (
+    filter_text,
+    is_ruined,
+    metrics_text,
+    records,
+    result_dict,
+    strict,
+)
 from pairs.backtest.rules import PRESETS, PRESETS_TAKEN, Costs, Preset, Rules
 from pairs.backtest.simulation import Result, run
 from pairs.backtest.walk_forward import WalkForward, walk_forward
@@ -426,7 +433,7 @@ def _luck(found: Counted) -> dict[str, Any]:
 def _text(found: _Found, options: argparse.Namespace) -> str:
     parts = ["In-sample, with the parameters given", metrics_text(found.result.metrics)]
     parts += filter_text(found.result)
-    if found.counted is not None:
+    if found.counted is not None and not is_ruined(found.result.metrics):
         parts.append(_luck_words(found.counted))
     if (table := found.table) is not None:
         best = table.sort_values(
@@ -440,6 +447,9 @@ def _text(found: _Found, options: argparse.Namespace) -> str:
         parts += [
             f"\nWalk-forward, {walk.heading}, {len(walk.folds):,} pieces",
             metrics_text(walk.metrics),
+        ]
+    if walk is not None and not is_ruined(walk.metrics):
+        parts += [
             f"Best Sharpe ratio by luck alone of {luck.trials:,} trials: {luck.benchmark:.4g}",
             f"Probability of a true Sharpe ratio above 0: {luck.against_zero:.1%}",
             _luck_words(counted),

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from backtest import Costs, Rules, main, run
 from pairs.backtest.metrics import METRICS
-from pairs.backtest.report import RUINED, metric_text, metrics_text
+from pairs.backtest.report import RUINED, metric_text, metrics_text, shown_curve
 from pairs.backtest.walk_forward import walk_forward
 from pairs.figures.backtest import shown_rows, signals_figure
 from pairs.figures.report import html_report
@@ -63,11 +63,26 @@ def test_units_stand_beside_the_figures() -> None:
     assert metric_text("break_even_bps", 1.5) == "1.5 bps"
 
 
-def test_ruin_is_told() -> None:
+def test_ruin_is_told_and_no_ratio_of_returns_with_it() -> None:
     result = run(*legs(), Rules(window=20, entry_z=0.5, capital=1000), Costs(fee_bps=250))
-    assert metrics_text(result.metrics).endswith(RUINED)
-    assert RUINED in html_report(result)
+    assert math.isfinite(result.metrics["sharpe"])  # the contract's formula has a value
+    text, report = metrics_text(result.metrics), html_report(result, luck="more than luck")
+    assert text.endswith(RUINED)
+    assert RUINED in report
+    assert "more than luck" not in report
+    for name in ("sharpe", "sortino", "volatility", "calmar", "cagr"):
+        label = METRICS[name].label
+        assert re.search(rf"^{re.escape(label)} +–$", text, re.MULTILINE), text
+        assert f"<td>{label}</td><td>–</td>" in report
     assert RUINED not in metrics_text(run(*legs(), BASE, COSTS).metrics)
+
+
+def test_a_lost_account_is_drawn_at_nothing_from_then_on() -> None:
+    value, lost = shown_curve([100.0, 50.0, -20.0, 30.0], [0.0, 0.5, 1.2, 0.7])
+    assert value.tolist() == [100.0, 50.0, 0.0, 0.0]
+    assert lost.tolist() == [0.0, 0.5, 1.0, 1.0]
+    value, lost = shown_curve([100.0, 50.0], [0.0, 0.5])
+    assert (value.tolist(), lost.tolist()) == ([100.0, 50.0], [0.0, 0.5])
 
 
 def test_search_on_the_command_line(

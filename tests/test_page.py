@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -253,6 +254,27 @@ def test_backtests_run_beside_the_page(
     assert said in html(page)  # results outlive another view
     page.number_input(key="bt_slippage").set_value(7.0).run()
     assert "changed since this run" in html(page)
+
+
+def test_a_lost_account_is_not_judged(page: AppTest, store: PostgresStore) -> None:
+    fill(store, error=50)
+    page.query_params.update(view="Backtest", window_1s="30", fit_1s="60", bt_capital="1")
+    page.query_params.update(bt_slippage="300", entry="0.5")
+    page.run()
+    for button in [b for b in page.button if b.key == "start_run"]:
+        button.click().run()
+    deadline = time.monotonic() + 60
+    while "bt-sharpe" not in html(page) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        page.run()
+    assert not page.exception
+    assert "the capital was lost on the way: no ratio" in html(page)
+    assert "luck" not in html(page)
+    card = re.search(r'data-testid="bt-sharpe".*?class="v ?">(.*?)<.*?class="s">(.*?)<', html(page))
+    assert card
+    assert card.groups() == ("–", "the capital was lost")
+    for label in ("Sharpe ratio", "Sortino ratio", "Volatility", "Calmar ratio"):
+        assert re.search(rf">{label}</td><td[^>]*>–</td>", html(page)), label
 
 
 def test_rules_that_cannot_be_traded_are_told(page: AppTest, store: PostgresStore) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from pairs.analytics.pair import misfit
@@ -18,6 +20,7 @@ from pairs.backtest.simulation import Result
 __all__ = [
     "RUINED",
     "filter_text",
+    "is_ruined",
     "iso_times",
     "metric_text",
     "metrics_text",
@@ -25,6 +28,8 @@ __all__ = [
     "records",
     "result_dict",
     "result_json",
+    "shown_curve",
+    "shown_metrics",
     "strict",
 ]
 
@@ -99,16 +104,40 @@ def iso_times(index: pd.DatetimeIndex) -> list[str]:
 
 
 RUINED = "The capital was lost on the way: no ratio of returns means anything after that."
+RATIOS = ("cagr", "volatility", "sharpe", "sortino", "calmar")
+"""What is made of returns: without meaning once the account was lost."""
 _SCALES = {"fraction": (100.0, " %"), "fraction a year": (100.0, " % a year")}
 
 
-def metrics_text(metrics: dict[str, float]) -> str:
+def is_ruined(metrics: Mapping[str, float]) -> bool:
+    """Whether the account was at or below zero at some close."""
+    return metrics["max_drawdown"] >= 1.0
+
+
+def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The figures as they are shown to people: of a lost account no ratio of returns."""
+    lost = dict.fromkeys(RATIOS, math.nan) if is_ruined(metrics) else {}
+    return {**metrics, **lost}
+
+
+def shown_curve(
+    equity: npt.ArrayLike, drawdown: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Equity and drawdown (a fraction) as they are drawn: a lost account stays at nothing."""
+    value, lost = np.array(equity, dtype=np.float64), np.array(drawdown, dtype=np.float64)
+    gone = np.flatnonzero(value <= 0.0)
+    if len(gone):
+        value[gone[0] :], lost[gone[0] :] = 0.0, 1.0
+    return value, lost
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
     """Labels, values and units, one figure a line."""
+    shown = shown_metrics(metrics)
     lines = [
-        f"{metric.label:34}{metric_text(name, metrics[name]):>24}"
-        for name, metric in METRICS.items()
+        f"{metric.label:34}{metric_text(name, shown[name]):>24}" for name, metric in METRICS.items()
     ]
-    return "\n".join(lines + ([RUINED] if metrics["max_drawdown"] >= 1.0 else []))
+    return "\n".join(lines + ([RUINED] if is_ruined(metrics) else []))
 
 
 def metric_text(name: str, value: float) -> str:

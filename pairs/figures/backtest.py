@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
+from pairs.backtest.report import shown_curve
 from pairs.backtest.simulation import Result
 from pairs.backtest.walk_forward import WalkForward
 from pairs.checks import Array
@@ -51,17 +52,16 @@ def shown_rows(values: Array, points: int = POINTS) -> npt.NDArray[np.intp]:
 def equity_figure(equity: pd.Series[float], drawdown: pd.Series[float], title: str) -> go.Figure:
     """Equity above, drawdown below, over time."""
     made = _stacked(["equity, quote currency", "drawdown, %"], title)
-    for row, (series, colour, scale) in enumerate(
-        ((equity, BLUE, 1.0), (drawdown, RED, -100.0)), start=1
-    ):
-        values: Array = np.asarray(series, dtype=np.float64) * np.float64(scale)
+    value, lost = shown_curve(equity, drawdown)
+    lines = (("equity", value, BLUE), ("drawdown", -100.0 * lost, RED))
+    for row, (name, values, colour) in enumerate(lines, start=1):
         at = shown_rows(values)
         made.add_scatter(
-            x=series.index[at],
+            x=equity.index[at],
             y=values[at],
             yaxis=_axis(row),
             mode="lines",
-            name=str(series.name),
+            name=name,
             line={"color": colour, "width": 1.4},
             fill="tozeroy" if row == 2 else None,
         )

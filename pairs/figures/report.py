@@ -11,7 +11,15 @@ from plotly.offline import get_plotlyjs
 
 from pairs.backtest.metrics import METRICS
 from pairs.backtest.overfitting import Interval
-from pairs.backtest.report import RUINED, iso_times, metric_text, parameters, result_dict
+from pairs.backtest.report import (
+    RUINED,
+    is_ruined,
+    iso_times,
+    metric_text,
+    parameters,
+    result_dict,
+    shown_metrics,
+)
 from pairs.backtest.simulation import Result
 from pairs.backtest.walk_forward import WalkForward
 from pairs.figures.backtest import (
@@ -57,7 +65,7 @@ def html_report(
         '<p class="note">Figures are in-sample unless they say otherwise: whoever chose these '
         "parameters may have seen these bars. Times are UTC; amounts in quote currency.</p>",
         _metrics(result.metrics, interval),
-        f"<p>{escape(luck)}</p>" if luck else "",
+        f"<p>{escape(luck)}</p>" if luck and not is_ruined(result.metrics) else "",
         _figure(equity_figure(result.equity, result.drawdown, "Equity, in-sample")),
         _figure(signals_figure(result)),
     ]
@@ -80,19 +88,19 @@ def _figure(figure: go.Figure) -> str:
 
 
 def _metrics(metrics: dict[str, float], interval: Interval | None) -> str:
-    rows = [(metric.label, metric_text(name, metrics[name])) for name, metric in METRICS.items()]
-    if interval is not None:
+    shown = shown_metrics(metrics)
+    rows = [(metric.label, metric_text(name, shown[name])) for name, metric in METRICS.items()]
+    if interval is not None and not is_ruined(metrics):
         label = f"Sharpe ratio, {interval.level:.0%} interval (stationary bootstrap)"
         rows.insert(5, (label, f"{interval.low:.3g} … {interval.high:.3g}"))
     cells = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in rows)
-    note = f'<p class="note">{RUINED}</p>' if metrics["max_drawdown"] >= 1.0 else ""
+    note = f'<p class="note">{RUINED}</p>' if is_ruined(metrics) else ""
     return f"<h2>Figures</h2>{note}<table>{cells}</table>"
 
 
 def _walk_forward(found: WalkForward) -> list[str]:
     peak = found.equity.cummax().clip(lower=found.rules[0].capital)
     lost = ((peak - found.equity) / peak).rename("drawdown")
-    luck = found.deflated
     table = found.folds.assign(
         **{
             name: iso_times(pd.DatetimeIndex(found.folds[name]))
@@ -101,17 +109,25 @@ def _walk_forward(found: WalkForward) -> list[str]:
     )
     return [
         f"<h2>Walk-forward, {escape(found.heading)}</h2>",
-        f"<p>Counting the candidates of this walk alone: of {luck.trials:,} sets of parameters "
-        f"the best {escape(found.objective)} of each "
-        "training stretch traded the bars after it. Sharpe ratio "
-        f"{luck.sharpe:.3g}; luck alone would show {luck.benchmark:.3g} as the best of as many "
-        f"trials. Probability that the true one is above that: {luck.probability:.1%} (deflated "
-        f"Sharpe ratio); above 0: {luck.against_zero:.1%}.</p>",
+        "" if is_ruined(found.metrics) else _walk_luck(found),
         _metrics(found.metrics, None),
         _figure(equity_figure(found.equity, lost, "Equity, walk-forward")),
         _figure(folds_figure(found)),
         f'<div class="wide">{_table(table)}</div>',
     ]
+
+
+def _walk_luck(found: WalkForward) -> str:
+    """Whether the walk is more than luck, in words."""
+    luck = found.deflated
+    return (
+        f"<p>Counting the candidates of this walk alone: of {luck.trials:,} sets of parameters "
+        f"the best {escape(found.objective)} of each "
+        "training stretch traded the bars after it. Sharpe ratio "
+        f"{luck.sharpe:.3g}; luck alone would show {luck.benchmark:.3g} as the best of as many "
+        f"trials. Probability that the true one is above that: {luck.probability:.1%} (deflated "
+        f"Sharpe ratio); above 0: {luck.against_zero:.1%}.</p>"
+    )
 
 
 def _trades(trades: pd.DataFrame) -> str:

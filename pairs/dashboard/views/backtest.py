@@ -15,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pairs.backtest.luck import Counted, judge, luck_words, trials_words
 from pairs.backtest.metrics import METRICS, returns_per_year
 from pairs.backtest.overfitting import Interval, returns_of, sharpe_interval
-from pairs.backtest.report import parameters
+from pairs.backtest.report import RUINED, is_ruined, parameters, shown_metrics
 from pairs.backtest.rules import PRESETS, PRESETS_TAKEN, Costs, Rules
 from pairs.backtest.simulation import Result, run
 from pairs.bars.files import frame_csv
@@ -96,6 +96,8 @@ def run_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
 
 def verdict_text(judged: JudgedBacktest) -> str:
     """How far the Sharpe ratio is to be believed, in one sentence."""
+    if is_ruined(judged.result.metrics):
+        return f"IN-SAMPLE: {RUINED[0].lower()}{RUINED[1:]}"
     return (
         f"IN-SAMPLE: {luck_words(judged.counted)}; {trials_words(judged.counted)}. The interval is "
         "the stationary bootstrap's."
@@ -304,11 +306,14 @@ def parameters_json(result: Result) -> bytes:
 
 def cards_html(judged: JudgedBacktest) -> str:
     """The deciding numbers."""
-    figures, interval = judged.result.metrics, judged.interval
+    figures, interval = shown_metrics(judged.result.metrics), judged.interval
+    lost = is_ruined(figures)
     notes = {
         "total_pnl": "quote currency",
         "total_return": "of the capital",
-        "sharpe": f"95 %: {_short(interval.low)} … {_short(interval.high)}",
+        "sharpe": "the capital was lost"
+        if lost
+        else f"95 %: {_short(interval.low)} … {_short(interval.high)}",
         "max_drawdown": f"lasted {duration(figures['max_drawdown_s'])}",
         "trades": f"{figures['long_trades']:,.0f} long, {figures['short_trades']:,.0f} short",
         "win_rate": f"{formatted('average_pnl', figures['average_pnl'])} a trade",

@@ -16,6 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pairs.backtest.grid import combinations, cost_sensitivity, grid, heat_map
 from pairs.backtest.luck import Counted, Where, judge, luck_words, trials_words
 from pairs.backtest.metrics import METRICS, returns_per_year
+from pairs.backtest.report import RUINED, is_ruined, shown_curve, shown_metrics
 from pairs.backtest.rules import Costs, Rules
 from pairs.backtest.simulation import run
 from pairs.backtest.walk_forward import WalkForward, walk_forward
@@ -280,10 +281,15 @@ def walk_forward_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
 def walk_words(found: WalkForward, counted: Counted) -> str:
     """The result in one sentence, also where it loses."""
     judged, (first, *rest) = counted.deflated, found.heading.split(":", 1)
-    return (
+    said = (
         f"{first.upper()}{''.join(f':{more}' for more in rest)}. {len(found.folds)} pieces: "
-        f"{number(found.metrics['total_pnl'], 2)} quote currency, Sharpe ratio "
-        f"{number(judged.sharpe, 2)} a year; luck alone would show {number(judged.benchmark, 2)}: "
+        f"{number(found.metrics['total_pnl'], 2)} quote currency"
+    )
+    if is_ruined(found.metrics):
+        return f"{said}. {RUINED}"
+    return (
+        f"{said}, Sharpe ratio {number(judged.sharpe, 2)} a year; luck alone would show "
+        f"{number(judged.benchmark, 2)}: "
         f"{luck_words(counted)}; {trials_words(counted)}."
     )
 
@@ -365,8 +371,9 @@ def costs_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
         )
     with right:
         rows = [
-            (f"{level:g}", *(formatted(name, row[name]) for name in table.columns))
+            (f"{level:g}", *(formatted(name, shown[name]) for name in table.columns))
             for level, row in table.iterrows()
+            for shown in [shown_metrics({str(k): float(v) for k, v in row.items()})]
         ]
         heads = ("bps", *(METRICS[name].label for name in table.columns))
         st.html(table_html("At other costs, in-sample", heads, rows, range(len(heads))))
@@ -416,6 +423,7 @@ def costs_figure(table: pd.DataFrame, costs: Costs) -> go.Figure:
 
 def equity_lines(made: go.Figure, time: Floats, equity: Floats, drawdown: Floats) -> None:
     """Equity in row 0 and its drawdown, as a negative percentage, in row 1."""
+    equity, drawdown = shown_curve(equity, drawdown)
     lines: tuple[tuple[Floats, str, str, str, str | None], ...] = (
         (equity, "equity", LEG_Y, ",.2f", None),
         (-100 * drawdown, "drawdown", BAD, ".2f", "tozeroy"),
@@ -436,10 +444,11 @@ def equity_lines(made: go.Figure, time: Floats, equity: Floats, drawdown: Floats
 
 def metrics_html(metrics: Mapping[str, float], title: str) -> str:
     """Every figure, with its unit."""
+    shown = shown_metrics(metrics)
     rows: list[tuple[Cell, ...]] = [
         (
             metric.label + (", quote" if metric.unit == "quote" else ""),
-            formatted(name, metrics[name]),
+            formatted(name, shown[name]),
         )
         for name, metric in METRICS.items()
     ]
