@@ -297,6 +297,8 @@ class Watcher:
                 wait = min(wait, self._evaluate(venues))
             woken = watch.wait(wait, self._wake_read)
             rules, venues = woken.rules, woken.venues
+            if woken.tests:
+                self._wake_couriers()
 
     def _load(self) -> None:
         if self._evaluator is None:
@@ -331,11 +333,14 @@ class Watcher:
                     title,
                 )
         if any(taken.values()):
-            for courier in self._couriers:
-                courier.wake.set()
+            self._wake_couriers()
         if evaluator.settle(outcomes, taken):
             evaluator.load()
         return evaluator.wait_s()
+
+    def _wake_couriers(self) -> None:
+        for courier in self._couriers:
+            courier.wake.set()
 
     def _begin_deliveries(self) -> None:
         gone = outbox.register_channels(self._store, self._names)

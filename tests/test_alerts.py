@@ -21,12 +21,14 @@ from pairs.alerts.rules import (
     bar_readings,
     evaluate,
     feed_reading,
-    message,
+)
+from pairs.alerts.stored_form import (
     rule_from_json,
     rule_to_json,
     state_from_json,
     state_to_json,
 )
+from pairs.alerts.words import message, short_text
 from pairs.analytics.pair import PairSpec, pair_view
 from pairs.market import Instrument
 
@@ -59,6 +61,10 @@ def fired(made: AlertRule, values: list[float]) -> list[tuple[int, str]]:
 
 
 NAN = math.nan
+SNOOZED: dict[str, Any] = {
+    "snoozed_from": T0 + 2 * S,
+    "snoozed_until": T0 + 6 * S,
+}  # of what is known, not labels
 
 
 @pytest.mark.parametrize(
@@ -89,6 +95,9 @@ NAN = math.nan
         ({"cool_down_s": 3}, [3, 1, 3, 3, 3], [(0, "up"), (3, "up")]),
         ({"cool_down_s": 3}, [3, 1, 3, 1, 1, 3], [(0, "up"), (5, "up")]),
         ({"enabled": False}, [3, 1, 3], []),
+        # snoozed: what is known meanwhile is silent; at its end it fires if it still holds
+        (SNOOZED, [3, 1, 3, 3, 1, 3, 3, 1, 3], [(0, "up"), (5, "up"), (8, "up")]),
+        (SNOOZED, [3, 1, 3, 3, 1, 1, 3], [(0, "up"), (6, "up")]),
     ],
 )
 def test_when_a_rule_fires(
@@ -135,6 +144,9 @@ RULES = st.builds(
     hysteresis=st.sampled_from([0.0, 0.5, 1.5]),
     cool_down_s=st.sampled_from([0.0, 2.0, 5.0]),
 )
+SNOOZES = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(
+    lambda at: {"snoozed_from": T0 + at[0] * S, "snoozed_until": T0 + sum(at) * S}
+)
 VALUES = st.lists(
     st.one_of(st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, NAN]), st.floats(-3, 3)),
     max_size=40,
@@ -160,8 +172,11 @@ def test_crosses_without_cool_down_is_both_directions_at_once(
     assert sorted(fired(both, values)) == sorted(apart)
 
 
-@given(RULES, VALUES)
-def test_a_restart_after_every_bar_changes_nothing(made: AlertRule, values: list[float]) -> None:
+@given(RULES, SNOOZES, VALUES)
+def test_a_restart_after_every_bar_changes_nothing(
+    made: AlertRule, snooze: dict[str, Any], values: list[float]
+) -> None:
+    made = replace(made, **snooze)
     rows = readings(values)
     whole_state, whole = evaluate(made, AlertState(), rows)
     state, pieces = AlertState(), []
@@ -208,6 +223,7 @@ def bars(closes: list[float]) -> pd.DataFrame:
     ("quantity", "column"),
     [
         ("zscore", "zscore"),
+        ("abs_zscore", "zscore"),
         ("spread", "spread"),
         ("correlation", "correlation"),
         ("beta", "beta"),
@@ -227,7 +243,9 @@ def test_readings_are_the_rows_of_the_view(quantity: str, column: str) -> None:
     assert all(row.known_at - row.ts == S for row in rows)
     pd.testing.assert_series_equal(
         pd.Series([row.value for row in rows]),
-        view.frame[column].iloc[3:],
+        view.frame[column].iloc[3:].abs()
+        if quantity == "abs_zscore"
+        else view.frame[column].iloc[3:],
         check_index=False,
         check_names=False,
     )
@@ -281,6 +299,11 @@ def test_staleness_is_that_of_the_leg_silent_longest() -> None:
         ({"cool_down_s": -1}, "cool_down_s"),
         ({"cool_down_s": 1e9}, "cool_down_s"),
         ({"enabled": 1}, "enabled"),
+        ({"snoozed_from": T0}, "snoozed_until"),
+        ({"snoozed_until": T0}, "snoozed_from"),
+        ({"snoozed_from": T0, "snoozed_until": T0 - S}, "snoozed_until"),
+        ({"snoozed_from": T0.replace(tzinfo=None), "snoozed_until": T0}, "zone"),
+        ({"quantity": "abs_zscore", "threshold": 0.0}, "threshold"),
         ({"spec": None}, "spec"),
         ({"spec": PairSpec(hedge="ols")}, "looks ahead"),
         ({"quantity": "correlation", "threshold": 1.0}, "threshold"),
@@ -331,7 +354,7 @@ def test_a_message_says_what_where_when_and_with_which_figures() -> None:
     made = rule(persistence=3)
     event = AlertEvent(T0, T0 + S, "up", 2.34567, {"zscore": 2.34567, "beta": NAN})
     title, body = message(made, event, T0 + 2 * S)
-    assert title == "ETHUSDT/BTCUSDT z-score above 2 for 3 bars: 2.34567"
+    assert title == "z high: ETHUSDT/BTCUSDT z-score above 2 for 3 bars: 2.34567"
     assert body.splitlines() == [
         "z high",
         "binance:ETHUSDT / binance:BTCUSDT, 1s bar of 2026-01-01 00:00:00 UTC, "
@@ -348,4 +371,43 @@ def test_simulated_data_say_so_first() -> None:
     }
     made = rule(**legs, quantity="price_x", threshold=60_000, condition="crosses_down")
     title, _ = message(made, AlertEvent(T0, T0, "down", 59_999.5, {}), T0)
-    assert title == "[SIMULATED] BTCUSDT price crosses down 60000: 59999.5"
+    assert title == "[SIMULATED] z high: BTCUSDT price crosses down 60000: 59999.5"
+
+
+def test_a_rule_without_a_name_is_called_by_its_condition_and_told_once() -> None:
+    made = rule()
+    unnamed = replace(made, name=made.default_name())
+    assert unnamed.name == "ETHUSDT/BTCUSDT z-score above 2"
+    title, _ = message(unnamed, AlertEvent(T0, T0, "up", 2.5, {}), T0)
+    assert title == "ETHUSDT/BTCUSDT z-score above 2: 2.5"
+    other = rule(threshold=2.5, quantity="abs_zscore")
+    assert other.default_name() == "ETHUSDT/BTCUSDT |z| above 2.5"
+
+
+@pytest.mark.parametrize(
+    ("changes", "edge", "value", "said"),
+    [
+        ({}, "up", 2.3149, "▲ z 2.31 ETH/BTC"),
+        ({"condition": "below", "threshold": -2.0}, "down", -2.5, "▼ z -2.50 ETH/BTC"),
+        ({"quantity": "abs_zscore"}, "up", 2.0, "▲ |z| 2.00 ETH/BTC"),
+        ({"quantity": "price_y", "threshold": 2500.0}, "up", 2512.25, "▲ 2512.25 ETH"),
+        ({"quantity": "staleness"}, "up", 11.0, "▲ silent 11.00 ETH/BTC"),
+        ({"y": Instrument("upload", "MINE")}, "up", 2.0, "▲ z 2.00 MINE/BTC"),
+        ({"y": Instrument("upload", "USDT")}, "up", 2.0, "▲ z 2.00 USDT/BTC"),
+    ],
+)
+def test_a_title_of_a_tab_is_short(
+    changes: dict[str, Any], edge: str, value: float, said: str
+) -> None:
+    assert short_text(rule(**changes), edge, value) == said
+
+
+def test_a_name_or_a_snooze_alone_leaves_the_state() -> None:
+    made = rule()
+    assert made.watches_the_same(replace(made, name="other", **SNOOZED))
+    assert replace(made, **SNOOZED).watches_the_same(made)
+    assert not made.watches_the_same(replace(made, threshold=2.1))
+    again = rule_from_json(json.loads(json.dumps(rule_to_json(replace(made, **SNOOZED)))))
+    assert again == replace(made, **SNOOZED)
+    with pytest.raises(ValueError, match="snoozed_until"):
+        rule_from_json({**rule_to_json(made), "snoozed_until": "soon"})

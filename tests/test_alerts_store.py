@@ -271,7 +271,7 @@ def test_values_at_the_time_and_the_rule_as_it_stood(store: PostgresStore) -> No
     assert told[-1].figures["zscore"] is None  # warming up: unknown is not zero
     assert told[-1].rule == price_rule(condition="crosses_up")
     assert told[-1].known_at == told[-1].ts + S
-    assert told[-1].title == "ETHUSDT price crosses up 100: 102.5"
+    assert told[-1].title == "dear: ETHUSDT price crosses up 100: 102.5"
 
 
 # -- events

@@ -36,6 +36,9 @@ PURE = (
     "figures",
     "alerts/rules.py",
     "alerts/rejudging.py",
+    "alerts/preview.py",
+    "alerts/stored_form.py",
+    "alerts/words.py",
     "feeds/binance/protocol.py",
 )
 IMPURE = {"streamlit", "psycopg2", "sqlalchemy", "socket", "os", "time", "websockets", "httpx"}

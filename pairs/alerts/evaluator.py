@@ -26,9 +26,9 @@ from pairs.alerts.rules import (
     Reading,
     bar_readings,
     feed_reading,
-    message,
 )
 from pairs.alerts.store import Outcome, StoredRule, list_rules
+from pairs.alerts.words import message
 from pairs.analytics.pair import PairSpec, PairView, pair_view
 from pairs.live.bars import KEEP_BARS, KEEP_STORED, LiveBars, Snapshot, base_bar_s
 from pairs.market import Instrument, bar_seconds
@@ -467,6 +467,7 @@ def _bars_needed(rule: AlertRule) -> int:
     fit = spec.bars_to_spread
     by_quantity = {
         "zscore": spec.bars_needed,
+        "abs_zscore": spec.bars_needed,
         "correlation": spec.window + 1,
         "spread": fit,
         "beta": fit,

@@ -42,6 +42,10 @@ RETURNING true
 BEAT = "UPDATE alert_watcher SET heartbeat = clock_timestamp() WHERE owner = %s"
 RELEASE = "UPDATE alert_watcher SET owner = NULL WHERE owner = %s"
 NEWEST_RULE = "SELECT count(*), max(updated) FROM alert_rule"
+TESTS = """
+SELECT EXISTS (SELECT FROM alert_delivery d JOIN alert_event e USING (event_id)
+               WHERE d.state = 'waiting' AND d.attempts = 0 AND e.revision = 0)
+"""
 NEWEST_TRADES = """
 SELECT i.venue, sum(f.stored), max(f.watermark), sum(f.revision)
 FROM feed f JOIN instrument i USING (instrument_id) GROUP BY i.venue
@@ -50,10 +54,12 @@ FROM feed f JOIN instrument i USING (instrument_id) GROUP BY i.venue
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """What has happened meanwhile: a rule was edited; trades of these venues were committed."""
+    """What has happened meanwhile: a rule was edited; trades of these venues were committed;
+    something waits to be delivered that the watcher has not told itself."""
 
     rules: bool
     venues: frozenset[str]
+    tests: bool = False
 
 
 class Watch:
@@ -113,14 +119,15 @@ class Watch:
         # What came along with the answer to a statement is here already: no socket tells of it.
         select.select(sources, [], [], 0.0 if connection.notifies else max(0.0, seconds))
         connection.poll()
-        rules, venues = False, set()
+        rules, tests, venues = False, False, set()
         while connection.notifies:
             notice = connection.notifies.pop(0)
             if notice.channel == "trades":
                 venues.add(notice.payload)
             else:
                 rules = rules or notice.payload == "rules"
-        return Woken(rules, frozenset(venues))
+                tests = tests or notice.payload == "test"
+        return Woken(rules, frozenset(venues), tests)
 
     def _look(self, seconds: float, wake: int) -> Woken:
         """As `wait`, where nobody can be heard: look after a while what has changed."""
@@ -130,9 +137,11 @@ class Watch:
             rules = cursor.fetchone()
             cursor.execute(NEWEST_TRADES)
             trades = {venue: rest for venue, *rest in cursor.fetchall()}
+            cursor.execute(TESTS)
+            (tests,) = cursor.fetchone() or (False,)
         before, self._seen = self._seen or (rules, {}), (rules, trades)
         changed = {venue for venue in trades if trades[venue] != before[1].get(venue)}
-        return Woken(rules != before[0], frozenset(changed))
+        return Woken(rules != before[0], frozenset(changed), bool(tests))
 
     def close(self) -> None:
         """Give the right back. Where the database does not answer any more, it expires."""

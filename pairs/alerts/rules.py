@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, cast, get_args
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from pairs.market import VENUES, Instrument, bar_seconds, check_symbol
 
 __all__ = [
     "COLUMN_OF",
+    "NAME_LENGTH",
     "AlertEvent",
     "AlertRule",
     "AlertState",
@@ -34,27 +35,25 @@ __all__ = [
     "bar_readings",
     "evaluate",
     "feed_reading",
-    "message",
-    "rule_from_json",
-    "rule_to_json",
-    "state_from_json",
-    "state_to_json",
 ]
 
-Quantity = Literal["zscore", "spread", "correlation", "beta", "price_y", "price_x", "staleness"]
+Quantity = Literal[
+    "zscore", "abs_zscore", "spread", "correlation", "beta", "price_y", "price_x", "staleness"
+]
 Condition = Literal["above", "below", "crosses_up", "crosses_down", "crosses"]
 Edge = Literal["up", "down"]
 Phase = Literal["new", "armed", "fired"]
 
 COLUMN_OF: dict[str, str] = {
     "zscore": "zscore",
+    "abs_zscore": "zscore",
     "spread": "spread",
     "correlation": "correlation",
     "beta": "beta",
     "price_y": "close_y",
     "price_x": "close_x",
 }
-"""Quantity → column of the PairView; `staleness` has none."""
+"""Quantity → column of the PairView; `abs_zscore` is its absolute value, `staleness` has none."""
 
 _EDGES: dict[str, tuple[Edge, ...]] = {
     "above": ("up",),
@@ -65,14 +64,17 @@ _EDGES: dict[str, tuple[Edge, ...]] = {
 }
 # What the quantity cannot leave: a rule that only a value outside could fire or re-arm is refused.
 _RANGES: dict[str, tuple[float, float]] = {
+    "abs_zscore": (0.0, math.inf),
     "correlation": (-1.0, 1.0),
     "price_y": (0.0, math.inf),
     "price_x": (0.0, math.inf),
     "staleness": (0.0, math.inf),
 }
 _MAX_COOL_DOWN_S = 30 * 86_400.0
+NAME_LENGTH = 80
 _WORDS = {
     "zscore": "z-score",
+    "abs_zscore": "|z|",
     "spread": "spread",
     "correlation": "correlation",
     "beta": "β",
@@ -98,6 +100,7 @@ class AlertRule:
       (`below`: `threshold + hysteresis` or more).
     - `cool_down_s`: no further event until so many seconds after the last one. What becomes due
       meanwhile is not forgotten: it fires at the first bar after, if it still holds there.
+    - `snoozed_from`, `snoozed_until`: no event of what is known between the two, likewise.
 
     An undefined value (NaN) neither fires nor arms; it interrupts persistence.
     """
@@ -114,6 +117,8 @@ class AlertRule:
     hysteresis: float = 0.0
     cool_down_s: float = 0.0
     enabled: bool = True
+    snoozed_from: datetime | None = None
+    snoozed_until: datetime | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -130,6 +135,7 @@ class AlertRule:
             )
         if not isinstance(self.enabled, bool):
             raise ValueError(f"enabled={self.enabled!r} is not usable: True or False is allowed")
+        _check_snooze(self.snoozed_from, self.snoozed_until)
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -192,9 +198,27 @@ class AlertRule:
         text += f"{self.threshold:.10g}" + (" s" if self.quantity == "staleness" else "")
         return text + (f" for {self.persistence} bars" if self.persistence > 1 else "")
 
+    def default_name(self) -> str:
+        """The name of a rule to which none was given: its condition, threshold and all."""
+        return self.condition_text()[:NAME_LENGTH].strip()
+
+    def full_text(self) -> str:
+        """Name and condition; once, where the name is the condition."""
+        text = self.condition_text()
+        return text if self.name == self.default_name() else f"{self.name}: {text}"
+
     def watches_the_same(self, other: AlertRule) -> bool:
-        """Whether only the name differs: such an edit leaves the rule's state as it is."""
-        return replace(self, name=other.name) == other
+        """Whether only name or snooze differ: such an edit leaves the rule's state as it is."""
+        return self.bare() == replace(other, name=self.name).bare()
+
+    def bare(self) -> AlertRule:
+        """The rule without a snooze."""
+        return replace(self, snoozed_from=None, snoozed_until=None)
+
+    def is_snoozed(self, when: datetime) -> bool:
+        """Whether what is known at `when` is not told."""
+        begin, end = self.snoozed_from, self.snoozed_until
+        return begin is not None and end is not None and begin <= when < end
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +267,7 @@ def bar_readings(rule: AlertRule, view: PairView, after: datetime | None) -> lis
 
     `view`: of closed bars, computed with the rule's spec. Row t is known at t + bar.
     """
+    absolute = rule.quantity == "abs_zscore"
     frame = view.frame
     column = COLUMN_OF[rule.quantity]
     if after is not None:
@@ -251,7 +276,12 @@ def bar_readings(rule: AlertRule, view: PairView, after: datetime | None) -> lis
     rows = frame[list(COLUMNS)].to_numpy(dtype=np.float64).tolist()
     at, length = COLUMNS.index(column), timedelta(seconds=rule.bar_s)
     return [
-        Reading(ts, ts + length, row[at], dict(zip(COLUMNS, row, strict=True)))
+        Reading(
+            ts,
+            ts + length,
+            abs(row[at]) if absolute else row[at],
+            dict(zip(COLUMNS, row, strict=True)),
+        )
         for ts, row in zip(times, rows, strict=True)
     ]
 
@@ -281,21 +311,22 @@ def evaluate(
     events: list[AlertEvent] = []
     if not rule.enabled:
         return state, events
+    last_ts, last_fired, edges = state.last_ts, state.last_fired, rule.edges
+    sides: dict[Edge, Side] = {"up": state.up, "down": state.down}
     for reading in readings:
-        if state.last_ts is not None and reading.ts <= state.last_ts:
+        if last_ts is not None and reading.ts <= last_ts:
             continue
-        state = replace(state, last_ts=reading.ts)
-        for edge in rule.edges:
-            side = _moved(rule, getattr(state, edge), edge, reading.value)
-            if _due(rule, side, state.last_fired, reading):
+        last_ts = reading.ts
+        for edge in edges:
+            side = _moved(rule, sides[edge], edge, reading.value)
+            if _due(rule, side, last_fired, reading):
                 event = AlertEvent(
                     reading.ts, reading.known_at, edge, reading.value, dict(reading.figures)
                 )
                 events.append(event)
-                side = replace(side, phase="fired")
-                state = replace(state, last_fired=reading.known_at)
-            state = replace(state, up=side) if edge == "up" else replace(state, down=side)
-    return state, events
+                side, last_fired = replace(side, phase="fired"), reading.known_at
+            sides[edge] = side
+    return AlertState(last_ts, sides["up"], sides["down"], last_fired), events
 
 
 def _moved(rule: AlertRule, side: Side, edge: Edge, value: float) -> Side:
@@ -311,80 +342,37 @@ def _moved(rule: AlertRule, side: Side, edge: Edge, value: float) -> Side:
         back = rule.threshold - rule.hysteresis if up else rule.threshold + rule.hysteresis
         if not beyond and (value <= back if up else value >= back):
             phase = "armed"
-    return Side(phase, min(side.count + 1, rule.persistence) if beyond else 0)
+    count = min(side.count + 1, rule.persistence) if beyond else 0
+    return side if (phase, count) == (side.phase, side.count) else Side(phase, count)
 
 
 def _due(rule: AlertRule, side: Side, last_fired: datetime | None, reading: Reading) -> bool:
     if side.phase != "armed" or side.count < rule.persistence:
+        return False
+    if rule.is_snoozed(reading.known_at):
         return False
     if last_fired is None:
         return True
     return (reading.known_at - last_fired).total_seconds() >= rule.cool_down_s
 
 
-# -- as JSON, for the store
-
-
-def rule_to_json(rule: AlertRule) -> dict[str, Any]:
-    """The rule as JSON-ready values; `rule_from_json` is the inverse."""
-    values = {item.name: getattr(rule, item.name) for item in fields(rule)}
-    values |= {leg: getattr(rule, leg)._asdict() for leg in ("y", "x")}
-    values["spec"] = {item.name: getattr(rule.spec, item.name) for item in fields(PairSpec)}
-    return values
-
-
-def rule_from_json(values: object) -> AlertRule:
-    """The rule of `rule_to_json`. ValueError names what is missing, unknown or not usable."""
-    given = dict(_mapping("rule", values, AlertRule))
-    if "spec" in given:
-        given["spec"] = PairSpec(**_mapping("spec", given["spec"], PairSpec))
-    missing = [
-        item.name
-        for item in fields(AlertRule)
-        if item.name not in given and item.default is item.default_factory is MISSING
-    ]
-    if missing:
-        raise ValueError(f"rule has no {', '.join(missing)}")
-    return AlertRule(**given)
-
-
-def state_to_json(state: AlertState) -> dict[str, Any]:
-    """The state without `last_ts`, which the store keeps in a column of its own."""
-    return {
-        "up": [state.up.phase, state.up.count],
-        "down": [state.down.phase, state.down.count],
-        "last_fired": state.last_fired.isoformat() if state.last_fired else None,
-    }
-
-
-def state_from_json(last_ts: datetime | None, values: Mapping[str, Any]) -> AlertState:
-    """The inverse of `state_to_json`; `{}` is the state of a new rule."""
-    fired = values.get("last_fired")
-    up, down = (_side(name, values.get(name, ["new", 0])) for name in ("up", "down"))
-    return AlertState(last_ts, up, down, datetime.fromisoformat(fired) if fired else None)
-
-
-def _side(name: str, pair: object) -> Side:
-    if isinstance(pair, list) and len(pair) == 2 and pair[0] in get_args(Phase):
-        return Side(cast(Phase, pair[0]), check_window(name, pair[1], 0))
-    raise ValueError(f"{name}={pair!r} is no state: [phase, count] is allowed")
-
-
-def _mapping(name: str, values: object, of: Any) -> Mapping[str, Any]:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{name} is a {type(values).__name__}: an object of fields is allowed")
-    allowed = [item.name for item in fields(of)]
-    unknown = [str(key) for key in values if key not in allowed]
-    if unknown:
-        raise ValueError(
-            f"{name} has no field {', '.join(unknown)}: allowed are {', '.join(allowed)}"
-        )
-    return values
-
-
 def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not 1 <= len(name.strip()) <= 80 or not name.isprintable():
-        raise ValueError(f"name={name!r} is not usable: 1 to 80 printable characters are allowed")
+    fits = isinstance(name, str) and len(name.strip()) >= 1 and len(name) <= NAME_LENGTH
+    if not fits or not str(name).isprintable():
+        raise ValueError(
+            f"name={name!r} is not usable: 1 to {NAME_LENGTH} printable characters are allowed"
+        )
+
+
+def _check_snooze(begin: object, end: object) -> None:
+    """Both times or neither, in this order, with their zone."""
+    if begin is None and end is None:
+        return
+    for name, when in (("snoozed_from", begin), ("snoozed_until", end)):
+        if not isinstance(when, datetime) or when.tzinfo is None:
+            raise ValueError(f"{name}={when!r} is not usable: a time with its zone is allowed")
+    if begin > end:  # type: ignore[operator]
+        raise ValueError(f"snoozed_until={end} is not usable: it is before snoozed_from={begin}")
 
 
 def _instrument(leg: str, value: object) -> Instrument:
@@ -415,36 +403,3 @@ def _check_bar(bar: object) -> None:
         seconds = 0
     if not 1 <= seconds <= 7 * 86_400:
         raise ValueError(f"bar={bar!r} is not usable: 1s, 1min, 5min, 1h, 1d … 7d is allowed")
-
-
-# -- in words
-
-
-def message(rule: AlertRule, event: AlertEvent, now: datetime) -> tuple[str, str]:
-    """Title and text of a delivery: what happened, where, when, with which figures.
-
-    Simulated data say so first. Times are UTC; `now` tells how late an alert is that was caught
-    up after a stop.
-    """
-    unit = " s" if rule.quantity == "staleness" else ""
-    mark = "[SIMULATED] " if "local" in (rule.y.venue, rule.x.venue) else ""
-    title = f"{mark}{rule.condition_text()}: {event.value:.8g}{unit}"
-    where = f"{rule.y} / {rule.x}"
-    if rule.quantity == "staleness":
-        lines = [rule.name, f"{where}, {_utc(event.ts)}"]
-    else:
-        lines = [
-            rule.name,
-            f"{where}, {rule.bar} bar of {_utc(event.ts)}, closed {_utc(event.known_at)}",
-        ]
-    lines += [
-        f"{name} {value:.8g}" for name, value in event.figures.items() if not math.isnan(value)
-    ]
-    late_s = (now - event.known_at).total_seconds()
-    if late_s > 60:
-        lines.append(f"told {timedelta(seconds=round(late_s))} after it was known")
-    return title, "\n".join(lines)
-
-
-def _utc(when: datetime) -> str:
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,10 +1,12 @@
 """Alert rules, their state and what has fired, in the store.
 
 What the page calls: `create_rule`, `update_rule`, `delete_rule`, `list_rules`, `list_events`,
-`recent_events`, `acknowledge`, `pulse`. What the watcher calls: `list_rules`, `store_outcomes`.
+`recent_events`, `acknowledge`, `pulse`, and what stands in `editing.py`. What the watcher calls:
+`list_rules`, `store_outcomes`.
 A rule's new state and its events are written in one transaction, and only on top of the state
 they were computed from: neither a retry nor a second watcher can tell anything twice. Every
-change is notified on the channel `alerts`: a new event's id, `rules` or `acknowledged`.
+change is notified on the channel `alerts`: a new event's id, `rules` or `acknowledged`. Events
+of revision 0 are tests: no rule has told them.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from pairs.alerts.rules import (
     AlertEvent,
     AlertRule,
     AlertState,
+)
+from pairs.alerts.stored_form import (
     rule_from_json,
     rule_to_json,
     state_from_json,
     state_to_json,
 )
+from pairs.market import Instrument
 from pairs.storage.gaps import one
 
 if TYPE_CHECKING:
@@ -84,6 +89,7 @@ class StoredEvent:
     rule: AlertRule | None
     deliveries: tuple[Delivered, ...]
     remark: str | None = None  # bars have changed since, or it was told late because they had
+    test: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ def create_rule(store: PostgresStore, rule: AlertRule) -> int:
             "INSERT INTO alert_state (rule_id, last_ts) VALUES (%s, %s)",
             (rule_id, _begin(cursor, rule)),
         )
-        _notify(cursor, "rules")
+        notify(cursor, "rules")
     return rule_id
 
 
@@ -143,7 +149,7 @@ def update_rule(store: PostgresStore, rule_id: int, rule: AlertRule) -> bool:
         row = cursor.fetchone()
         if row is None:
             return False
-        before, _ = _readable(row[0])
+        before, _ = readable(row[0])
         anew = before is None or not before.watches_the_same(rule)
         cursor.execute(
             "UPDATE alert_rule SET rule = %s, updated = clock_timestamp(),"
@@ -158,7 +164,7 @@ def update_rule(store: PostgresStore, rule_id: int, rule: AlertRule) -> bool:
                 " WHERE rule_id = %s",
                 (revision, _begin(cursor, rule), rule_id),
             )
-        _notify(cursor, "rules")
+        notify(cursor, "rules")
     return True
 
 
@@ -167,7 +173,7 @@ def delete_rule(store: PostgresStore, rule_id: int) -> bool:
     with store.transaction() as cursor:
         cursor.execute("DELETE FROM alert_rule WHERE rule_id = %s", (rule_id,))
         gone = cursor.rowcount > 0
-        _notify(cursor, "rules")
+        notify(cursor, "rules")
     return gone
 
 
@@ -184,7 +190,7 @@ def list_rules(store: PostgresStore) -> list[StoredRule]:
 
 def _stored_rule(row: tuple[Any, ...]) -> StoredRule:
     rule_id, revision, serial, values, last_ts, state, *rest = row
-    rule, unreadable = _readable(values)
+    rule, unreadable = readable(values)
     value, evaluated, problem, since, created, updated = rest
     try:
         held = state_from_json(last_ts, state)
@@ -205,7 +211,7 @@ def _stored_rule(row: tuple[Any, ...]) -> StoredRule:
     )
 
 
-def _readable(values: object) -> tuple[AlertRule | None, str | None]:
+def readable(values: object) -> tuple[AlertRule | None, str | None]:
     """The rule, or why it cannot be read: one bad row must not hide the others."""
     try:
         return rule_from_json(values), None
@@ -332,7 +338,7 @@ def _insert_events(
                 "INSERT INTO alert_delivery (event_id, channel) VALUES %s",
                 [(row[0], channel) for channel in channels],
             )
-        _notify(cursor, str(row[0]))
+        notify(cursor, str(row[0]))
         made.append((int(row[0]), event, title))
     return made
 
@@ -346,7 +352,7 @@ def _mark(cursor: Cursor, outcome: Outcome) -> None:
             (remark, outcome.rule_id, outcome.revision, when, edge),
         )
     if outcome.marks:
-        _notify(cursor, "marked")
+        notify(cursor, "marked")
 
 
 # -- events
@@ -356,7 +362,8 @@ SELECT e.event_id, e.rule_id, e.ts, e.known_at, e.fired, e.edge, e.value, e.figu
        e.body, e.acknowledged, e.rule,
        coalesce((SELECT jsonb_agg(jsonb_build_array(d.channel, d.state, d.attempts, d.last_error)
                                   ORDER BY d.channel)
-                 FROM alert_delivery d WHERE d.event_id = e.event_id), '[]'), e.remark
+                 FROM alert_delivery d WHERE d.event_id = e.event_id), '[]'), e.remark,
+       e.revision = 0
 FROM alert_event e
 """
 
@@ -371,29 +378,40 @@ def list_events(store: PostgresStore, after_id: int = 0, limit: int = 200) -> li
 
 
 def recent_events(
-    store: PostgresStore, limit: int = 100, before_id: int | None = None
+    store: PostgresStore,
+    limit: int = 100,
+    before_id: int | None = None,
+    pair: tuple[Instrument, Instrument] | None = None,
 ) -> list[StoredEvent]:
-    """The history: newest first, at most `limit`, earlier than `before_id` where given."""
+    """The history: newest first, at most `limit`, earlier than `before_id` where given; `pair`:
+    of the rules of these two legs alone, in either order."""
+    y, x = (None, None) if pair is None else (leg._asdict() for leg in pair)
+    either = None if pair is None else [Json({"y": y, "x": x}), Json({"y": x, "x": y})]
     with store.reading() as cursor:
         cursor.execute(
-            _EVENTS + "WHERE %(before)s::bigint IS NULL OR e.event_id < %(before)s"
+            _EVENTS + "WHERE (%(before)s::bigint IS NULL OR e.event_id < %(before)s)"
+            " AND (%(either)s::jsonb[] IS NULL OR e.rule @> ANY(%(either)s::jsonb[]))"
             " ORDER BY e.event_id DESC LIMIT %(limit)s",
-            {"before": before_id, "limit": limit},
+            {"before": before_id, "limit": limit, "either": either},
         )
         return [_stored_event(row) for row in cursor.fetchall()]
 
 
-def acknowledge(store: PostgresStore, event_ids: Sequence[int] | None = None) -> int:
-    """Mark these events (None: all) as seen; how many were not before. The first time counts."""
+def acknowledge(
+    store: PostgresStore, event_ids: Sequence[int] | None = None, *, up_to: int | None = None
+) -> int:
+    """Mark these events (None: all) as seen, `up_to`: none later than that one; how many were not
+    before. The first time counts."""
     with store.transaction() as cursor:
         cursor.execute(
             "UPDATE alert_event SET acknowledged = clock_timestamp() WHERE acknowledged IS NULL"
-            " AND (%(ids)s::bigint[] IS NULL OR event_id = ANY(%(ids)s::bigint[]))",
-            {"ids": None if event_ids is None else list(event_ids)},
+            " AND (%(ids)s::bigint[] IS NULL OR event_id = ANY(%(ids)s::bigint[]))"
+            " AND (%(up_to)s::bigint IS NULL OR event_id <= %(up_to)s)",
+            {"ids": None if event_ids is None else list(event_ids), "up_to": up_to},
         )
         count = cursor.rowcount
         if count:
-            _notify(cursor, "acknowledged")
+            notify(cursor, "acknowledged")
     return count
 
 
@@ -414,7 +432,7 @@ def pulse(store: PostgresStore) -> Pulse:
 
 def _stored_event(row: tuple[Any, ...]) -> StoredEvent:
     deliveries = tuple(Delivered(*item) for item in row[12])
-    values: list[Any] = [*row[:11], _readable(row[11])[0], deliveries, row[13]]
+    values: list[Any] = [*row[:11], readable(row[11])[0], deliveries, *row[13:]]
     return StoredEvent(*values)
 
 
@@ -423,5 +441,5 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _notify(cursor: Cursor, payload: str) -> None:
+def notify(cursor: Cursor, payload: str) -> None:
     cursor.execute("SELECT pg_notify('alerts', %s)", (payload,))
