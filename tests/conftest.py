@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +19,10 @@ import pytest
 from pairs.settings import DEFAULTS, load_settings
 from pairs.storage.database import Database, open_database, open_store
 from pairs.storage.postgres import PostgresStore
-from tests.browsing import ARTIFACTS, Watched, chromium
-from tests.chaos import SEED, TALLY
-from tests.running import System
+from tests.support.browsing import ARTIFACTS, Watched, chromium
+from tests.support.chaos import SEED, TALLY
+from tests.support.machine import server_home
+from tests.support.running import System
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -66,12 +66,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     yield database
     database.stop()
     shutil.rmtree(server_home(folder), ignore_errors=True)  # it may still be going
-
-
-def server_home(data_dir: Path) -> Path:
-    """Where the server of a data folder really lives: elsewhere where root runs the tests."""
-    moved = data_dir / "location.txt"
-    return Path(moved.read_text().strip()) if moved.exists() else data_dir / "postgres"
 
 
 @pytest.fixture
@@ -120,21 +114,6 @@ def page(
     st.cache_data.clear()
     for made in opened:
         made.close()
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-def shared(*parts: str) -> Path:
-    """A file of the reference data beside the project; skips the test where it is absent."""
-    root = Path(os.environ.get("PAIRS_SHARED", Path(__file__).parents[2] / "shared"))
-    path = root.joinpath("data", *parts)
-    if not path.exists():
-        pytest.skip(f"reference data are not beside this clone: {path.name}")
-    return path
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

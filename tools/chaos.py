@@ -17,19 +17,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {
-    "faults": ["tests/test_faults.py"],
-    "kills": ["tests/test_kills.py"],
-    "alerts": ["tests/test_watch_alerts.py"],
-    "store": ["tests/test_store_machine.py"],
-    "page": ["tests/test_page_machine.py"],
-    "live": ["tests/test_live_machine.py"],
+    "faults": ["tests/ingest/test_faults.py"],
+    "kills": ["tests/ingest/test_kills.py"],
+    "alerts": ["tests/alerts/test_watch_alerts.py"],
+    "store": ["tests/storage/test_store_machine.py"],
+    "page": ["tests/dashboard/test_page_machine.py"],
+    "live": ["tests/live/test_live_machine.py"],
     "process": [
-        "tests/test_ingest.py",
-        "tests/test_database_faults.py",
-        "tests/test_foreign_exchange.py",
+        "tests/ingest/test_ingest.py",
+        "tests/storage/test_database_faults.py",
+        "tests/ingest/test_foreign_exchange.py",
     ],
 }
-ALONE = {"hour": ["tests/test_browser_hour.py"]}  # needs the processor for itself
+ALONE = {"hour": ["tests/browser/test_browser_hour.py"]}  # needs the processor for itself
 
 
 def start(name: str, files: list[str], folder: Path, seed: str) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""Run the clients of Binance that people have against the local exchange (tests/test_clients*.py).
+"""Run the clients of Binance that people have against the local exchange (test_clients*.py).
 
 python tools/clients.py [pytest arguments]
 
@@ -12,7 +12,7 @@ import sys
 from install import interpreter
 from pythons import ROOT, filled
 
-CLIENTS = ROOT / "tests" / "requirements-clients.txt"
+CLIENTS = ROOT / "tests" / "support" / "requirements-clients.txt"
 OURS = ("websockets==", "numpy==", "msgspec==", "pytest==")  # what the exchange and its tests need
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         return 1
     # Our conftest needs the whole application, which is not here.
     command = [python, "-m", "pytest", "--noconftest", "-q", "-p", "no:cacheprovider"]
-    tests = sorted(str(path) for path in (ROOT / "tests").glob("test_clients*.py"))
+    tests = sorted(str(path) for path in (ROOT / "tests" / "exchange").glob("test_clients*.py"))
     return subprocess.run([*command, *tests, *arguments], cwd=ROOT, check=False).returncode
 
 

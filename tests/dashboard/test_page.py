@@ -1,0 +1,259 @@
+"""The page through Streamlit's own test harness, on a real store."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pairs.alerts.store import create_rule, list_events, list_rules, store_outcomes
+from pairs.market import Rejected
+from pairs.storage.postgres import PostgresStore
+from pairs.storage.queries import read_bars
+from tests.support.alert_rules import event, only, outcome, price_rule
+from tests.support.pages import fill, html
+from tests.support.rows import trade
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
+
+
+def test_an_empty_store_says_what_to_do(page: AppTest) -> None:
+    page.run()
+    assert not page.exception
+    assert page.code[0].value == "python ingest_websocket.py"
+
+
+def test_the_default_pair_is_two_symbols_of_one_group(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.run()
+    assert not page.exception
+    assert not page.error
+    assert (page.selectbox(key="y").value, page.selectbox(key="x").value) == ("ETHUSDT", "BTCUSDT")
+
+
+def test_the_two_legs_are_never_the_same(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.run()
+    page.selectbox(key="y").set_value("BTCUSDT").run()
+    assert not page.exception
+    assert page.selectbox(key="x").value != "BTCUSDT"
+    assert "BTCUSDT" not in page.selectbox(key="x").options
+
+
+@pytest.mark.parametrize("hedge", ["rolling", "kalman", "fixed", "ols"])
+def test_every_hedge_method_draws(page: AppTest, store: PostgresStore, hedge: str) -> None:
+    fill(store)
+    page.run()
+    page.selectbox(key="hedge").set_value(hedge).run()
+    assert not page.exception
+    assert not page.error
+
+
+def test_impossible_thresholds_are_told(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.run()
+    page.number_input(key="exit").set_value(3.0).run()
+    assert any("Exit z is not below entry z" in w.value for w in page.warning)
+
+
+def test_a_database_that_cannot_be_had_is_one_sentence(
+    page: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/none")
+    page.run()
+    assert not page.exception
+    assert "cannot use the database" in page.error[0].value
+
+
+def test_a_bad_setting_is_one_sentence(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEED", "magic")
+    page.run()
+    assert "FEED='magic' is not usable" in page.error[0].value
+
+
+def test_back_and_forward_follow_each_other_at_once(page: AppTest, store: PostgresStore) -> None:
+    """Whether an address is one that the page itself has just left is no question of seconds."""
+    fill(store)
+    page.run()
+    first, other = page.selectbox(key="y").value, page.selectbox(key="x").value
+    for y in (other, first, other):
+        page.query_params.update(y=y, x=first if y == other else other)
+        page.run()
+        assert page.selectbox(key="y").value == y
+        assert page.query_params["y"] in (y, [y])
+
+
+@pytest.mark.parametrize("view", ["Market", "Pair", "Backtest", "Alerts", "Data", "System"])
+def test_every_view_is_drawn(page: AppTest, store: PostgresStore, view: str) -> None:
+    fill(store)
+    page.query_params["view"] = view
+    page.run()
+    assert not page.exception
+    assert not page.error
+
+
+def test_every_set_of_stored_rows_is_shown(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    store.write("local", [trade(500, time.time_ns() // 1000, symbol="ETHUSDT", price=2_500.0)])
+    store.quarantine("local", [Rejected("no JSON", "{", "ETHUSDT")])
+    store.write_upload("MINE", 1, read_bars(store.engine, "local", "BTCUSDT", 1))
+    page.query_params["view"] = "Data"
+    page.run()
+    sets = page.segmented_control(key="stored").options
+    assert len(sets) == 8
+    for name in sets:
+        page.segmented_control(key="stored").set_value(name).run()
+        assert not page.exception
+        assert not page.error
+        assert len(page.dataframe) == 1, name
+
+
+def test_a_file_makes_a_pair_with_a_live_market(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    bars = read_bars(store.engine, "local", "BTCUSDT", 1)
+    store.write_upload("MINE", 1, bars)
+    page.run()
+    page.selectbox(key="x").set_value("upload:MINE").run()
+    assert not page.exception
+    assert not page.error
+    assert "MINE (Uploads)" in page.selectbox(key="x").options
+    assert page.warning == []
+
+
+def test_the_filters_noise_is_estimated_and_used(page: AppTest, store: PostgresStore) -> None:
+    fill(store, error=9)
+    page.run()
+    page.selectbox(key="hedge").set_value("kalman").run()
+    assert "fit_noise" not in [button.key for button in page.button]
+    page.toggle(key="noise_given").set_value(True).run()
+    assert page.number_input(key="noise_ETHUSDT").value == 0.0  # 5 bps of 2,500, squared
+    page.button(key="fit_noise").click().run()
+    deadline = time.monotonic() + 60
+    while not [b for b in page.button if b.key == "use_noise"] and time.monotonic() < deadline:
+        time.sleep(0.5)
+        page.run()
+    chosen = next(c.value for c in page.caption if c.value.startswith("Most likely: "))
+    page.button(key="use_noise").click().run()
+    assert f"variance {page.number_input(key='noise_ETHUSDT').value:g} " in chosen
+    assert not page.exception
+    assert not page.error
+
+
+def test_a_rule_is_added_paused_and_deleted(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.query_params["view"] = "Alerts"
+    page.run()
+    page.number_input(key="rule_threshold_zscore").set_value(2.5)
+    page.button(key="FormSubmitter:rule-Add rule").click().run()
+    assert not page.exception
+    assert "z-score above 2.5" in page.success[0].value
+    rule = list_rules(store)[0].rule
+    assert rule is not None
+    assert (rule.threshold, rule.y.symbol, rule.bar) == (2.5, "ETHUSDT", "1s")
+    assert any("Nobody evaluates the rules" in w.value for w in page.warning)
+    page.button(key="rule_toggle").click().run()
+    paused = list_rules(store)[0].rule
+    assert paused is not None
+    assert not paused.enabled
+    page.button(key="rule_delete").click().run()
+    assert list_rules(store) == []
+    assert not page.exception
+
+
+def test_a_toast_of_a_run_that_did_not_end_is_shown_by_the_next(
+    page: AppTest, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit drops what a run has not sent when another begins: here that of the new rule."""
+    shown: list[str] = []
+    monkeypatch.setattr("streamlit.toast", lambda text, **_: shown.append(text))
+    fill(store)
+    create_rule(store, price_rule())
+    page.query_params["view"] = "Alerts"
+    page.run()
+    store_outcomes(store, [outcome(only(store), event())], [])
+    title = list_events(store)[0].title
+    time.sleep(1.1)  # until the page looks again
+    page.button(key="FormSubmitter:rule-Add rule").click().run()
+    assert len(list_rules(store)) == 2
+    assert shown == [title, title]
+    page.run()
+    assert shown == [title, title]
+
+
+def test_a_rule_that_cannot_be_is_refused_in_one_sentence(
+    page: AppTest, store: PostgresStore
+) -> None:
+    fill(store)
+    page.query_params["view"] = "Alerts"
+    page.run()
+    page.selectbox(key="rule_quantity").set_value("correlation").run()
+    page.number_input(key="rule_threshold_correlation").set_value(1.5)
+    page.button(key="FormSubmitter:rule-Add rule").click().run()
+    assert "No rule was added: threshold=1.5" in page.error[0].value
+    assert list_rules(store) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "button", "said", "trials"),
+    [
+        ("Run", "start_run", "the only set ever tried on these bars here", 1),
+        ("Parameters", "start_parameters", "one of 77 sets tried on these bars", 77),
+        ("Walk-forward", "start_walk_forward", "OUT OF SAMPLE", 77),
+        ("Costs", "start_costs", "At other costs, in-sample", 0),
+    ],
+)
+def test_backtests_run_beside_the_page(
+    page: AppTest, store: PostgresStore, name: str, button: str, said: str, trials: int
+) -> None:
+    fill(store)
+    page.query_params.update(view="Backtest", bt_page=name, window_1s="30", fit_1s="60")
+    page.query_params.update(bt_train="150", bt_test="60")
+    page.run()
+    page.button(key=button).click().run()
+    deadline = time.monotonic() + 60
+    while said not in html(page) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        page.run()
+    assert said in html(page)
+    assert not page.exception
+    assert not page.error
+    with store.transaction() as cursor:  # every set looked at is counted
+        cursor.execute("SELECT count(*) FROM trial")
+        assert cursor.fetchone() == (trials,)
+    page.segmented_control(key="view").set_value("Pair").run()
+    page.segmented_control(key="view").set_value("Backtest").run()
+    assert said in html(page)  # results outlive another view
+    page.number_input(key="bt_slippage").set_value(7.0).run()
+    assert "changed since this run" in html(page)
+
+
+def test_a_lost_account_is_not_judged(page: AppTest, store: PostgresStore) -> None:
+    fill(store, error=50)
+    page.query_params.update(view="Backtest", window_1s="30", fit_1s="60", bt_capital="1")
+    page.query_params.update(bt_slippage="300", entry="0.5")
+    page.run()
+    for button in [b for b in page.button if b.key == "start_run"]:
+        button.click().run()
+    deadline = time.monotonic() + 60
+    while "bt-sharpe" not in html(page) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        page.run()
+    assert not page.exception
+    assert "the capital was lost on the way: no ratio" in html(page)
+    assert "luck" not in html(page)
+    card = re.search(r'data-testid="bt-sharpe".*?class="v ?">(.*?)<.*?class="s">(.*?)<', html(page))
+    assert card
+    assert card.groups() == ("–", "the capital was lost")
+    for label in ("Sharpe ratio", "Sortino ratio", "Volatility", "Calmar ratio"):
+        assert re.search(rf">{label}</td><td[^>]*>–</td>", html(page)), label
+
+
+def test_rules_that_cannot_be_traded_are_told(page: AppTest, store: PostgresStore) -> None:
+    fill(store)
+    page.query_params["view"] = "Backtest"
+    page.run()
+    page.number_input(key="exit").set_value(3.0).run()
+    assert "exit_z=3 is not usable with entry_z=2" in page.error[0].value
