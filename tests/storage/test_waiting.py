@@ -24,11 +24,9 @@ from pairs.storage.postgres import PostgresStore
 from tests.support.daemon import eventually
 from tests.support.machine import server_home
 from tests.support.running import System
-from tests.support.servers import OwnServer, own_server
+from tests.support.servers import OwnServer
 
 pytestmark = pytest.mark.processes
-
-__all__ = ["own_server"]  # a fixture
 
 
 def part(system: System, program: str) -> psutil.Process:

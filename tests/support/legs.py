@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 
 from backtest import Costs, Rules, main
 from pairs.backtest.grid import combinations
-from pairs.bars.files import write_bars_csv
 
 COSTS = Costs(fee_bps=1, slippage_bps=0.5)
 
@@ -30,13 +28,6 @@ def leg(seed: int, rows: int = 300) -> pd.DataFrame:
     return pd.DataFrame(
         {"open": start, "high": high, "low": low, "close": close, "volume": 1.0}, index=index
     )
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[str]:
-    for name, seed in (("y", 1), ("x", 2)):
-        (tmp_path / f"{name}.csv").write_text(write_bars_csv(leg(seed)))
-    return ["--y-csv", str(tmp_path / "y.csv"), "--x-csv", str(tmp_path / "x.csv")]
 
 
 def refuse_constant(name: str) -> None:
