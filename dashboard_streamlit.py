@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import streamlit as st
 from streamlit import runtime
+from streamlit.delta_generator import DeltaGenerator
 
 from pairs.dashboard import header, watch
+from pairs.dashboard.address import dismiss, follow_address, start_with, tell_address, unhonoured
 from pairs.dashboard.chart import provide_script
 from pairs.dashboard.context import Choice, Page, boundary, symbols_of
 from pairs.dashboard.sidebar import legs_offered, sidebar
@@ -93,20 +95,17 @@ def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
         waiting(store)
         uploads(store)
         return
+    follow_address()
+    told = st.container()
     choice = sidebar(store, settings, symbols)
     uploads(store, choice)
     if choice is None:
+        start_with("view", list(VIEWS), "Pair", always=True)
+        tell_address()
+        tell_unhonoured(told)
         return
     numbers, row = st.container(), st.container(horizontal=True, vertical_alignment="center")
-    view = row.segmented_control(
-        "View",
-        list(VIEWS),
-        default="Pair",
-        required=True,
-        key="view",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    view = choose_view(row)
     options = row.container(
         horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"
     )
@@ -116,7 +115,42 @@ def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
         page.live("Numbers", header.draw)
     with boundary(str(view)):
         VIEWS[str(view)](page)
+    tell_address()
+    tell_unhonoured(told)
     alerts.page_drawn()
+
+
+def choose_view(row: DeltaGenerator) -> str:
+    """The names of the views; after a jump from one to another, the way back."""
+    start_with("view", list(VIEWS), "Pair", always=True)
+    before, now = st.session_state.get("came_from"), st.session_state["view"]
+    if before in VIEWS and st.session_state.get("came_to") in (None, now) and before != now:
+        st.session_state["came_to"] = now
+        row.button(f"‹ {plain(before)}", key="back", type="tertiary", on_click=go_back)
+    else:
+        st.session_state["came_from"] = st.session_state["came_to"] = None
+    return str(
+        row.segmented_control(
+            "View",
+            list(VIEWS),
+            default="Pair",
+            required=True,
+            key="view",
+            label_visibility="collapsed",
+        )
+    )
+
+
+def go_back() -> None:
+    st.session_state["view"] = st.session_state["came_from"]
+
+
+def tell_unhonoured(place: DeltaGenerator) -> None:
+    """What the link asked for and is not shown, until it was read."""
+    if missed := unhonoured():
+        line = place.container(horizontal=True, vertical_alignment="center")
+        line.warning("The link asked for " + "; for ".join(map(str, missed)) + ".")
+        line.button("OK", key="link_read", on_click=dismiss)
 
 
 def try_again() -> None:

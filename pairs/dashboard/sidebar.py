@@ -11,7 +11,8 @@ from streamlit.delta_generator import DeltaGenerator
 from pairs.analytics.kalman import KalmanNoise, fit_kalman_noise
 from pairs.analytics.pair import PairSpec
 from pairs.bars.resampling import align
-from pairs.dashboard.address import follow_address, start_with, tell_address
+from pairs.dashboard import address
+from pairs.dashboard.address import labels, start_with
 from pairs.dashboard.context import Choice, bars_of, follow, jobs, sizes_of
 from pairs.figures.plain import plain
 from pairs.live.bars import Snapshot
@@ -53,24 +54,23 @@ def sidebar(
     """The controls; None where the legs chosen have no bar length in common."""
     with st.sidebar:
         st.subheader("Pair", anchor=False)
-        follow_address()
+        _follow_link(store, symbols)
         venue = _venue(store, symbols)
         y, x = _legs(venue, symbols)
-        chosen = {key: str(st.session_state[key]) for key in ("venue", "y", "x")}
+        address.tell("pair", address.pair_text(y, x))
+        address.tell("venue", venue, address.home_of(y, x))
         bars = bars_offered(store, (y, x))
         if not bars:
-            tell_address(chosen)
             st.warning(
                 f"{plain(y.symbol)} and {plain(x.symbol)} have no bar length in common. "
                 "Choose two of equal length."
             )
             return None
-        start_with("bar", bars, bars[0])
+        start_with("bar", bars, bars[0], alias=bar_of_others, always=True)
         bar = st.segmented_control(
             "Bar", bars, default=bars[0], required=True, key="bar", width="stretch"
         )
         bar = bar if bar in bars else bars[0]
-        tell_address({**chosen, "bar": bar})
         spec = _hedge(store, (y, x), bar)
         entry, exit_, stop = _thresholds()
         st.subheader("Live", anchor=False)
@@ -83,19 +83,84 @@ def sidebar(
 
 
 def open_pair(y: Instrument, x: Instrument, view: str | None = None) -> None:
-    """Choose a pair from elsewhere on the page; for callbacks, which run before the controls."""
-    venue = x.venue if y.venue == "upload" else y.venue  # a file is a guest beside a market
+    """Choose a pair from elsewhere on the page; for callbacks, which run before the controls.
+    Where another view opens with it, the page offers the way back."""
+    venue = address.home_of(y, x)
     st.session_state["venue"] = venue
     for key, leg in (("y", y), ("x", x)):
         st.session_state[key] = leg.symbol if leg.venue == venue else str(leg)
     if view is not None:
+        st.session_state["came_from"] = st.session_state.get("view")
+        st.session_state["came_to"] = None
         st.session_state["view"] = view
 
 
+def bar_of_others(bar: str) -> str:
+    """A bar's length as exchanges and other programs write it: 1m is our 1min."""
+    return bar.replace("min", "m")
+
+
+def _venues(symbols: dict[str, list[str]]) -> list[str]:
+    return [venue for venue in VENUE_NAMES if len(legs_offered(venue, symbols)) >= 2]
+
+
+def _follow_link(store: PostgresStore, symbols: dict[str, list[str]]) -> None:
+    """Choose the pair that a link names, as far as it is stored; what is not is told."""
+    wanted = address.asked_legs()
+    if wanted is None:
+        return
+    named, *texts = wanted
+    venues = _venues(symbols)
+    home = named and _venue_named(named)
+    if named is not None and home not in venues:
+        address.refuse(f"{plain(VENUE_NAMES.get(str(home), named))}, of which no pair is stored")
+        home = None
+    legs = [text and _leg_named(text, home or _running(store, tuple(venues))) for text in texts]
+    found = [leg and _stored(leg, symbols) for leg in legs]
+    known = [leg for leg in found if leg]
+    if home is None and known:
+        home = next((leg.venue for leg in known if leg.venue != "upload"), "upload")
+    if len(known) == 2 and known[0] == known[1]:
+        address.refuse(f"{plain(known[0].symbol)} on both legs, which is no pair")
+        found[1] = None
+    st.session_state["venue"] = home
+    for key, leg in zip("yx", found, strict=True):
+        if not leg:
+            continue
+        if leg.venue not in (home, *BESIDE.get(str(home), ())):
+            address.refuse(
+                f"{plain(leg_label(leg, str(home)))} beside {plain(VENUE_NAMES[str(home)])}: "
+                "simulated prices are never shown beside real ones"
+            )
+            continue
+        st.session_state[key] = leg.symbol if leg.venue == home else str(leg)
+
+
+def _venue_named(text: str) -> str:
+    """The key of a venue, named by key or label."""
+    meant = text.strip().casefold()
+    return next((k for k, label in VENUE_NAMES.items() if meant in (k, label.casefold())), text)
+
+
+def _leg_named(text: str, home: str) -> Instrument:
+    venue, between, symbol = text.partition(":")
+    return Instrument(_venue_named(venue), symbol) if between else Instrument(home, text)
+
+
+def _stored(leg: Instrument, symbols: dict[str, list[str]]) -> Instrument | None:
+    symbol = address.matching(leg.symbol, symbols.get(leg.venue, ()))
+    if symbol is None:
+        venue = VENUE_NAMES.get(leg.venue, leg.venue)
+        address.refuse(f"{plain(leg.symbol)} at {plain(venue)}, which is not stored here")
+        return None
+    return Instrument(leg.venue, symbol)
+
+
 def _venue(store: PostgresStore, symbols: dict[str, list[str]]) -> str:
-    venues = [venue for venue in VENUE_NAMES if len(legs_offered(venue, symbols)) >= 2]
+    venues = _venues(symbols)
     start = _running(store, tuple(venues))
-    start_with("venue", venues, start)
+    if st.session_state.get("venue") not in venues:
+        st.session_state["venue"] = start
     chosen = st.segmented_control(
         "Venue",
         venues,
@@ -147,13 +212,20 @@ def _legs(venue: str, symbols: dict[str, list[str]]) -> tuple[Instrument, Instru
     own = [name for name in names if offered[name].venue == venue]
     first = PREFERRED[0] if PREFERRED[0] in own else own[0]
     left, right = st.columns(2)
-    at = start_with("y", names, first)
+    at = _among("y", names, first)
     y = str(left.selectbox("y (explained)", names, index=at, key="y", format_func=label))
     others = [name for name in names if name != y]
     second = PREFERRED[1] if PREFERRED[1] in others else others[0]
-    at = start_with("x", others, second)
+    at = _among("x", others, second)
     x = str(right.selectbox("x (explains)", others, index=at, key="x", format_func=label))
     return offered[y], offered[x]
+
+
+def _among(key: str, names: list[str], start: str) -> int:
+    """Let a leg's control begin at `start` unless what was chosen can be had; its index."""
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = start
+    return names.index(st.session_state[key])
 
 
 def bars_offered(store: PostgresStore, legs: tuple[Instrument, ...]) -> list[str]:
@@ -173,15 +245,11 @@ def bars_offered(store: PostgresStore, legs: tuple[Instrument, ...]) -> list[str
 def _hedge(store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str) -> PairSpec:
     """Hedge ratio method and windows; the windows are remembered per bar length."""
     score_bars, fit_bars = WINDOWS.get(bar, (60, 240))
+    called = labels(HEDGES)
+    at = start_with("hedge", list(HEDGES), "rolling", called)
     hedge = cast(
         Hedge,
-        st.selectbox(
-            "Hedge ratio",
-            list(HEDGES),
-            format_func=lambda name: HEDGES[name],
-            key="hedge",
-            bind="query-params",
-        ),
+        st.selectbox("Hedge ratio", list(HEDGES), index=at, format_func=called, key="hedge"),
     )
     left, right = st.columns(2)
     window = left.number_input(

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 
-from tests.support.browsing import TIMEOUT_MS, Watched
+from tests.support.browsing import ARTIFACTS, TIMEOUT_MS, Watched
 
 pytestmark = pytest.mark.browser
 
@@ -24,8 +24,8 @@ def choose_y(watched: Watched, symbol: str) -> None:
     watched.page.locator("[role=option]", has_text=symbol).first.click()
     watched.page.locator("h1", has_text=f"{symbol} / ").wait_for()
     watched.page.wait_for_function(
-        "(symbol) => new URLSearchParams(location.search).get('y')?.includes(symbol)",
-        arg=symbol,
+        "(start) => new URLSearchParams(location.search).get('pair')?.startsWith(start)",
+        arg=f"local:{symbol}~",
         timeout=TIMEOUT_MS,
     )
 
@@ -43,7 +43,7 @@ def test_reload_back_and_a_link_open_the_same_view(watched: Watched) -> None:
     choose_y(watched, other)
     chosen, address = heading(watched), named(watched)
     assert chosen != first
-    assert {"venue", "y", "x", "bar"} <= set(address)
+    assert {"view", "pair", "bar"} <= set(address)
 
     page.reload()
     page.locator("h1", has_text=f"{other} / ").wait_for()
@@ -52,6 +52,34 @@ def test_reload_back_and_a_link_open_the_same_view(watched: Watched) -> None:
 
     page.go_back()
     page.locator("h1", has_text=first).wait_for()
-    assert named(watched)["y"] != address["y"]
+    assert named(watched)["pair"] != address["pair"]
     page.go_forward()
     page.locator("h1", has_text=chosen).wait_for()
+
+    for view in ("Data", "System", "Market"):  # faster than the address follows
+        page.get_by_role("radio", name=view).click()
+    page.wait_for_function("location.search.includes('view=Market')")
+    page.wait_for_timeout(1500)
+    assert page.get_by_role("radio", name="Market").is_checked()
+    page.go_back()
+    page.wait_for_function("!location.search.includes('view=Market')")
+    page.wait_for_timeout(1500)
+    assert not page.get_by_role("radio", name="Market").is_checked()
+
+
+@pytest.mark.parametrize(
+    "watched", ["?pair=local:NOPE~BTCUSDT&bar=7min&view=Pair&entry=99"], indirect=True
+)
+def test_a_link_that_cannot_be_honoured_says_so_until_it_is_read(watched: Watched) -> None:
+    page = watched.page
+    told = page.locator("[data-testid=stAlert]", has_text="The link asked for")
+    told.wait_for()
+    for part in ("NOPE at Simulated", "bar=7min", "entry=99"):
+        assert part in told.inner_text()
+    page.screenshot(path=str(ARTIFACTS / "link_1440.png"))
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(1000)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+    page.screenshot(path=str(ARTIFACTS / "link_390.png"))
+    page.get_by_role("button", name="OK", exact=True).click()
+    told.wait_for(state="detached")

@@ -80,10 +80,11 @@ def test_back_and_forward_follow_each_other_at_once(page: AppTest, store: Postgr
     page.run()
     first, other = page.selectbox(key="y").value, page.selectbox(key="x").value
     for y in (other, first, other):
-        page.query_params.update(y=y, x=first if y == other else other)
+        pair = f"local:{y}~{first if y == other else other}"
+        page.query_params.update(pair=pair)
         page.run()
         assert page.selectbox(key="y").value == y
-        assert page.query_params["y"] in (y, [y])
+        assert page.query_params["pair"] in (pair, [pair])
 
 
 @pytest.mark.parametrize("view", ["Market", "Pair", "Backtest", "Alerts", "Data", "System"])

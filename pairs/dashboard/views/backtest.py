@@ -19,6 +19,7 @@ from pairs.backtest.report import RUINED, is_ruined, parameters, shown_metrics
 from pairs.backtest.rules import PRESETS, PRESETS_TAKEN, Costs, Rules
 from pairs.backtest.simulation import Result, run
 from pairs.bars.files import frame_csv
+from pairs.dashboard.address import start_with
 from pairs.dashboard.context import Choice, Page, boundary
 from pairs.dashboard.download import download_button
 from pairs.dashboard.views import robustness
@@ -165,12 +166,12 @@ def _form(page: Page) -> BacktestRequest:
         bind="query-params",
         help="Per leg and fill",
     )
+    fees = [*PRESETS, OWN_FEE]
     preset = first[4].selectbox(
         "Fees",
-        [*PRESETS, OWN_FEE],
-        index=1,
+        fees,
+        index=start_with("bt_fees", fees, fees[1], fee_label),
         key="bt_fees",
-        bind="query-params",
         format_func=fee_label,
         help=f"Public base rates as of {PRESETS_TAKEN}, per leg and fill",
     )

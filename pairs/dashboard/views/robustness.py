@@ -21,6 +21,7 @@ from pairs.backtest.rules import Costs, Rules
 from pairs.backtest.simulation import run
 from pairs.backtest.walk_forward import WalkForward, walk_forward
 from pairs.bars.resampling import align
+from pairs.dashboard.address import labels, start_with
 from pairs.dashboard.context import Page, boundary, follow, jobs
 from pairs.dashboard.download import download_button
 from pairs.figures.layout import (
@@ -55,6 +56,7 @@ from pairs.market import bar_seconds
 
 ENTRIES = tuple(round(1.0 + 0.25 * k, 2) for k in range(11))
 WINDOWS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the window chosen
+MAPPED = ("sharpe", "total_return", "max_drawdown", "trades")
 SIGNED = ("total_return", "cagr")
 HEIGHT = "26rem"
 
@@ -128,12 +130,13 @@ class BacktestRequest:
 
 def parameters_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     """Entry levels and windows around those chosen: a plateau is worth more than a peak."""
+    called = labels({name: METRICS[name].label for name in MAPPED})
     value = st.selectbox(
         "Figure",
-        ["sharpe", "total_return", "max_drawdown", "trades"],
-        format_func=lambda name: METRICS[name].label,
+        MAPPED,
+        index=start_with("bt_figure", MAPPED, MAPPED[0], called),
+        format_func=called,
         key="bt_figure",
-        bind="query-params",
         width=220,
     )
     candidates = around(asked.rules)

@@ -15,6 +15,7 @@ from pairs.analytics.pca import pca_factors
 from pairs.analytics.scan import pair_correlations
 from pairs.analytics.summary import interval_statistics
 from pairs.bars.files import frame_csv
+from pairs.dashboard.address import labels, start_with
 from pairs.dashboard.context import Page, base_of, instruments_at, shared
 from pairs.dashboard.download import download_button
 from pairs.dashboard.sidebar import leg_label
@@ -31,7 +32,8 @@ from pairs.figures.theme import decimals_of, number
 from pairs.live.bars import Snapshot, is_closed, stored_closes
 from pairs.market import Instrument, bar_seconds
 
-SPANS = {f"{bars:,} bars": bars for bars in (300, 600, 1200, 3600)}
+SPANS = {str(bars): bars for bars in (300, 600, 1200, 3600)}
+span_label = labels({name: f"{bars:,} bars" for name, bars in SPANS.items()})
 SHOWN = 60  # intervals
 SYMBOLS = 40
 PAUSE_S = 10  # the venue's correlations are computed at most this often
@@ -45,9 +47,9 @@ def draw(page: Page) -> None:
         st.selectbox(
             "Bars looked at",
             list(SPANS),
-            index=2,
+            index=start_with("looked_at", list(SPANS), "1200", span_label),
             key="looked_at",
-            bind="query-params",
+            format_func=span_label,
             label_visibility="collapsed",
             width=130,
         )
