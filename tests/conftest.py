@@ -1,17 +1,16 @@
-"""Shared fixtures: a real PostgreSQL for the session, an empty database for each test; one running
-system and one Chromium for all browser tests."""
+"""Shared fixtures: a real PostgreSQL for each lane, an empty database for each test. How tests are
+spread over lanes, and what all lanes together have proven."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
@@ -19,13 +18,10 @@ import pytest
 from pairs.settings import DEFAULTS, load_settings
 from pairs.storage.database import Database, open_database, open_store
 from pairs.storage.postgres import PostgresStore
-from tests.support.browsing import ARTIFACTS, Watched, chromium
 from tests.support.chaos import SEED, TALLY
 from tests.support.machine import server_home
-from tests.support.running import System
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
     from streamlit.testing.v1 import AppTest
 
 PAGE = str(Path(__file__).parents[1] / "dashboard_streamlit.py")
@@ -39,6 +35,24 @@ for _key in DEFAULTS:
 def pytest_report_header() -> str:
     """The seed of the faults stands at the top, whatever happens later."""
     return f"CHAOS_SEED={SEED}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Most of the time is waiting: more lanes than cores."""
+    return min(8, max(4, os.cpu_count() or 1))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A lane hands over what it has counted."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["tally"] = vars(TALLY)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a lane has counted is added to the whole; nothing of one that died."""
+    TALLY.add(getattr(node, "workeroutput", {}).get("tally", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -121,11 +135,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Browser tests come last: they share one running system, and Playwright keeps an event loop
-    that no other test may meet. `--fast` leaves out what needs a process of its own. Tests
-    share the machine with whatever else runs there: a failure is run once more, and both are
-    told."""
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    """Browser tests come first: they share one running system, and take longest in their lane.
+    Tests without a process stay in the lane of their file, others go wherever there is room.
+    `--fast` leaves out what needs a process of its own. Tests share the machine with whatever
+    else runs there: a failure is run once more, and both are told."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is None)
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if item.get_closest_marker("browser") is not None:
+                item.add_marker(pytest.mark.xdist_group("browser"))
+            elif not _needs_a_process(item):
+                item.add_marker(pytest.mark.xdist_group(item.path.stem))
     if config.pluginmanager.hasplugin("rerunfailures"):
         for item in items:
             if item.get_closest_marker("chaos") is None:
@@ -150,51 +170,3 @@ def _no_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
             raise AssertionError("this test starts a process: mark it with pytest.mark.processes")
 
         monkeypatch.setattr("subprocess.Popen.__init__", refuse)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    if path is None:
-        reason = "no Chromium on the PATH: the browser tests did not run"
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(
-            executable_path=path,
-            args=[
-                "--no-sandbox",
-                "--disable-dev-shm-usage",
-                "--disable-gpu",
-                "--disable-background-networking",
-            ],
-        )
-        yield made
-        made.close()
-
-
-@pytest.fixture(scope="session")
-def system(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    data_dir = tmp_path_factory.mktemp("desk") / "data"
-    made = System(data_dir, STREAMLIT_REFRESH_MS="500", SYMBOLS="SOLUSDT,BTCUSDT,ETHUSDT")
-    try:
-        made.wait_for("ETHUSDT: .* bars of 1 s")
-        yield made
-        assert made.interrupt() == 0
-    finally:
-        made.close()
-        shutil.rmtree(server_home(data_dir), ignore_errors=True)
-
-
-@pytest.fixture
-def watched(browser: Browser, system: System, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    made = Watched(browser, system.url + getattr(request, "param", ""))
-    yield made
-    ARTIFACTS.mkdir(exist_ok=True)
-    name = re.sub(r"[^\w.-]+", "_", request.node.name)  # keepers of artefacts refuse ? and :
-    made.page.screenshot(path=str(ARTIFACTS / f"{name}.png"))
-    made.page.close()
-    assert made.complaints == []

@@ -47,7 +47,7 @@ def parquet() -> bytes:
     ("content", "named", "cure"),
     [
         (zipped(), "zip archive or a spreadsheet (.xlsx)", "save the table"),
-        (gzip.compress(GOOD.encode()), "gzip", "unpack"),
+        (gzip.compress(GOOD.encode(), mtime=0), "gzip", "unpack"),
         (bz2.compress(GOOD.encode()), "bzip2", "unpack"),
         (lzma.compress(GOOD.encode()), "xz", "unpack"),
         (parquet(), "Parquet", "save it as CSV"),

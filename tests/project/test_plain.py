@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 import time
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,15 +23,13 @@ from pairs.figures.statistics import correlation_figure
 from pairs.market import Instrument, Rejected, check_symbol
 from pairs.storage.postgres import PostgresStore
 from tests.support.alert_rules import price_rule
-from tests.support.browsing import Watched
-from tests.support.machine import free_port
+from tests.support.hostile import PICTURE, TAG
 from tests.support.pages import fill, snapshot, view
 from tests.support.rows import trade
 from tests.support.sink import Sink
 from watch_alerts import open_channels
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
     from streamlit.testing.v1 import AppTest
 
 ROOT = Path(__file__).parents[2]
@@ -110,64 +104,6 @@ SAFE = {
     "int",
     "float",
 }
-
-
-PICTURE = "![x](http://evil.example/p.png)"
-TAG = "<img src=http://evil.example/q.png>"
-HOSTILE = [
-    PICTURE,
-    TAG,
-    f"{PICTURE} **bold** :red[red] $x^2$ `code`",
-    "[a](http://evil.example)",
-    "see http://evil.example/x now",
-    "www.evil.example",
-    "a@evil.example",
-    "<b>bold</b>",
-    "a<b>c",
-    ":material/home: :streamlit: :smile: :100: :+1:",
-    ":material_home:",
-    "x :small[y] :red :help",
-    ":red-background[x] :blue-badge[x]",
-    "# heading",
-    "- item",
-    "+ item",
-    "1. first",
-    "2) second",
-    "> quote",
-    "---",
-    "***",
-    "~~gone~~ ~one~",
-    "_a_ __b__ *c* exit_z=3 snake__case",
-    "a -> b <- c",
-    "x >= 1 -- y ~= 2",
-    "$$\\int x$$ $5 and $6",
-    "&lt;b&gt; &amp; &#33;",
-    "back\\slash \\* \\",
-    "``two`` `one ```three",
-    "`",
-    "[x]: http://evil.example",
-    "[^1]",
-    "| a | b |",
-    "!",
-    "a ![",
-    "http://evil.example:80/:material/home:",
-    "2024-01-01T09:30:00Z 12:00",
-    "row 2: open '1,5'",
-    "local:ETHUSDT",
-    "https://user:pw@evil.example/?q=`x`",
-    "日本 _x_ é*y*",
-    "{x} :red{.y}",
-    "::leaf[x] :::box",
-    "<!-- x -->",
-    "<https://evil.example>",
-    "a\u202eb\u0007c",
-    "* * *",
-]
-
-
-def as_shown(text: str) -> str:
-    """What a reader should see of it: white space as one, what cannot be seen as a sign."""
-    return " ".join(text.replace("\u202e", "\ufffd").replace("\u0007", "\ufffd").split())
 
 
 def is_ours(node: ast.expr) -> bool:
@@ -342,62 +278,6 @@ def test_no_name_is_a_tag_in_a_figure(text: str) -> None:
         found = list(strings(figure.to_dict()))
         assert any(figure_text(names[0]) in part for part in found)
         assert not any(names[0] in part for part in found)
-
-
-# -- in a browser
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A page that shows every hostile text in every kind of element."""
-    port = free_port()
-    page = ROOT / "tests" / "support" / "plain_page.py"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(page), f"--server.port={port}"],
-        cwd=ROOT,
-        env={**os.environ, "HOSTILE": json.dumps(HOSTILE)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-@pytest.mark.browser
-def test_a_browser_shows_the_very_words_and_asks_nobody(browser: Browser, address: str) -> None:
-    watched = Watched(browser, address, "#all-drawn")
-    page = watched.page
-    page.wait_for_selector(f".st-key-case-{len(HOSTILE) - 1} [data-testid=stProgress]")
-    page.wait_for_timeout(1500)  # plug-ins for emoji and formulas come by themselves
-    for number, text in enumerate(HOSTILE):
-        case, shown = page.locator(f".st-key-case-{number}"), as_shown(text)
-        bodies = [
-            case.locator("[data-testid=stAlert] p")
-            .inner_text()
-            .removeprefix("Nothing was stored: ")
-            .removesuffix(" (row 2)")
-        ]
-        bodies += case.locator(
-            "[data-testid=stMarkdown], [data-testid=stCaptionContainer]"
-        ).all_inner_texts()
-        bodies += case.locator("button").all_inner_texts()
-        bodies += case.locator("[data-testid=stProgress] p").all_inner_texts()
-        assert [" ".join(body.split()) for body in bodies] == [shown] * len(bodies), text
-        assert len(bodies) >= 6
-        assert case.locator("a, img, strong, em, del, h1, li, hr, blockquote, .katex").count() == 0
-    page.close()
-    assert watched.complaints == []
 
 
 def test_plain_leaves_ordinary_words_alone() -> None:

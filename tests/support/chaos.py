@@ -7,7 +7,8 @@ import random
 from collections.abc import Container, Sequence
 from typing import Any
 
-SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+# Kept in the environment: the lanes of a run have one seed.
+SEED = int(os.environ.setdefault("CHAOS_SEED", str(random.SystemRandom().randrange(10**6))))
 
 
 class Tally:
@@ -16,6 +17,11 @@ class Tally:
     def __init__(self) -> None:
         self.comparisons = self.kills = self.steps = 0
         self.offered = self.lost = self.missing = self.duplicated = self.altered = 0
+
+    def add(self, counts: dict[str, int]) -> None:
+        """What another process has counted."""
+        for name, count in counts.items():
+            setattr(self, name, getattr(self, name) + count)
 
     def compare(
         self,
