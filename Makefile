@@ -3,6 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LANES := -n auto --dist loadgroup --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install run test test-fast test-pythons test-clients docs check format bench chaos clean
@@ -24,10 +25,10 @@ run: $(VENV)/.installed  ## PostgreSQL, daemon and dashboard; Ctrl-C stops all
 	@exec $(BIN)/python -m pairs
 
 test: $(VENV)/.installed-dev  ## the whole test suite
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest $(LANES)
 
 test-fast: $(VENV)/.installed-dev  ## before every commit: no processes, no browser
-	@exec $(BIN)/python -m pytest --fast -q
+	@exec $(BIN)/python -m pytest --fast -q $(LANES)
 
 test-pythons: $(VENV)/.installed-dev  ## the fast tests under the other Pythons that are installed
 	@exec $(BIN)/python tools/pythons.py

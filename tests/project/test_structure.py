@@ -6,6 +6,7 @@ import ast
 import doctest
 import hashlib
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,14 @@ def test_one_version_follows_the_other_and_views_change_with_a_version_only() ->
     ]
     now = hashlib.sha256(VIEWS_FILE.read_bytes()).hexdigest()
     assert hashes[0] == now, f"views.sql has changed: add a version with views = {now!r}"
+
+
+def test_no_test_imports_another_test() -> None:
+    """What several use is in `tests/support`."""
+    imported = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for module in re.findall(r"^\s*(?:from|import) (tests\.[\w.]+)", path.read_text(), re.M)
+        if not module.startswith("tests.support")
+    }
+    assert imported == set()

@@ -18,9 +18,8 @@ from pairs.analytics.pair import PairSpec, pair_view
 from pairs.live.bars import LiveBars
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
-from tests.test_alerts import BTC, ETH, T0, S, rule
-from tests.test_alerts_store import T0_US
-from tests.test_store import nothing_after, trade
+from tests.support.alert_rules import BTC, ETH, T0, T0_US, S, rule
+from tests.support.rows import nothing_after, trade
 
 SPEC = PairSpec(window=5, hedge_window=8)
 

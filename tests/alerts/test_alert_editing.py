@@ -31,8 +31,19 @@ from pairs.alerts.store import (
 )
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
-from tests.test_alerts import BTC, ETH, T0, S, rule
-from tests.test_alerts_store import event, only, outcome, price_rule, prices, watch_once
+from tests.support.alert_rules import (
+    BTC,
+    ETH,
+    T0,
+    S,
+    event,
+    only,
+    outcome,
+    price_rule,
+    prices,
+    rule,
+    watch_once,
+)
 
 
 def test_a_snoozed_rule_is_silent_and_keeps_its_state(store: PostgresStore) -> None:
