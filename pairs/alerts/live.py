@@ -52,6 +52,22 @@ class AlertsSnapshot:
         return age is not None and age < WATCHER_SILENT_S
 
     @property
+    def unwatched(self) -> bool:
+        """Whether there are rules that nobody evaluates."""
+        return self.pulse is not None and self.pulse.rules > 0 and not self.watcher_runs
+
+    @property
+    def polled_events(self) -> tuple[object, ...]:
+        """Changes when, and only when, an event may be new or another one."""
+        now = self.pulse
+        known = (
+            None
+            if now is None
+            else (now.newest_event, now.unacknowledged, now.acknowledged, now.marked)
+        )
+        return (known, *(d for e in self.events for d in e.deliveries if d.state != "delivered"))
+
+    @property
     def problems(self) -> dict[int, str]:
         """Rule id → why it is not evaluated, or not with complete data."""
         return {rule.rule_id: rule.problem for rule in self.rules if rule.problem}

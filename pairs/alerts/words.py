@@ -56,6 +56,7 @@ def short_text(rule: AlertRule, edge: str, value: float) -> str:
     legs = {"price_y": base_of(rule.y.symbol), "price_x": base_of(rule.x.symbol)}
     pair = f"{base_of(rule.y.symbol)}/{base_of(rule.x.symbol)}"
     number = f"{value:.6g}" if rule.quantity.startswith("price") else f"{value:.2f}"
+    number = number.replace("-", "−")
     parts = [_SIGNS[edge], _SHORT[rule.quantity], number, legs.get(rule.quantity, pair)]
     return " ".join(part for part in parts if part)
 

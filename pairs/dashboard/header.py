@@ -55,8 +55,9 @@ def draw(page: Page) -> None:
     )
     alerts = notices(page)
     unseen = alerts.pulse.unacknowledged if alerts.pulse else 0
+    unwatched = alerts.unwatched
     st.html(
-        header_html(snapshot, pd.Timestamp.now("UTC"), unseen)
+        header_html(snapshot, pd.Timestamp.now("UTC"), unseen, unwatched=unwatched)
         + cards_html(
             snapshot,
             view,
@@ -133,8 +134,11 @@ def data_age_s(snapshot: Snapshot) -> float | None:
     return max(known) + snapshot.age_s if known else None
 
 
-def header_html(snapshot: Snapshot, now: pd.Timestamp, alerts: int = 0) -> str:
-    """Title, venue badge, feed state, data age, gaps, the clock; `alerts` not acknowledged."""
+def header_html(
+    snapshot: Snapshot, now: pd.Timestamp, alerts: int = 0, *, unwatched: bool = False
+) -> str:
+    """Title, venue badge, feed state, data age, gaps, the clock; `alerts` not acknowledged,
+    `unwatched`: there are rules that nobody evaluates."""
     age = data_age_s(snapshot)
     health = judge(snapshot, age)
     sign = {"real": "●", "warn": "▲", "bad": "✕", "info": "■", "quiet": "○"}[health.level]
@@ -157,6 +161,11 @@ def header_html(snapshot: Snapshot, now: pd.Timestamp, alerts: int = 0) -> str:
         if alerts
         else ""
     )
+    if unwatched:
+        bell += (
+            '<span class="pw-chip pw-bad" role="status" data-testid="unwatched">'
+            "✕ alerts not watched</span>"
+        )
     spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
     return (
         f'<div class="pw pw-head"><h1>{title}</h1>'

@@ -47,6 +47,15 @@ div[data-testid="stToolbar"] { top: .55rem; }
 .pw-table .wrap { white-space: normal; } .pw-table .y { color: var(--pw-y); } .pw-table .x { color: var(--pw-x); } .pw-table .quiet { color: var(--pw-muted); }
 div:has(> .st-key-minutes), .st-key-minutes { height: max(300px, calc(100vh - 43rem)) !important; }
 .st-key-minutes .pw-table thead th { position: sticky; top: 0; background: light-dark(#FFFFFF, #0E1117); box-shadow: 0 1px var(--pw-line); }
+.pw-rule { font-size: .86rem; overflow-wrap: anywhere; padding: .15rem 0; }
+.pw-rule > div:first-child { display: flex; flex-wrap: wrap; gap: .1rem .75rem; }
+.pw-rule .quiet { color: var(--pw-muted); } .pw-rule .pw-facts { gap: .1rem .9rem; font-size: .8rem; }
+.pw-preview { font-size: .88rem; font-weight: 600; margin: 0; }
+[class*="st-key-rule-row-"], [class*="st-key-event-row-"], [class*="st-key-ready-"] { border-bottom: 1px solid var(--pw-line); padding-bottom: .25rem; }
+.pw-tell { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; font-size: .86rem; padding: .3rem 0; }
+.pw-tell span { color: var(--pw-muted); } .pw-tell-why { color: var(--pw-warn) !important; }
+.st-key-undo-line, .st-key-picked-line { padding: .35rem .75rem !important; }
+.pw-table td { overflow-wrap: anywhere; } .pw:has(> .pw-table) { overflow-x: auto; }
 .pw-title { font-size: .95rem; font-weight: 600; margin: 0 0 .3rem; }
 .pw-note { color: var(--pw-muted); font-size: .8rem; margin: .35rem 0 0; }
 @media (max-width: 1250px) { .pw-cards { grid-template-columns: repeat(4, minmax(0, 1fr)); } }

@@ -145,7 +145,7 @@ def test_crosses_without_cool_down_is_both_directions_at_once(
     apart = [
         (k, edge)
         for name, edge in (("crosses_up", "up"), ("crosses_down", "down"))
-        for k in oracle(replace(both, condition=name), values, edge)
+        for k in oracle(replace(both, condition=name), values, edge)  # type: ignore[arg-type]
     ]
     assert sorted(fired(both, values)) == sorted(apart)
 
@@ -366,7 +366,7 @@ def test_a_rule_without_a_name_is_called_by_its_condition_and_told_once() -> Non
     ("changes", "edge", "value", "said"),
     [
         ({}, "up", 2.3149, "▲ z 2.31 ETH/BTC"),
-        ({"condition": "below", "threshold": -2.0}, "down", -2.5, "▼ z -2.50 ETH/BTC"),
+        ({"condition": "below", "threshold": -2.0}, "down", -2.5, "▼ z −2.50 ETH/BTC"),
         ({"quantity": "abs_zscore"}, "up", 2.0, "▲ |z| 2.00 ETH/BTC"),
         ({"quantity": "price_y", "threshold": 2500.0}, "up", 2512.25, "▲ 2512.25 ETH"),
         ({"quantity": "staleness"}, "up", 11.0, "▲ silent 11.00 ETH/BTC"),

@@ -117,7 +117,7 @@ def test_a_failing_channel_is_retried_and_delays_no_other(
             assert (json_1.last_error, json_3.last_error, json_2.waiting) == (None, None, 1)
             answered.set()
             eventually(lambda: settled(store), "all is delivered")
-        assert good.received[0]["title"] == "ETHUSDT price above 100: 101"
+        assert good.received[0]["title"] == "dear: ETHUSDT price above 100: 101"
         assert (sink.alerts, good.alerts, sink.tried) == ([1], [1], 3)
         assert set(deaf.alerts) == {1}  # at least once
     finally:

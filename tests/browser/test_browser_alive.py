@@ -37,22 +37,60 @@ def second(browser: Browser, system: System) -> Iterator[Watched]:
     assert made.complaints == []
 
 
+NOTIFIED = """() => {
+  window.asked = 0;
+  window.notified = [];
+  window.Notification = class {
+    static permission = 'default';
+    static async requestPermission() {
+      window.asked += 1;
+      return (window.Notification.permission = 'granted');
+    }
+    constructor(title) { window.notified.push(title); }
+  };
+}"""  # what the desktop would show: no test can look there
+
+
 @pytest.mark.parametrize("watched", ["?view=Alerts&bar=1s"], indirect=True)
 def test_an_alert_appears_by_itself_in_every_tab(watched: Watched, second: Watched) -> None:
+    """And as a notification, as a sound and in the tab's title where that was chosen; it is seen
+    in all tabs at once, and a rule that was deleted comes back."""
     page = watched.page
+    page.evaluate(NOTIFIED)
+    before = page.title()
+    page.get_by_text("No rule yet").wait_for()
+    assert page.evaluate("window.asked") == 0  # nobody is asked unasked
+    for how in ("notification", "sound", "the tab's title"):
+        page.get_by_label(how).check()
+    assert page.evaluate("window.asked") == 1
     page.get_by_label("Threshold").fill("-100")
-    page.get_by_label("Threshold").press("Tab")
+    page.get_by_text("Would").first.wait_for()
     page.get_by_role("button", name="Add rule").click()
     page.get_by_text("Added:").wait_for()
     for tab in (page, second.page):
         tab.locator("[data-testid=stToast]", has_text="z-score above -100").first.wait_for()
         tab.locator("[data-testid=alerts]", has_text="1 alert").wait_for()
+    page.wait_for_function("() => /^▲ z −?[0-9.]+ ETH.BTC$/.test(document.title)")
+    assert "z-score above -100" in page.evaluate("window.notified")[0]
+    assert page.evaluate("window.pairsTell.sounds") == 1
+    assert second.page.title() == before  # another browser, which has chosen nothing
     second.page.get_by_text("z-score above -100").first.wait_for()  # and in the pair's column
-    page.get_by_role("button", name="Acknowledge 1").click()
+    second.page.locator("[data-mark=fired]").first.wait_for(state="attached")  # and on z
+    second.page.locator(".pairs-handle[data-level='2']").click()
+    second.page.get_by_text("Added: ETHUSDT/BTCUSDT z-score above 2").wait_for()
+    second.page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Acknowledge all 1").click()
     for tab in (page, second.page):
         tab.locator("[data-testid=alerts]").wait_for(state="detached")
-    page.get_by_role("button", name="Delete").click()
-    page.get_by_text("No rule yet").wait_for()
+    page.wait_for_function(f"() => document.title === {before!r}")
+    for again in (True, False):
+        page.get_by_role("button", name="⋯").click()
+        page.get_by_text("Delete", exact=True).click()
+        page.get_by_text("Deleted: ").wait_for()
+        page.get_by_text("No rule yet").wait_for()
+        if again:
+            page.get_by_role("button", name="Undo").click()
+            page.get_by_text("evaluated to").wait_for()
 
 
 @pytest.mark.parametrize("watched", ["?view=Market&bar=1min"], indirect=True)

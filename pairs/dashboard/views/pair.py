@@ -12,8 +12,8 @@ import streamlit as st
 from pairs.analytics.pair import PairView
 from pairs.backtest.engine import positions
 from pairs.backtest.rules import Rules
+from pairs.dashboard.alerting.on_chart import alerts_column, marks_on_chart, picked_line
 from pairs.dashboard.context import Page, shared
-from pairs.dashboard.views.alerts import live_alerts, recent_html
 from pairs.figures.layout import (
     PLAIN,
     Floats,
@@ -119,6 +119,7 @@ def _board(page: Page) -> None:
         st.html(note_html(lacking))
     left, right = st.columns([3.9, 1], gap="medium")
     with left:
+        picked_line(page)
         page.chart(
             lambda: figure(
                 view,
@@ -136,6 +137,7 @@ def _board(page: Page) -> None:
             name="Pair",
             height=HEIGHT,
         )
+        marks_on_chart(page, view, "Pair")
     with right:
         verdict = shared(
             lambda: verdict_html(view, legs, choice.bar),
@@ -144,8 +146,7 @@ def _board(page: Page) -> None:
         st.html(verdict)
         if told := filter_html(view.filter_deviation):
             st.html(told)
-        alerts = live_alerts(page.store).poll(60.0)  # the strip polls it at every refresh
-        st.html(recent_html(alerts.events))
+        alerts_column(page)
         st.html('<div class="pw"><p class="pw-title">Regression</p></div>')
         page.chart(
             lambda: scatter_figure(view, legs, identity),
