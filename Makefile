@@ -21,8 +21,8 @@ $(VENV)/.installed-dev: requirements.txt constraints.txt requirements-dev.txt
 	@$(PYTHON) tools/install.py requirements-dev.txt
 	@touch $@ $(VENV)/.installed
 
-run: $(VENV)/.installed  ## PostgreSQL, daemon and dashboard; Ctrl-C stops all
-	@exec $(BIN)/python -m pairs
+run: $(VENV)/.installed  ## PostgreSQL, daemon and dashboard; Ctrl-C stops all (ARGS=--no-browser)
+	@exec $(BIN)/python -m pairs $(ARGS)
 
 test: $(VENV)/.installed-dev  ## the whole test suite
 	@exec $(BIN)/python -m pytest $(LANES)

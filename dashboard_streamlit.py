@@ -15,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pairs.dashboard import header, watch
 from pairs.dashboard.address import dismiss, follow_address, start_with, tell_address, unhonoured
 from pairs.dashboard.chart import provide_script
-from pairs.dashboard.context import Choice, Page, boundary, symbols_of
+from pairs.dashboard.context import AWAY, Choice, Page, boundary, symbols_of
 from pairs.dashboard.sidebar import legs_offered, sidebar
 from pairs.dashboard.style import CSS
 from pairs.dashboard.upload import upload
@@ -25,7 +25,6 @@ from pairs.jit import warm_up
 from pairs.messages import one_line, start_logging, take_over
 from pairs.settings import Settings, SettingsError, load_settings
 from pairs.storage.database import StoreError, open_database, open_store
-from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_symbols
 
@@ -83,7 +82,7 @@ def main() -> None:
         get_ready()
         symbols = symbols_of(store)
         draw(store, settings, symbols)
-    except (SettingsError, StoreError, *DATABASE_ERRORS) as error:
+    except (SettingsError, StoreError, *AWAY) as error:
         st.error(f"The page cannot start: {plain(one_line(error))}")
         st.button("Try again")
         try_again()
@@ -113,6 +112,7 @@ def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
     alerts.page_begins()
     with numbers:
         page.live("Numbers", header.draw)
+        watch.heart(choice.refresh_s)
     with boundary(str(view)):
         VIEWS[str(view)](page)
     tell_address()
@@ -173,18 +173,16 @@ def enough(symbols: dict[str, list[str]]) -> bool:
 
 
 def waiting(store: PostgresStore) -> None:
-    """Nothing is stored yet: look again every second."""
+    """Nothing is stored yet: say why, and look again every second."""
     st.html('<div class="pw pw-head"><h1>Waiting for the first bars</h1></div>')
-    st.write(
-        "The ingestion daemon has stored nothing yet. It runs as part of `make run`, or alone:"
-    )
-    st.code("python ingest_websocket.py", language="shell")
 
     @st.fragment(run_every=1.0)
     def look() -> None:
         if enough(read_symbols(store.engine)):
             symbols_of.clear()
             st.rerun()
+        with boundary("Feeds"):
+            system.beginning(store)
 
     look()
 

@@ -20,7 +20,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pairs.messages import (
@@ -37,14 +38,21 @@ from pairs.storage.database import Database, StoreError, open_database, open_pat
 
 PORT = 8501
 STOP_S = 20.0
+QUIET_S = 1.5  # the log has come to rest
+SETTLED_S = 20.0  # but nobody waits longer for the address than that
 HOPELESS_S = 30.0  # a process that ends so soon with CANNOT would do so for ever
 LONGEST_WAIT_S = 30.0
 PR_SET_PDEATHSIG = 1
 COLOURS = {"run": "", "ingest": "\033[36m", "page": "\033[35m", "alerts": "\033[33m"}
 
 
+_said_at = 0.0  # when the log had its last line
+
+
 def say(name: str, text: str) -> None:
     """One line of the common log, whatever a process has written."""
+    global _said_at  # noqa: PLW0603 - there is one log
+    _said_at = time.monotonic()
     colour = COLOURS.get(name, "") if sys.stdout.isatty() else ""
     end = "\033[0m" if colour else ""
     print(f"{colour}{name:>6} |{end} {printable(without_secrets(text))}", flush=True)
@@ -81,6 +89,7 @@ class Child:
     started: float = 0.0
     wait_s: float = 0.5
     due: float | None = None  # when it is started again, once it has ended
+    spoke: bool = False  # whether it has said anything yet
 
     def start(self) -> None:
         self.started, self.due = time.monotonic(), None
@@ -106,6 +115,7 @@ class Child:
             for line in lines:
                 if line.strip():
                     say(self.name, line.rstrip())
+                    self.spoke = True
 
     @property
     def ended(self) -> int | None:
@@ -144,6 +154,7 @@ def children(port: int) -> list[Child]:
                 "dashboard_streamlit.py",
                 f"--server.port={port}",
                 "--server.scriptHealthCheckEnabled=true",
+                "--logger.hideWelcomeMessage=true",
             ],
             {**quiet, "STREAMLIT_SERVER_HEADLESS": "true"},
         ),
@@ -171,6 +182,35 @@ def warm_page(port: int) -> None:
         ) as answer,
     ):
         answer.read()
+
+
+def desktop(environment: Mapping[str, str], terminal: bool) -> bool:
+    """Whether a browser is to be opened: where somebody sits before a screen, or names one."""
+    if environment.get("BROWSER"):
+        return True
+    screen = sys.platform == "darwin" or any(
+        environment.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    return terminal and screen and not environment.get("SSH_CONNECTION")
+
+
+def open_browser(url: str) -> None:
+    """Show the page, beside everything else: a browser may take its time."""
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+def tell_address(url: str, stop: threading.Event, begun: Child) -> None:
+    """The address as the last line: once `begun` has spoken and the log is quiet, or soon."""
+    told = f"dashboard: {url}   (Ctrl-C stops everything)"
+    say("run", told)
+
+    def again() -> None:
+        wait_while(lambda: not begun.spoke, stop, SETTLED_S)
+        wait_while(lambda: time.monotonic() - _said_at < QUIET_S, stop, SETTLED_S)
+        if not stop.is_set():
+            say("run", told)
+
+    threading.Thread(target=again, daemon=True).start()
 
 
 def wait_while(busy: Callable[[], bool], stop: threading.Event, seconds: float) -> None:
@@ -206,8 +246,8 @@ class _ToldToStopError(Exception):
     """Ctrl-C while something is waited for."""
 
 
-def run(settings: Settings, wanted_port: int) -> int:
-    """Start everything, wait for Ctrl-C, stop everything; the exit code."""
+def run(settings: Settings, wanted_port: int, *, browser: bool = False) -> int:
+    """Start everything, wait for Ctrl-C, stop everything; the exit code. `browser`: show it."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -230,7 +270,10 @@ def run(settings: Settings, wanted_port: int) -> int:
         if wait_for_page(port, page, stop):
             warming = threading.Thread(target=warm_page, args=(port,), daemon=True)
             warming.start()
-            say("run", f"dashboard: http://127.0.0.1:{port}   (Ctrl-C stops everything)")
+            url = f"http://127.0.0.1:{port}"
+            tell_address(url, stop, alerts)
+            if browser:
+                open_browser(url)
             wait_while(warming.is_alive, stop, 10.0)
         if not stop.is_set():
             alerts.start()  # last: the page has the processor first, nobody waits for this one
@@ -262,9 +305,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=_port, default=PORT, help=f"of the dashboard (default {PORT})"
     )
+    parser.add_argument(
+        "--no-browser", action="store_true", help="on a desktop too: print the address alone"
+    )
     arguments = parser.parse_args(argv)
+    browser = not arguments.no_browser and desktop(os.environ, sys.stdout.isatty())
     try:
-        return run(load_settings(), arguments.port)
+        return run(load_settings(), arguments.port, browser=browser)
     except (SettingsError, StoreError, OSError) as error:
         failed("run", error)
         return exit_code(error)

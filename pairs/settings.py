@@ -20,10 +20,40 @@ import psycopg2
 from dotenv import dotenv_values
 from psycopg2.extensions import parse_dsn
 
+from pairs import __version__
 from pairs.market import Venue, check_symbol
 from pairs.messages import CANNOT, HIDDEN, keep_secret, one_line
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def build(root: Path = ROOT) -> str:
+    """The version, and the commit where the folder is a clone: 0.2.0 (1a2b3c4d5e)."""
+    try:
+        git = root / ".git"
+        if git.is_file():  # a further work tree of a clone
+            git = root / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        common = git / "commondir"
+        home = git / common.read_text().strip() if common.exists() else git
+        name = head.removeprefix("ref:").strip()
+        if head.startswith("ref:"):
+            loose = home / name
+            packed = home / "packed-refs"
+            head = (
+                loose.read_text().strip()
+                if loose.exists()
+                else next(
+                    row.split()[0]
+                    for row in packed.read_text().splitlines()
+                    if row.endswith(f" {name}")
+                )
+            )
+    except (OSError, StopIteration, UnicodeDecodeError):
+        return __version__  # installed as a package
+    return f"{__version__} ({head[:10]})"
+
+
 Market = Literal["spot", "usdm"]
 Feed = Literal["auto", "binance", "local"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from pairs.backtest.simulation import Result
 
 __all__ = [
     "RUINED",
+    "Provenance",
     "filter_text",
     "is_ruined",
     "iso_times",
@@ -32,6 +33,45 @@ __all__ = [
     "shown_metrics",
     "strict",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a result was made of, and by what: legs as venue:SYMBOL or a file's name, bar length,
+    first and last bar (open times; None without bars), when, and the version of this program."""
+
+    y: str
+    x: str
+    bar: str
+    first: pd.Timestamp | None
+    last: pd.Timestamp | None
+    bars: int
+    made: pd.Timestamp
+    version: str
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a leg is of the local exchange, whose prices nobody ever paid."""
+        return any(leg.startswith("local:") for leg in (self.y, self.x))
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        first, last, made = (_iso(t) for t in (self.first, self.last, self.made))
+        return {
+            "simulated": self.simulated,
+            "y": self.y,
+            "x": self.x,
+            "bar": self.bar,
+            "first_bar": first,
+            "last_bar": last,
+            "bars": self.bars,
+            "made": made,
+            "version": self.version,
+        }
+
+
+def _iso(time: pd.Timestamp | None) -> str | None:
+    return None if time is None else iso_times(pd.DatetimeIndex([time]))[0]
 
 
 def result_json(result: Result) -> str:

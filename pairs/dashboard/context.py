@@ -21,7 +21,8 @@ from pairs.analytics.pair import PairSpec, PairView, pair_view
 from pairs.dashboard.chart import draw_chart
 from pairs.figures.layout import pack
 from pairs.figures.plain import plain
-from pairs.live.bars import Leg, LiveBars, Snapshot, base_bar_s, stored_bars
+from pairs.live.asking import Asked, Remembered, UnansweredError
+from pairs.live.bars import Leg, LiveBars, Snapshot, bars_between, base_bar_s, stored_bars
 from pairs.live.jobs import Job, Jobs
 from pairs.live.shared import SharedResults
 from pairs.market import Instrument, bar_seconds
@@ -33,6 +34,7 @@ from pairs.storage.queries import read_bars, read_incomplete, read_sizes, read_s
 from pairs.storage.uploads import read_uploads
 
 log = logging.getLogger("dashboard")
+AWAY = (*DATABASE_ERRORS, UnansweredError)  # what a database that is away or hangs ends in
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,20 @@ class Page:
         """What a result depends on beside the controls: the bars closed so far."""
         return (self.choice.bar, *snapshot.closed_until)
 
-    def stored(self, instrument: Instrument, span_s: float | None) -> pd.DataFrame:
-        """Closed bars of a span from the database, None: all; however many."""
+    def stored(
+        self,
+        instrument: Instrument,
+        span_s: float | None,
+        between: tuple[pd.Timestamp, pd.Timestamp] | None = None,
+    ) -> pd.DataFrame:
+        """Closed bars of a span from the database, None: all; however many. `between`: from the
+        bar that opens then to the one that opens then."""
         base = base_of(self.store, instrument, self.choice.bar)
+        if between is not None:
+            start, last = between
+            end = last + pd.Timedelta(seconds=bar_seconds(self.choice.bar))
+            times = start.to_pydatetime(), end.to_pydatetime()
+            return bars_between(self.store.engine, instrument, self.choice.bar, base, *times)
         return stored_bars(self.store.engine, instrument, self.choice.bar, base, span_s)
 
     def incomplete(self, leg: Leg, bars: int) -> pd.DatetimeIndex:
@@ -113,8 +126,10 @@ class Page:
             leg.feed.missing,
         )
         try:
-            found: pd.DatetimeIndex = shared(lambda: self._incomplete(leg, shown[0]), key)
-        except DATABASE_ERRORS as error:
+            found: pd.DatetimeIndex = shared(
+                lambda: Asked(lambda: self._incomplete(leg, shown[0])).answer(), key
+            )
+        except AWAY as error:
             log.warning('incomplete_unknown reason="%s"', one_line(error))
             return shown[:0]
         return found.intersection(shown)
@@ -193,20 +208,27 @@ def jobs() -> Jobs:
     return Jobs()
 
 
+@st.cache_resource(show_spinner=False)
+def remembered() -> Remembered:
+    """What every run of the page needs of the database: while that is away, as it was last. The
+    strip of numbers says so."""
+    return Remembered(DATABASE_ERRORS)
+
+
 @st.cache_data(ttl=3, show_spinner=False)
 def symbols_of(_store: PostgresStore) -> dict[str, list[str]]:
-    return read_symbols(_store.engine)
+    return remembered().get(("symbols", _store), lambda: read_symbols(_store.engine))
 
 
 @st.cache_data(ttl=60, show_spinner=False)
 def sizes_at(_store: PostgresStore, venue: str) -> dict[str, list[int]]:
     """Symbol → the bar lengths, in seconds, that others than the daemon have stored."""
-    return read_sizes(_store.engine, venue)
+    return remembered().get(("sizes", _store, venue), lambda: read_sizes(_store.engine, venue))
 
 
 @st.cache_data(ttl=60, show_spinner=False)
 def uploads_of(_store: PostgresStore) -> pd.DataFrame:
-    return read_uploads(_store.engine)
+    return remembered().get(("uploads", _store), lambda: read_uploads(_store.engine))
 
 
 def sizes_of(store: PostgresStore, instrument: Instrument) -> list[int]:
@@ -240,8 +262,9 @@ def shared(make: Callable[[], Any], key: tuple[Hashable, ...]) -> Any:
 @st.cache_resource(ttl=0.8, max_entries=64, show_spinner=False)
 def shared_read(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
     """What `_make` reads from the database, read once for all sessions that ask at about the same
-    time. Keys are few: they hold no time. Not to be changed by its users."""
-    return _make()
+    time. Keys are few: they hold no time. Not to be changed by its users. A database that hangs
+    ends it within seconds, with an error."""
+    return Asked(_make).answer()
 
 
 def follow(job: Job) -> None:

@@ -57,7 +57,13 @@ def draw(page: Page) -> None:
     unseen = alerts.pulse.unacknowledged if alerts.pulse else 0
     unwatched = alerts.unwatched
     st.html(
-        header_html(snapshot, pd.Timestamp.now("UTC"), unseen, unwatched=unwatched)
+        header_html(
+            snapshot,
+            pd.Timestamp.now("UTC"),
+            unseen,
+            unwatched=unwatched,
+            paused=choice.refresh_s is None,
+        )
         + cards_html(
             snapshot,
             view,
@@ -66,7 +72,8 @@ def draw(page: Page) -> None:
             adf_bars=adf_bars,
         )
     )
-    watch.beat(choice.refresh_s)
+    if choice.refresh_s is not None and choice.refresh_s <= watch.BEAT_S:
+        watch.beat(choice.refresh_s)
 
 
 def adf_of(view: PairView) -> tuple[float, int]:
@@ -134,47 +141,73 @@ def data_age_s(snapshot: Snapshot) -> float | None:
     return max(known) + snapshot.age_s if known else None
 
 
+def dead_since(snapshot: Snapshot, now: pd.Timestamp) -> str:
+    """Since when there are no data to be believed, in words; empty where all is well."""
+    if judge(snapshot, data_age_s(snapshot)).level not in ("warn", "bad"):
+        return ""
+    if snapshot.error is not None:
+        return f"no data since {now - pd.Timedelta(seconds=snapshot.age_s):%H:%M:%S} UTC"
+    received = [leg.feed.last_received for leg in snapshot.legs if leg.feed is not None]
+    known = [when for when in received if when is not None]
+    return f"no data since {clock(min(known))} UTC" if known else "no data"
+
+
 def header_html(
-    snapshot: Snapshot, now: pd.Timestamp, alerts: int = 0, *, unwatched: bool = False
+    snapshot: Snapshot,
+    now: pd.Timestamp,
+    alerts: int = 0,
+    *,
+    unwatched: bool = False,
+    paused: bool = False,
 ) -> str:
     """Title, venue badge, feed state, data age, gaps, the clock; `alerts` not acknowledged,
-    `unwatched`: there are rules that nobody evaluates."""
+    `unwatched`: there are rules that nobody evaluates. `paused`: nothing is refreshed, so this is as of `now`. Ages and the clock go on in the
+    browser."""
     age = data_age_s(snapshot)
     health = judge(snapshot, age)
-    sign = {"real": "●", "warn": "▲", "bad": "✕", "info": "■", "quiet": "○"}[health.level]
+    if paused and health.level in ("real", "quiet", "info"):
+        health = Health(f"paused since {now:%H:%M:%S}", "still", "")
+    sign = {"real": "●", "warn": "▲", "bad": "✕", "info": "■", "quiet": "○", "still": "❚❚"}
+    dead = dead_since(snapshot, now)
     feeds = [leg.feed for leg in snapshot.legs if leg.feed is not None and snapshot.live]
-    facts = [health.detail] if health.detail else []
+    facts = [_fact(health.detail)] if health.detail else []
     if feeds:
         gaps, missing = sum(f.open_gaps for f in feeds), sum(f.missing for f in feeds)
-        facts.append(f"data {duration(age)} old")
-        facts.append(f"{gaps} open gaps" + (f", {missing:,} trades missing" if missing else ""))
-        facts.append(f"{sum(f.stored for f in feeds):,} trades stored")
-    facts.append(f"{now:%H:%M:%S} UTC")
+        facts += [
+            _fact(f"data {duration(age)} old", "" if age is None else f'data-age="{age:.1f}"'),
+            _fact(f"{gaps} open gaps" + (f", {missing:,} trades missing" if missing else "")),
+            _fact(f"{sum(f.stored for f in feeds):,} trades stored"),
+        ]
+    facts.append(_fact(f"{now:%H:%M:%S} UTC", f'data-clock="{now.value // 10**6}"'))
     title = f"{escape(snapshot.y.symbol)} / {escape(snapshot.x.symbol)}"
     badges = "".join(
         f'<span class="pw-chip pw-{level}" data-testid="venue">{escape(badge)}</span>'
         for badge, level in (BADGES[venue] for venue in snapshot.venues)
     )
     bell = (
-        f'<span class="pw-chip pw-warn" role="status" data-testid="alerts">▲ {alerts} '
+        f'<span class="pw-chip pw-warn" data-testid="alerts">▲ {alerts} '
         f"alert{'s' if alerts > 1 else ''}</span>"
         if alerts
         else ""
     )
     if unwatched:
-        bell += (
-            '<span class="pw-chip pw-bad" role="status" data-testid="unwatched">'
-            "✕ alerts not watched</span>"
-        )
-    spans = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
+        bell += '<span class="pw-chip pw-bad" data-testid="unwatched">✕ alerts not watched</span>'
+    said = f"{snapshot.y.symbol} / {snapshot.x.symbol}: {health.word}"
+    said += ", alerts not watched" if unwatched else ""
+    told = f' data-dead="{escape(dead)}"' if dead else ""
     return (
         f'<div class="pw pw-head"><h1>{title}</h1>'
         f"{badges}"
-        f'<span class="pw-chip pw-{health.level}" role="status" data-testid="feed">'
-        f"{sign} {escape(health.word)}</span>"
+        f'<span class="pw-chip pw-{health.level}" data-testid="feed"{told}>'
+        f"{sign[health.level]} {escape(health.word)}</span>"
         f"{bell}"
-        f'<span class="pw-facts" data-testid="facts">{spans}</span></div>'
+        f'<span class="pw-facts" data-testid="facts" data-said="{escape(said)}">{"".join(facts)}'
+        "</span></div>"
     )
+
+
+def _fact(text: str, more: str = "") -> str:
+    return f"<span {more}>{escape(text)}</span>"
 
 
 def cards_html(

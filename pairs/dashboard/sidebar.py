@@ -13,7 +13,7 @@ from pairs.analytics.pair import PairSpec
 from pairs.bars.resampling import align
 from pairs.dashboard import address
 from pairs.dashboard.address import labels, start_with
-from pairs.dashboard.context import Choice, bars_of, follow, jobs, sizes_of
+from pairs.dashboard.context import Choice, bars_of, follow, jobs, remembered, sizes_of
 from pairs.figures.plain import plain
 from pairs.live.bars import Snapshot
 from pairs.market import LIVE_BARS, Instrument, bar_label, bar_seconds
@@ -176,10 +176,14 @@ def _venue(store: PostgresStore, symbols: dict[str, list[str]]) -> str:
 @st.cache_data(ttl=30, show_spinner=False)
 def _running(_store: PostgresStore, venues: tuple[str, ...]) -> str:
     """The venue whose daemon runs; else the first."""
-    for venue in venues:
-        if any(feed.state != "stopped" for feed in read_feeds(_store.engine, venue)):
-            return venue
-    return venues[0]
+
+    def find() -> str:
+        for venue in venues:
+            if any(feed.state != "stopped" for feed in read_feeds(_store.engine, venue)):
+                return venue
+        return venues[0]
+
+    return remembered().get(("running", _store, venues), find)
 
 
 def legs_offered(venue: str, symbols: dict[str, list[str]]) -> list[Instrument]:

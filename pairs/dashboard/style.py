@@ -27,6 +27,7 @@ div[data-testid="stToolbar"] { top: .55rem; }
 .pw-real { border-color: var(--pw-good); color: var(--pw-good); }
 .pw-info { border-color: var(--pw-y); color: var(--pw-y); }
 .pw-bad { background: #F6465D; color: #14171c; }
+.pw-still { border-color: var(--pw-warn); color: var(--pw-warn); }
 .pw-quiet { border-color: var(--pw-muted); color: inherit; }
 .pw-facts { color: var(--pw-muted); font-size: .84rem; display: flex; gap: 1rem; flex-wrap: wrap; }
 .pw-cards { display: grid; grid-template-columns: repeat(8, minmax(0, 1fr)); gap: .6rem; margin-top: .55rem; }

@@ -13,6 +13,7 @@ from pairs.backtest.metrics import METRICS
 from pairs.backtest.overfitting import Interval
 from pairs.backtest.report import (
     RUINED,
+    Provenance,
     is_ruined,
     iso_times,
     metric_text,
@@ -39,7 +40,15 @@ _STYLE = (
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.86rem}"
     "td,th{border-bottom:1px solid #d8dee4;padding:.2rem .6rem;text-align:right;white-space:nowrap}"
     "td:first-child,th:first-child{text-align:left}.wide{overflow-x:auto}"
+    ".simulated{background:#F5A524;color:#14171c;padding:.5rem .9rem;border-radius:6px}"
+    ".provenance{margin:.6rem 0 1rem}"
     ".note{color:#57606a}pre{background:#f6f8fa;padding:.8rem;overflow-x:auto}"
+)
+
+
+SIMULATED = (
+    '<p class="simulated"><b>SIMULATED</b> · prices of the local exchange: nobody ever traded '
+    "at them</p>"
 )
 
 
@@ -52,16 +61,20 @@ def html_report(
     cost: pd.DataFrame | None = None,
     walk: WalkForward | None = None,
     luck: str = "",
+    provenance: Provenance | None = None,
 ) -> str:
     """A run as one self-contained HTML page, Plotly's script included (some 5 MB).
 
     `interval`: of the Sharpe ratio (`overfitting.sharpe_interval`). `heat`: of `grid.heat_map`
     with the name of its figure. `luck`: how far the result is more than
-    that, in words. `cost`: of `grid.cost_sensitivity`. `walk`: a walk-forward.
+    that, in words. `provenance`: what it was made of; simulated prices are told at the top.
+    `cost`: of `grid.cost_sensitivity`. `walk`: a walk-forward.
     Every text is escaped; the page holds the parameters as JSON and at most 2,000 trades.
     """
     parts = [
+        SIMULATED if provenance is not None and provenance.simulated else "",
         f"<h1>{escape(title)}</h1>",
+        "" if provenance is None else _provenance(provenance),
         '<p class="note">Figures are in-sample unless they say otherwise: whoever chose these '
         "parameters may have seen these bars. Times are UTC; amounts in quote currency.</p>",
         _metrics(result.metrics, interval),
@@ -75,7 +88,7 @@ def html_report(
         parts.append(_figure(heat_figure(*heat)))
     if walk is not None:
         parts += _walk_forward(walk)
-    parts += [_trades(result.trades), _parameters(result)]
+    parts += [_trades(result.trades), _parameters(result, provenance)]
     head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{_STYLE}</style>"
     script = f"<script>{get_plotlyjs()}</script>"
     body = "".join(parts)
@@ -144,8 +157,25 @@ def _table(frame: pd.DataFrame) -> str:
     return made
 
 
-def _parameters(result: Result) -> str:
+def _provenance(made_of: Provenance) -> str:
+    told = made_of.as_dict()
+    rows = {
+        "y": told["y"],
+        "x": told["x"],
+        "Bars": f"{made_of.bars:,} of {made_of.bar}",
+        "First bar": told["first_bar"] or "–",
+        "Last bar": told["last_bar"] or "–",
+        "Made": told["made"],
+        "Version": told["version"],
+    }
+    cells = "".join(f"<tr><td>{a}</td><td>{escape(str(b))}</td></tr>" for a, b in rows.items())
+    return f'<table class="provenance">{cells}</table>'
+
+
+def _parameters(result: Result, provenance: Provenance | None) -> str:
     given = parameters(result.rules, result.costs)
+    if provenance is not None:
+        given["provenance"] = provenance.as_dict()
     data = {"parameters": given, "metrics": result_dict(result, curve=False)["metrics"]}
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     shown = escape(json.dumps(given, indent=1, allow_nan=False))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 PATIENCE_S = 3.0
 TROUBLED_S = 0.5  # where the last answer was an error already
@@ -49,6 +49,36 @@ class Asked(Generic[Answer]):
                 raise
         waited_s = time.monotonic() - self._began
         raise UnansweredError(f"the database has not answered for {waited_s:.0f} s")
+
+
+class Remembered:
+    """Answers by key, few of them, kept for when the database is away: who asks again gets the
+    last one then, or the reason where there is none."""
+
+    def __init__(self, errors: tuple[type[BaseException], ...]) -> None:
+        self._errors: tuple[type[BaseException], ...] = (*errors, UnansweredError)
+        self._lock = threading.Lock()
+        self._open: dict[Hashable, Asked[Any]] = {}
+        self._last: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, read: Callable[[], Answer]) -> Answer:
+        """What `read` gives, waited for as `Asked` does; never asked twice at once."""
+        with self._lock:
+            asked = self._open.get(key)
+            troubled = asked is not None
+            if asked is None:
+                asked = self._open[key] = Asked(read)
+        try:
+            self._last[key] = asked.answer(TROUBLED_S if troubled else None)
+        except self._errors:
+            if key not in self._last:
+                raise
+        finally:
+            if not asked.open:
+                with self._lock:
+                    self._open.pop(key, None)
+        kept: Answer = self._last[key]
+        return kept
 
 
 class UnansweredError(RuntimeError):

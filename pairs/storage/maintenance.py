@@ -204,13 +204,13 @@ def _lost(refused: bool, trades: int, reason: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoreFigures:
-    """What the store holds. `bars` is the planner's estimate: counting them would take long."""
+    """What the store holds. Not how many bars: counting them would take long, and the planner's
+    estimate is far off for the first minutes of every day."""
 
     server: str
     size_bytes: int
     trades: int
     last_minute: int
-    bars: int
     oldest: datetime | None
     gaps: dict[str, int]
     quarantined: int
@@ -239,21 +239,17 @@ def _oldest(cursor: Cursor) -> datetime | None:
 
 def read_figures(store: PostgresStore) -> StoreFigures:
     """Figures for people; cheap, whatever the length of the history."""
-    with store.transaction() as cursor:
+    with store.reading() as cursor:
         cursor.execute(
             "SELECT version(), pg_database_size(current_database()),"
             " (SELECT coalesce(sum(stored), 0)::bigint FROM feed),"
             " (SELECT coalesce(sum(b.trades), 0)::bigint FROM bar b"
             "  WHERE b.bar_s = 1 AND b.ts >= now() - interval '1 minute'),"
-            " (SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_class c"
-            "  JOIN pg_partition_tree('bar') p ON p.relid = c.oid WHERE p.isleaf),"
             " (SELECT count(*) FROM quarantine)"
         )
-        row = cursor.fetchone() or ("", 0, 0, 0, 0, 0)
+        row = cursor.fetchone() or ("", 0, 0, 0, 0)
         oldest = _oldest(cursor)
         cursor.execute("SELECT state, count(*) FROM gap GROUP BY state")
         gaps = {str(state): int(count) for state, count in cursor.fetchall()}
-    server, size, trades, minute, bars, quarantined = row
-    return StoreFigures(
-        server.split(" on ")[0], size, trades, minute, bars, oldest, gaps, quarantined
-    )
+    server, size, trades, minute, quarantined = row
+    return StoreFigures(server.split(" on ")[0], size, trades, minute, oldest, gaps, quarantined)

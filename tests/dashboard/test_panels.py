@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,15 +15,23 @@ import pytest
 from pairs.analytics.pair import PairSpec
 from pairs.backtest.rules import Costs, Rules
 from pairs.backtest.simulation import run
-from pairs.dashboard.header import STALE_S, cards_html, header_html, judge, signal
+from pairs.dashboard.header import (
+    STALE_S,
+    cards_html,
+    dead_since,
+    header_html,
+    judge,
+    signal,
+)
 from pairs.dashboard.views import backtest as backtest_panel
 from pairs.dashboard.views import market as market_panel
 from pairs.dashboard.views import pair as pair_panel
 from pairs.dashboard.views.robustness import formatted
+from pairs.dashboard.views.system import beginning_words
 from pairs.figures.layout import POINTS, incomplete_note, pack, spans, thinned, with_breaks
 from pairs.figures.theme import decimals_of, duration, number, percent, significant, tint
 from pairs.market import Instrument
-from tests.support.pages import bars, snapshot, view
+from tests.support.pages import bars, snapshot, status, view
 
 
 def test_a_short_record_is_drawn_bar_by_bar_whatever_the_span() -> None:
@@ -205,6 +215,33 @@ def test_the_header_escapes_and_names_the_venue() -> None:
     assert "2 open gaps, 14 trades missing" in gaps
 
 
+def test_a_paused_page_says_so_and_its_ages_go_on_in_the_browser() -> None:
+    now = pd.Timestamp("2026-01-01 12:00:05", tz="UTC")
+    live = replace(snapshot(), polled_at=time.monotonic())
+    html = header_html(live, now, paused=True)
+    assert "❚❚ paused since 12:00:05" in html
+    assert "● live" not in html
+    assert re.search(r'<span data-age="\d+\.\d">data .* old</span>', html)
+    assert f'data-clock="{now.value // 10**6}"' in html
+    assert "paused" not in header_html(live, now)
+    dead = header_html(snapshot(state="stopped"), now, paused=True)
+    assert "✕ daemon stopped" in dead  # what is wrong is worth more than why nothing moves
+
+
+def test_dead_data_say_since_when() -> None:
+    now = pd.Timestamp("2026-01-01 12:00:05", tz="UTC")
+    live = replace(snapshot(), polled_at=time.monotonic())
+    assert dead_since(live, now) == ""
+    assert "data-dead" not in header_html(live, now)
+    stopped = snapshot(state="stopped")
+    assert stopped.y.feed is not None
+    since = stopped.y.feed.last_received
+    assert dead_since(stopped, now) == f"no data since {since:%H:%M:%S} UTC"
+    assert f'data-dead="no data since {since:%H:%M:%S} UTC"' in header_html(stopped, now)
+    gone = replace(snapshot(error="gone"), polled_at=time.monotonic() - 5)
+    assert dead_since(gone, now) in ("no data since 12:00:00 UTC", "no data since 11:59:59 UTC")
+
+
 def test_the_cards_show_warm_up_and_in_sample() -> None:
     short = PairSpec(window=500, hedge_window=500)
     html = cards_html(snapshot(), view(short), side=np.zeros(1), adf_p=math.nan, adf_bars=0)
@@ -293,3 +330,13 @@ def test_bars_that_lack_trades_are_marked_and_named() -> None:
     assert "2 of BTCUSDT" in note
     assert "ETHUSDT" not in note
     assert incomplete_note([("ETHUSDT", at[:0])]) == ""
+
+
+def test_an_exchange_that_does_not_answer_is_named_with_what_to_type() -> None:
+    away = status(state="disconnected", detail="Name or service not known")
+    said, command = beginning_words([("binance", away)])
+    assert "Binance does not answer: Name or service not known" in said
+    assert command == "FEED=local make run"
+    assert beginning_words([("binance", status(state="starting"))])[1] == ""
+    for none in ([], [("binance", status(state="stopped"))]):
+        assert beginning_words(none)[1] == "python ingest_websocket.py"

@@ -59,6 +59,8 @@ def test_start_kill_everything_start_again_and_stop(data_dir: Path) -> None:
         second.wait_for("dashboard: http")
         second.wait_for("connected url=ws://127.0.0.1")
         second.wait_for(r"alerts \|.*watching channels=none")
+        eventually(lambda: "dashboard: http" in second.lines[-1], "the address as the last line")
+        assert not any("You can now view" in line for line in second.lines)
         more = f"SELECT count(*) > {stored} FROM v_ticks"
         eventually(lambda: second.query(more), "more trades")
         no_gap = "SELECT count(*) = 0 FROM v_gaps WHERE state = 'open'"
@@ -70,6 +72,26 @@ def test_start_kill_everything_start_again_and_stop(data_dir: Path) -> None:
     assert any("stopped: everything evaluated is stored" in line for line in second.lines)
     assert second.lines[-1].endswith("stopped")
     assert processes(home) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "terminal", "opened"),
+    [
+        ({"DISPLAY": ":0"}, True, True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, True, True),
+        ({"DISPLAY": ":0"}, False, False),  # a service
+        ({"DISPLAY": ":0", "SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"}, True, False),
+        ({"BROWSER": "firefox"}, False, True),
+        ({}, True, False),
+    ],
+)
+def test_a_browser_is_opened_where_somebody_sits_before_a_screen(
+    environment: dict[str, str], terminal: bool, opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pairs.__main__ import desktop
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert desktop(environment, terminal) == opened
 
 
 def test_a_taken_port_is_told_and_the_next_free_one_used() -> None:

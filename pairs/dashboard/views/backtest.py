@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +14,15 @@ from streamlit.delta_generator import DeltaGenerator
 from pairs.backtest.luck import Counted, judge, luck_words, trials_words
 from pairs.backtest.metrics import METRICS, returns_per_year
 from pairs.backtest.overfitting import Interval, returns_of, sharpe_interval
-from pairs.backtest.report import RUINED, is_ruined, parameters, shown_metrics
+from pairs.backtest.report import RUINED, is_ruined, shown_metrics
 from pairs.backtest.rules import PRESETS, PRESETS_TAKEN, Costs, Rules
 from pairs.backtest.simulation import Result, run
 from pairs.bars.files import frame_csv
 from pairs.dashboard.address import start_with
 from pairs.dashboard.context import Choice, Page, boundary
 from pairs.dashboard.download import download_button
+from pairs.dashboard.provenance import parameters_json, provenance_of
+from pairs.dashboard.repeat import load_parameters, loaded_span
 from pairs.dashboard.views import robustness
 from pairs.dashboard.views.robustness import BacktestRequest, equity_lines, formatted, metrics_html
 from pairs.figures.layout import axis, floats, milliseconds, show_all, stacked, thinned
@@ -213,7 +214,9 @@ def _form(page: Page) -> BacktestRequest:
     )
     fee = own if preset == OWN_FEE else PRESETS[preset].fee_bps
     costs = Costs(fee_bps=float(fee), slippage_bps=float(slippage))
-    return BacktestRequest(page, rules, costs, SPANS[str(span)])
+    row = st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center")
+    load_parameters(page, row)
+    return BacktestRequest(page, rules, costs, SPANS[str(span)], loaded_span(page, row))
 
 
 def fee_label(name: str) -> str:
@@ -254,12 +257,17 @@ def _trades(asked: BacktestRequest, judged: JudgedBacktest) -> None:
     result = judged.result
     row = st.container(horizontal=True, vertical_alignment="center")
     row.html(f'<div class="pw"><p class="pw-title">{len(result.trades):,} trades</p></div>')
-    name = asked.file_name
+    name, made_of = asked.name, provenance_of(*asked.instruments, result)
     for label, file, kind, make in (
         ("Trades", "trades.csv", "text/csv", lambda: trades_csv(result)),
         ("Equity", "equity.csv", "text/csv", lambda: frame_csv(result.equity.to_frame()).encode()),
         ("Report", "report.html", "text/html", lambda: report_html(asked, judged)),
-        ("Parameters", "parameters.json", "application/json", lambda: parameters_json(result)),
+        (
+            "Parameters",
+            "parameters.json",
+            "application/json",
+            lambda: parameters_json(result, made_of),
+        ),
     ):
         download_button(label, make, f"{name}_{file}", kind, key=f"download-bt-{label}", place=row)
     st.dataframe(
@@ -288,7 +296,11 @@ def report_html(asked: BacktestRequest, judged: JudgedBacktest) -> bytes:
     """The run as one HTML page that needs nothing else."""
     title = f"Backtest of {asked.page.choice.name}, bars of {asked.page.choice.bar}"
     return html_report(
-        judged.result, title=title, interval=judged.interval, luck=verdict_text(judged)
+        judged.result,
+        title=title,
+        interval=judged.interval,
+        luck=verdict_text(judged),
+        provenance=provenance_of(*asked.instruments, judged.result),
     ).encode()
 
 
@@ -298,11 +310,6 @@ def trades_csv(result: Result) -> bytes:
     for name in ("entry_time", "exit_time"):
         table[name] = table[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     return table.to_csv(index=False, lineterminator="\n").encode()
-
-
-def parameters_json(result: Result) -> bytes:
-    """Rules and costs as JSON."""
-    return json.dumps(parameters(result.rules, result.costs), indent=2).encode()
 
 
 def cards_html(judged: JudgedBacktest) -> str:

@@ -15,6 +15,7 @@ from pairs.analytics.pair import pair_view
 from pairs.bars.files import frame_csv, write_bars_csv
 from pairs.dashboard.context import Page, shared_read, uploads_of
 from pairs.dashboard.download import download_button
+from pairs.dashboard.provenance import file_name
 from pairs.figures.plain import plain
 from pairs.figures.theme import decimals_of
 from pairs.live.bars import Leg
@@ -81,13 +82,13 @@ def downloads(page: Page) -> None:
         )
     )
     seconds = SPANS[str(span)]
-    pair = f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}"
+    pair = file_name(choice.pair, choice.bar)
     columns = st.columns(2)
     for column, side, leg in zip(columns, "yx", choice.pair, strict=True):
         with column:
             _button(
                 f"{leg.symbol} bars of {choice.bar}",
-                f"{leg.symbol}_{choice.bar}",
+                file_name([leg], choice.bar),
                 partial(page.stored, leg, seconds),
                 f"download-{side}",
                 parquet,
@@ -96,7 +97,7 @@ def downloads(page: Page) -> None:
             if leg.venue != "upload":
                 _button(
                     f"{leg.symbol} trades",
-                    f"{leg.symbol}_trades",
+                    file_name([leg], "trades"),
                     partial(trades_of, page, leg, seconds),
                     f"download-trades-{side}",
                     parquet,

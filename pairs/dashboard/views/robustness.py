@@ -24,6 +24,7 @@ from pairs.bars.resampling import align
 from pairs.dashboard.address import labels, start_with
 from pairs.dashboard.context import Page, boundary, follow, jobs
 from pairs.dashboard.download import download_button
+from pairs.dashboard.provenance import file_name
 from pairs.figures.layout import (
     PLAIN,
     Floats,
@@ -52,7 +53,7 @@ from pairs.figures.theme import (
     tint,
 )
 from pairs.live.jobs import Job, Progress
-from pairs.market import bar_seconds
+from pairs.market import Instrument, bar_seconds
 
 ENTRIES = tuple(round(1.0 + 0.25 * k, 2) for k in range(11))
 WINDOWS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the window chosen
@@ -64,17 +65,18 @@ HEIGHT = "26rem"
 @dataclass(frozen=True, slots=True)
 class BacktestRequest:
     """What is to be tested, and where: the rules and costs, and the span of history in seconds
-    (None: all)."""
+    (None: all), or the open times of its first and last bar."""
 
     page: Page
     rules: Rules
     costs: Costs
     span_s: float | None
+    between: tuple[pd.Timestamp, pd.Timestamp] | None = None
 
     @property
     def sample(self) -> tuple[Any, ...]:
         """The bars it is tested on, but for those that are still to come."""
-        return (*self.page.choice.pair, self.page.choice.bar, self.span_s)
+        return (*self.page.choice.pair, self.page.choice.bar, self.between or self.span_s)
 
     @property
     def where(self) -> Where:
@@ -83,16 +85,21 @@ class BacktestRequest:
         return Where(self.page.store, *choice.pair, bar_seconds(choice.bar))
 
     @property
-    def file_name(self) -> str:
+    def instruments(self) -> tuple[tuple[Instrument, Instrument], str]:
+        """The legs and their bar length."""
+        return self.page.choice.pair, self.page.choice.bar
+
+    @property
+    def name(self) -> str:
         choice = self.page.choice
-        return f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}"
+        return file_name(choice.pair, choice.bar)
 
     def bars(self, progress: Progress, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The closed bars of both legs, from the database."""
         found = []
         for k, leg in enumerate(self.page.choice.pair):
             progress(k, steps)
-            found.append(self.page.stored(leg, self.span_s))
+            found.append(self.page.stored(leg, self.span_s, self.between))
         progress(2, steps)
         return found[0], found[1]
 
@@ -172,7 +179,7 @@ def parameters_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     download_button(
         "Grid",
         lambda: table.to_csv(index=False).encode(),
-        f"{asked.file_name}_grid.csv",
+        f"{asked.name}_grid.csv",
         "text/csv",
         key="download-bt-grid",
     )

@@ -18,6 +18,7 @@ from pairs.bars.files import frame_csv
 from pairs.dashboard.address import labels, start_with
 from pairs.dashboard.context import Page, base_of, instruments_at, shared
 from pairs.dashboard.download import download_button
+from pairs.dashboard.provenance import file_name
 from pairs.dashboard.sidebar import leg_label
 from pairs.figures.statistics import (
     correlation_figure,
@@ -56,7 +57,7 @@ def draw(page: Page) -> None:
         download_button(
             f"{name.capitalize()}s as CSV",
             partial(intervals_csv, page),
-            f"{choice.y.symbol}-{choice.x.symbol}_{choice.bar}_{name}s.csv",
+            f"{file_name(choice.pair, choice.bar, name)}s.csv",
             "text/csv",
             key="download-intervals",
         )

@@ -11,9 +11,12 @@ import streamlit as st
 from pairs import __version__
 from pairs.dashboard.context import Page, boundary, shared_read
 from pairs.dashboard.header import STALE_S
+from pairs.dashboard.sidebar import VENUE_NAMES
+from pairs.figures.plain import plain
 from pairs.figures.tables import table_html
 from pairs.figures.theme import NONE, clock, duration, number
 from pairs.storage.maintenance import StoreFigures, read_figures
+from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import FeedStatus, read_feeds
 
 PACKAGES = ("streamlit", "plotly", "pandas", "numpy", "numba", "statsmodels", "psycopg2-binary")
@@ -57,6 +60,41 @@ def _database(page: Page) -> None:
     """Counting takes longer than a refresh: beside the page, every ten seconds."""
     with boundary("Database"):
         st.html(database_html(shared_read(lambda: read_figures(page.store), ("figures",))))
+
+
+def beginning(store: PostgresStore) -> None:
+    """Why there are no bars yet, and what to type."""
+    rows = shared_read(
+        lambda: [(venue, feed) for venue in VENUES for feed in read_feeds(store.engine, venue)],
+        ("feeds",),
+    )
+    sentence, command = beginning_words(rows)
+    st.write(plain(sentence))
+    if command:
+        st.code(command, language="shell")
+    if rows:
+        st.html(feeds_html(rows))
+
+
+def beginning_words(rows: Sequence[tuple[str, FeedStatus]]) -> tuple[str, str]:
+    """Of feeds that have brought nothing yet: what is so, and the command that helps, if any."""
+    running = [(venue, feed) for venue, feed in rows if feed.state != "stopped"]
+    if not running:
+        return (
+            "The ingestion daemon does not run, and nothing is stored yet. It is a part of make "
+            "run, or runs alone:",
+            "python ingest_websocket.py",
+        )
+    away = next(((v, f) for v, f in running if f.state in ("disconnected", "halted")), None)
+    if away is None:
+        return ("The daemon runs: the first bars come with the first trades.", "")
+    venue, feed = away
+    why = f": {feed.detail}" if feed.detail else ""
+    return (
+        f"{VENUE_NAMES.get(venue, venue)} does not answer{why}. It is tried again by itself. "
+        "Where it cannot be reached, simulated prices can:",
+        "FEED=local make run",
+    )
 
 
 def feeds_html(rows: Sequence[tuple[str, FeedStatus]]) -> str:
@@ -110,7 +148,6 @@ def database_html(figures: StoreFigures) -> str:
         ("Size", f"{number(figures.size_bytes / 2**20, 1)} MiB"),
         ("Trades stored", number(figures.trades, 0)),
         ("Trades in the last minute", number(figures.last_minute, 0)),
-        ("Bars, about", number(figures.bars, 0)),
         ("Oldest trade", NONE if figures.oldest is None else f"{figures.oldest:%Y-%m-%d %H:%M:%S}"),
         (
             "Gaps: open · filled · void · unrecoverable",
