@@ -43,6 +43,7 @@ from pairs.ingest.asking_again import AskingAgain
 from pairs.ingest.backfill import History
 from pairs.ingest.beginning import begin_records
 from pairs.ingest.closing import Closing
+from pairs.ingest.covering import cover_partitions
 from pairs.ingest.inbox import Batch, Inbox
 from pairs.ingest.liveness import NEVER, Liveness, StreamState
 from pairs.ingest.renumbered import counts_anew
@@ -192,6 +193,7 @@ class Daemon:
         yield run("asking again", self.asking_again.run)
         yield run("begin", lambda: self._begin(new), symbols=new)
         yield run("history", self.history.run)
+        yield run("digests", self._digests)
         if self.settings.tick_retention_days is not None:
             yield run("retention", self._retention)
 
@@ -443,6 +445,9 @@ class Daemon:
             await asyncio.to_thread(ownership.heartbeat, states)
         except (OwnershipLostError, *DATABASE_ERRORS) as error:
             log.warning('state_not_written error="%s"', one_line(error))
+
+    async def _digests(self) -> None:
+        await cover_partitions(self.store, self.feed.venue, self.watched)
 
     async def _retention(self) -> None:
         days = self.settings.tick_retention_days

@@ -6,6 +6,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pairs.market import PERPETUAL
+from pairs.storage.digests import changed_partitions
+from pairs.storage.false_klines import ROUNDOFF, false_klines
 from pairs.storage.schema import FIRST, SchemaError, stored
 from pairs.storage.void import void_of
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 LOCK_S = 10  # a change of the tables by hand is waited for so long
 
 AUDIT = """
-SELECT i.venue, i.symbol, f.instrument_id, f.first_id, f.high_id, f.last_trade,
-       to_jsonb(f) ->> 'kept_from' IS NOT NULL, t.n, t.low, t.high, t.newest,
+SELECT i.venue, i.symbol, i.instrument_id, f.instrument_id IS NOT NULL, f.first_id, f.high_id,
+       f.last_trade, to_jsonb(f) ->> 'kept_from' IS NOT NULL, t.n, t.low, t.high, t.newest,
        coalesce((SELECT sum(g.last_id - g.first_id + 1) FROM gap g
                  WHERE g.instrument_id = f.instrument_id AND g.state <> 'filled'
                    AND g.first_id >= f.first_id), 0) AS named,
@@ -29,14 +31,26 @@ SELECT i.venue, i.symbol, f.instrument_id, f.first_id, f.high_id, f.last_trade,
                  AND x.trade_id BETWEEN g.first_id AND g.last_id
                  WHERE g.instrument_id = f.instrument_id AND g.state <> 'filled'
                    AND g.first_id >= f.first_id), 0) AS inside
-FROM feed f JOIN instrument i USING (instrument_id)
+FROM instrument i LEFT JOIN feed f USING (instrument_id)
 CROSS JOIN LATERAL (SELECT count(*) AS n, min(trade_id) AS low, max(trade_id) AS high,
                            max(ts) AS newest
-                    FROM trade WHERE instrument_id = f.instrument_id) t
+                    FROM trade WHERE instrument_id = i.instrument_id) t
+WHERE i.venue <> 'upload' OR t.n > 0
 ORDER BY 1, 2
 """
 
-# Bars whose trades are all still stored, rebuilt from them. Sums may differ by rounding only.
+# Trades and bars of instruments that are not registered any more: no view shows them.
+UNREGISTERED = """
+SELECT number FROM (
+    SELECT substr(c.relname, 7)::int AS number
+    FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+    WHERE h.inhparent = to_regclass('trade') AND c.relname ~ '^trade_[0-9]+$'
+    UNION SELECT instrument_id FROM bar) AS stored
+WHERE NOT EXISTS (SELECT FROM instrument WHERE instrument_id = number) ORDER BY 1
+"""
+
+# Bars whose trades are all still stored, rebuilt from them. Sums of the same n numbers in any two
+# orders are each within (n - 1) u of the true one (false_klines.py), and so 2 n u of each other.
 DIFFERENT_BARS = """
 WITH rebuilt AS (
     SELECT date_bin(make_interval(secs => %(bar_s)s), ts, 'epoch') AS ts,
@@ -52,15 +66,15 @@ WITH rebuilt AS (
 SELECT count(*) FROM rebuilt r FULL JOIN stored s ON r.ts = s.ts
 WHERE coalesce(s.first_id, r.first_id) >= %(first_id)s AND (s.ts IS NULL OR r.ts IS NULL
    OR (r.open, r.high, r.low, r.close, r.trades) <> (s.open, s.high, s.low, s.close, s.trades)
-   OR abs(r.volume - s.volume) > 1e-9 * r.volume
-   OR abs(r.quote_volume - s.quote_volume) > 1e-9 * r.quote_volume
-   OR abs(r.taker_buy_volume - s.taker_buy_volume) > 1e-9 * r.volume)
+   OR abs(r.volume - s.volume) > 2 * r.trades * {roundoff} * r.volume
+   OR abs(r.quote_volume - s.quote_volume) > 2 * r.trades * {roundoff} * r.quote_volume
+   OR abs(r.taker_buy_volume - s.taker_buy_volume)
+      > 2 * r.trades * {roundoff} * r.taker_buy_volume)
 """
 
 
 # Bars that retention has left without some or all of their trades. What is left of them must be
-# in there; no bar has more trades than ids, where each trade has an id of its own, or more than
-# the exchange states.
+# in there; no bar has more trades than ids, where each trade has an id of its own.
 DOUBTFUL_BARS = """
 WITH rebuilt AS (
     SELECT date_bin(make_interval(secs => %(bar_s)s), ts, 'epoch') AS ts, max(price) AS high,
@@ -74,20 +88,20 @@ WITH rebuilt AS (
 )
 SELECT count(*) FROM bar b
 LEFT JOIN rebuilt r ON r.ts = b.ts
-LEFT JOIN kline k ON k.instrument_id = b.instrument_id AND k.bar_s = b.bar_s AND k.ts = b.ts
 WHERE b.instrument_id = %(number)s AND b.bar_s = %(bar_s)s AND b.first_id < %(first_id)s
-  AND (b.trades > k.trades OR (%(single)s AND b.trades > b.last_id - b.first_id + 1)
+  AND ((%(single)s AND b.trades > b.last_id - b.first_id + 1)
        OR r.trades > b.trades OR r.high > b.high OR r.low < b.low
        OR r.last_id > b.last_id OR (r.last_id = b.last_id AND r.close <> b.close)
-       OR r.volume > b.volume * (1 + 1e-9))
+       OR r.volume > b.volume * (1 + 2 * b.trades * {roundoff}))
 """
 
 
 def audit(store: PostgresStore) -> dict[str, Any]:
     """The proof, per symbol, that no trade between the first and the newest known one is missing
     except those named in v_gaps, and none of these because the exchange refused it; that the
-    stored bars are the fold of the stored trades, and that those whose trades retention has
-    dropped can be: against what is left of them, against their ids and against klines."""
+    stored trades are those that were written; that the stored bars are their fold, and that those
+    whose trades retention has dropped can be, by what is left of them and by their ids; that no
+    kline says otherwise than the bars."""
     report: dict[str, Any] = {}
     with store.transaction() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -96,11 +110,13 @@ def audit(store: PostgresStore) -> dict[str, Any]:
         if version is None:
             raise SchemaError("the database holds no schema: there is nothing to audit")
         cursor.execute(AUDIT)
-        counted = "count(*)" if version == FIRST else "sum(trades)"
         for venue, symbol, *figures in cursor.fetchall():
             report.setdefault(venue, {})[symbol] = _audited(
-                cursor, venue, symbol, *figures, counted=counted
+                cursor, venue, symbol, *figures, version=version
             )
+        cursor.execute(UNREGISTERED)
+        for (number,) in cursor.fetchall():
+            report.setdefault("unregistered", {})[f"instrument {number}"] = {"ok": False}
     ok = all(row["ok"] for rows in report.values() for row in rows.values())
     return {"ok": ok, "venues": report}
 
@@ -110,6 +126,7 @@ def _audited(
     venue: str,
     symbol: str,
     number: int,
+    fed: bool,
     first: int | None,
     high: int | None,
     last: Any,
@@ -122,20 +139,14 @@ def _audited(
     refused: Decimal,
     inside: int,
     *,
-    counted: str,
+    version: str,
 ) -> dict[str, Any]:
     span = 0 if high is None or first is None else high - first + 1
     named += void_of(cursor, number)
-    unnamed = span - n - int(named) + int(inside)
-    asked = {
-        "number": number,
-        "first_id": first or 0,
-        "single": _single(venue, symbol),
-        "counted": counted,
-    }
-    different = _count(cursor, DIFFERENT_BARS, asked) if n else 0
-    doubtful = _count(cursor, DOUBTFUL_BARS, asked)
+    unnamed = span - n - int(named) + int(inside) if fed else 0
+    found = _against_each_other(cursor, number, n, first or 0, _single(venue, symbol), version)
     checks = {
+        "has_feed": fed,
         "no_unnamed_missing": unnamed == 0,
         "nothing_refused": refused == 0,
         "cursor_matches_trades": n == 0
@@ -144,8 +155,10 @@ def _audited(
             # The newest by time may have gone before later ids that bear earlier times.
             and (last == newest or (pruned and last > newest))
         ),
-        "bars_match_trades": different == 0,
-        "pruned_bars_hold": doubtful == 0,
+        "bars_match_trades": found["bars_different"] == 0,
+        "pruned_bars_hold": found["bars_doubtful"] == 0,
+        "klines_match_trades": found["klines_false"] == 0,
+        "digests_match_trades": found["partitions_changed"] == 0,
     }
     return {
         "ok": all(checks.values()),
@@ -155,9 +168,31 @@ def _audited(
         "missing_named": int(named) - int(inside),
         "missing_unnamed": unnamed,
         "missing_refused": int(refused),
-        "bars_different": different,
-        "bars_doubtful": doubtful,
+        **found,
         **checks,
+    }
+
+
+def _against_each_other(
+    cursor: Cursor, number: int, trades: int, first_id: int, single: bool, version: str
+) -> dict[str, int]:
+    """How many bars, klines and partitions are not what the others say. `single`: see
+    false_klines."""
+    asked = {
+        "number": number,
+        "first_id": first_id,
+        "single": single,
+        "roundoff": ROUNDOFF,
+        "counted": "count(*)" if version == FIRST else "sum(trades)",
+    }
+    changed, without = changed_partitions(cursor, number)
+    return {
+        "bars_different": _count(cursor, DIFFERENT_BARS, asked) if trades else 0,
+        "bars_doubtful": _count(cursor, DOUBTFUL_BARS, asked),
+        # In the first version nothing tells which bars are whole.
+        "klines_false": 0 if version == FIRST else false_klines(cursor, number, single=single),
+        "partitions_changed": changed,
+        "partitions_without_digest": without,
     }
 
 

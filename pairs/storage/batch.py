@@ -12,6 +12,7 @@ from psycopg2.extras import execute_values
 
 from pairs.market import Rejected, Trade
 from pairs.storage.copying import copy_trades
+from pairs.storage.digests import Digest, add_to_digests, joined
 from pairs.storage.gaps import close_filled, holes, lose, one, stored_of
 from pairs.storage.partitions import (
     TRADES_PER_PARTITION,
@@ -47,16 +48,22 @@ class Record(NamedTuple):
     high: int | None
     kept_from: int | None  # retention has dropped what lies below
     newest: datetime | None  # open time of the newest bar, a kline perhaps
-    owner: str | None = None  # the daemon that ingests it
+    owner: str | None  # the daemon that ingests it
+    tail: Digest
 
 
 class Fresh(NamedTuple):
-    """What a batch has added to one record: how many trades, the lowest id, the times."""
+    """What a batch has added to one record: the lowest id, the times, and to which partitions."""
 
-    stored: int
     low: int
     since: datetime
     newest_us: int
+    digests: tuple[Digest, ...]
+
+    @property
+    def stored(self) -> int:
+        """How many trades."""
+        return sum(digest.n for digest in self.digests)
 
 
 Known = dict[int, Record]
@@ -141,7 +148,7 @@ def partitions_of(parts: Sequence[SymbolBatch]) -> list[Partition]:
 def lock_feeds(cursor: Cursor, venue: str, parts: Sequence[SymbolBatch]) -> Known:
     """Lock the feeds' rows, in one order everywhere; readers are notified at the commit."""
     cursor.execute(LOCK_FEEDS, (venue, [part.number for part in parts]))
-    return {row[0]: Record(*row[1:]) for row in cursor.fetchall()}
+    return {row[0]: Record._make([*row[1:6], Digest(*row[6:])]) for row in cursor.fetchall()}
 
 
 Told = TypeVar("Told", Trade, Rejected)
@@ -214,7 +221,21 @@ def _record_conflicts(cursor: Cursor, parts: Sequence[SymbolBatch]) -> list[tupl
 
 
 def _fresh(cursor: Cursor) -> dict[int, Fresh]:
-    return {row[0]: Fresh(*row[1:]) for row in cursor.fetchall()}
+    fresh: dict[int, Fresh] = {}
+    for number, low, since, newest_us, *digest in cursor.fetchall():
+        new = Fresh(low, since, newest_us, (Digest(*digest),))
+        old = fresh.get(number)
+        fresh[number] = new if old is None else _both(old, new)
+    return fresh
+
+
+def _both(one: Fresh, other: Fresh) -> Fresh:
+    return Fresh(
+        min(one.low, other.low),
+        min(one.since, other.since),
+        max(one.newest_us, other.newest_us),
+        one.digests + other.digests,
+    )
 
 
 def _high(known: Known, part: SymbolBatch) -> int:
@@ -287,9 +308,12 @@ def move_cursors(
     """
     holed = {part.number for part, _, _ in opened}
     rows, changes = [], []
+    others: list[tuple[int, Digest]] = []
     for part in parts:
         new, record = fresh.get(part.number), known[part.number]
         stored = new.stored if new else 0
+        tail, rest = joined(record.tail, new.digests if new else ())
+        others += [(part.number, digest) for digest in rest]
         noted = part.number in holed or (new is not None and _behind(new, record))
         behind = noted or part.symbol in closed
         if new is not None and noted:
@@ -306,10 +330,15 @@ def move_cursors(
                 stored,
                 part.offered - stored,
                 ahead_us,
+                *tail,
             )
         )
-    template = "(%s, %s, %s, %s::timestamptz, %s::bigint, %s::timestamptz, %s, %s, %s, %s)"
+    template = (
+        "(%s, %s, %s, %s::timestamptz, %s::bigint, %s::timestamptz, %s, %s, %s, %s,"
+        " %s::bigint, %s, %s)"
+    )
     execute_values(cursor, MOVE_CURSORS, rows, template, page_size=1024)
+    add_to_digests(cursor, others)
     note_changes(cursor, changes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from pairs.storage.digests import begin_digest
 from pairs.storage.gaps import TRADES_PER_PARTITION, one
 
 __all__ = [
@@ -72,6 +73,8 @@ def create_partition(cursor: Cursor, wanted: Partition) -> None:
             " WITH (pages_per_range = 32, autosummarize = on)"
         )
     cursor.execute(f"ALTER TABLE {parent} ATTACH PARTITION {name} FOR VALUES {bounds}")
+    if instrument is not None:
+        begin_digest(cursor, instrument, int(name.rpartition("_")[2]))
 
 
 def _exists(cursor: Cursor, table: str) -> bool:

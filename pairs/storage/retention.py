@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psycopg2
 
+from pairs.storage.digests import drop_digests, take_from_digest
 from pairs.storage.gaps import cut, lock_feed, one
 from pairs.storage.partitions import TRADES_PER_PARTITION
 
@@ -154,8 +155,12 @@ def _leaves(cursor: Cursor, number: int) -> list[tuple[str, int]]:
         " WHERE h.inhparent = to_regclass(%s)",
         (f"trade_{number}",),
     )
-    chunks = sorted(int(row[0].rpartition("_")[2]) for row in cursor.fetchall())
+    chunks = sorted(_chunk(row[0]) for row in cursor.fetchall())
     return [(f"trade_{number}_{k}", k * TRADES_PER_PARTITION) for k in chunks]
+
+
+def _chunk(leaf: str) -> int:
+    return int(leaf.rpartition("_")[2])
 
 
 def _judged(
@@ -203,6 +208,7 @@ def _step(cursor: Cursor, number: int, old: _Old) -> tuple[bool, int, int]:
         cursor.execute(f"LOCK TABLE ONLY {every} IN ACCESS EXCLUSIVE MODE NOWAIT")
         cut(cursor, number, first)
         cursor.execute(f"DROP TABLE {', '.join(leaves)}")
+        drop_digests(cursor, number, [_chunk(leaf) for leaf in leaves])
         return True, len(leaves), 0
     if len(leaves) > 1:
         return True, 0, 0  # late trades in the newest of them: looked at again
@@ -212,6 +218,7 @@ def _step(cursor: Cursor, number: int, old: _Old) -> tuple[bool, int, int]:
     )
     (until,) = cursor.fetchone() or (first,)
     cut(cursor, number, until)
+    take_from_digest(cursor, number, last, _chunk(last), until)
     cursor.execute(f"DELETE FROM {last} WHERE trade_id < %s", (until,))  # noqa: S608
     return until == first, 0, cursor.rowcount
 

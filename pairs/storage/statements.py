@@ -1,5 +1,8 @@
 """The SQL of the write path. `storage/postgres.py` says how the statements belong together."""
 
+from pairs.storage.digests import HASH
+from pairs.storage.gaps import TRADES_PER_PARTITION
+
 STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
     n int GENERATED ALWAYS AS IDENTITY, instrument_id int, trade_id bigint, ts timestamptz,
@@ -14,18 +17,19 @@ FRESH_BY_KEY = """
            instrument_id, trade_id, ts, price, size, buyer_is_maker, received, trades
     FROM incoming ORDER BY instrument_id, trade_id, n
     ON CONFLICT (instrument_id, trade_id) DO NOTHING
-    RETURNING instrument_id, trade_id, ts, price, size, buyer_is_maker, trades
+    RETURNING instrument_id, trade_id, ts, price, size, buyer_is_maker, received, trades
 """
 
 # Trades beyond the highest known id, just copied in: the new ones are all of those. One such
 # query per symbol: with its numbers written out the planner looks at one partition along the key.
 # Joined to a list of ranges it read the whole table at every batch, once it was large enough.
 FRESH_IN_RANGE = """
-    SELECT instrument_id, trade_id, ts, price, size, buyer_is_maker, trades
+    SELECT instrument_id, trade_id, ts, price, size, buyer_is_maker, received, trades
     FROM trade WHERE instrument_id = %s AND trade_id BETWEEN %s AND %s
 """
 
-# Fold exactly the fresh trades into the bars. {fresh} is one of the two above.
+# Fold exactly the fresh trades into the bars, and tell what they add to each partition's digest:
+# by instrument and partition. {fresh} is one of the two above.
 FOLD = """
 WITH fresh AS MATERIALIZED ({fresh}), seconds AS (
     SELECT instrument_id, date_bin('1 second', ts, 'epoch') AS ts,
@@ -62,10 +66,11 @@ WITH fresh AS MATERIALIZED ({fresh}), seconds AS (
         first_id = least(bar.first_id, excluded.first_id),
         last_id = greatest(bar.last_id, excluded.last_id)
 )
-SELECT instrument_id, count(*), min(trade_id), min(ts),
-       (extract(epoch FROM max(ts)) * 1000000)::bigint
-FROM fresh GROUP BY 1
+SELECT instrument_id, min(trade_id), min(ts), (extract(epoch FROM max(ts)) * 1000000)::bigint,
+       trade_id / {partition}, count(*), bit_xor({hash})
+FROM fresh GROUP BY instrument_id, trade_id / {partition}
 """
+FOLD = FOLD.replace("{hash}", HASH).replace("{partition}", str(TRADES_PER_PARTITION))
 
 # Of one trade seen twice the first stays. The timestamp may differ below the millisecond. {stored}
 # is STORED_NEAR once per partition that the batch touches: the planner sees its numbers.
@@ -141,7 +146,7 @@ SELECT instrument_id, first_id, high_id, kept_from,
                  WHERE k.instrument_id = feed.instrument_id AND k.bar_s = 1),
                 (SELECT max(ts) FROM kline k
                  WHERE k.instrument_id = feed.instrument_id AND k.bar_s = 60)),
-       owner
+       owner, tail_chunk, tail_n, tail_digest
 FROM feed
 WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR UPDATE
 """
@@ -159,9 +164,10 @@ UPDATE feed SET
     clock_ahead_us = CASE WHEN feed.last_trade IS NULL OR (v.last_trade, v.last_id)
         > (feed.last_trade, feed.high_id) THEN v.ahead_us ELSE feed.clock_ahead_us END,
     revision = feed.revision + v.behind, stored = feed.stored + v.stored,
-    duplicates = feed.duplicates + v.duplicates
+    duplicates = feed.duplicates + v.duplicates,
+    tail_chunk = v.tail_chunk, tail_n = v.tail_n, tail_digest = v.tail_digest
 FROM (VALUES %s) AS v (instrument_id, first_id, high_id, last_trade, last_id, last_received, behind,
-                       stored, duplicates, ahead_us)
+                       stored, duplicates, ahead_us, tail_chunk, tail_n, tail_digest)
 WHERE feed.instrument_id = v.instrument_id
 """
 

@@ -12,6 +12,7 @@ from pairs.market import Kline, Trade
 from pairs.storage import retention
 from pairs.storage.audit import audit
 from pairs.storage.batch import insert, lock_feeds, move_cursors, parts_of, record_gaps
+from pairs.storage.digests import take_from_digest
 from pairs.storage.gaps import Gap, cut
 from pairs.storage.partitions import TRADES_PER_PARTITION, create_partition, trade_partitions
 from pairs.storage.postgres import PostgresStore
@@ -419,7 +420,9 @@ def test_the_newest_trade_by_time_may_be_among_those_that_went(store: PostgresSt
     """Ids follow the exchange's order, times now and then do not: what stays is older by time."""
     store.write(VENUE, [trade(1, T0), trade(2, T0 - 1000)])
     with store.transaction() as cursor:
-        cut(cursor, store.instrument_id(VENUE, "BTCUSDT"), 2)
+        number = store.instrument_id(VENUE, "BTCUSDT")
+        cut(cursor, number, 2)
+        take_from_digest(cursor, number, f"trade_{number}_0", 0, until=2)
         cursor.execute("DELETE FROM trade WHERE trade_id = 1")
     assert audit(store)["ok"]
     with store.transaction() as cursor:

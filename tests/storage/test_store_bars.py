@@ -215,7 +215,9 @@ def test_a_gap_that_closes_without_a_new_trade_makes_readers_read_anew(
 def test_bars_of_aggregates_count_trades_as_klines_do(store: PostgresStore) -> None:
     """The kline gives way to a bar that has seen as many, and not before."""
     store.begin_at("binance-usdm", "BTCUSDT", 10)
-    store.write_klines("binance-usdm", [kline(0, 6, bar_s=60)])
+    prices = {"open": 100.1, "high": 100.13, "low": 100.1, "close": 100.13}
+    sums = {"volume": 2.0, "quote_volume": 200.23, "taker_buy_volume": 2.0}
+    store.write_klines("binance-usdm", [replace(kline(0, 6, bar_s=60), **prices, **sums)])
     counts = "SELECT source, trades, complete FROM v_bars WHERE bar_s = 60"
     store.write("binance-usdm", [trade(10, 1, trades=3), trade(11, 2)])
     assert rows(store, counts) == [("klines", 6, True)]

@@ -9,6 +9,7 @@ import os
 import random
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,16 +26,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pairs.market import Kline, Trade
+from pairs.market import Trade
 from pairs.storage.audit import audit
 from pairs.storage.batch import at
+from pairs.storage.covering import cover
 from pairs.storage.gaps import Gap
 from pairs.storage.partitions import TRADES_PER_PARTITION
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.queries import read_changes
 from pairs.storage.retention import prune
 from tests.support.chaos import SEED, TALLY
-from tests.support.store_model import LENGTHS, Model, S, bucket
+from tests.support.store_model import LENGTHS, Model, S, bucket, stated
 
 T0 = 1_723_161_600 * S
 DAY_US = 86_400 * S
@@ -48,6 +50,17 @@ _symbols = itertools.count(1)
 Failures = list[BaseException]
 
 ids = st.integers(0, SPAN - 1)
+WRONG = st.just({}) | st.sampled_from(  # what a false kline has more than the true one
+    (
+        {"trades": 1},
+        {"trades": 2, "close": 0.25},
+        {"close": 0.25},
+        {"volume": 1 / 64},
+        {"high": -1.0},
+        {"low": 1.0},
+        {"quote_volume": 1.0, "taker_buy_volume": 1 / 64},
+    )
+)
 SKIPPED = st.sampled_from((0, 0, 0, 1, 4))
 batches = st.lists(st.tuples(ids, st.booleans()), min_size=1, max_size=8)
 runs_of_ids = st.tuples(ids, st.integers(1, 12)).map(
@@ -81,6 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.files: dict[int, float] = {}
         self.shown: dict[Any, Any] = {}
         self.revision = 0
+        self.uncovered = False
         self.stores = [PostgresStore(self.source.connect) for _ in range(2)]
         self.number = self.stores[0].instrument_id(VENUE, self.symbol)
 
@@ -171,18 +185,38 @@ class StoreMachine(RuleBasedStateMachine):
 
     # -- others
 
+    @rule(forget=st.sampled_from(("", "rows", "all")))
+    def digests(self, forget: str) -> None:
+        """A store from before digests, or whose rows were deleted to have them made anew: they
+        are counted again sooner or later."""
+        if forget:
+            self.rows("DELETE FROM partition_digest RETURNING 1")
+            if forget == "all":
+                forgotten = "tail_chunk = NULL, tail_n = 0, tail_digest = 0"
+                self.rows(f"UPDATE feed SET {forgotten} RETURNING 1")
+            self.uncovered = True
+        else:
+            while cover(self.source, VENUE, [self.symbol]):
+                pass
+            self.uncovered = False
+
     @rule(reach=st.integers(0, SPAN))
     def retention(self, reach: int) -> None:
         limit_us = T0 + reach * 9 * S // 4
         self.prune(limit_us)
         self.model.prune(limit_us)
 
-    @rule(k=ids, bar_s=st.sampled_from(LENGTHS), more=st.integers(-1, 2))
-    def kline(self, k: int, bar_s: int, more: int) -> None:
-        """The bar of a trade as the exchange states it: with as many trades as it printed."""
+    @rule(k=ids, bar_s=st.sampled_from(LENGTHS), wrong=WRONG, beside=st.sampled_from((0, 0, 0, 1)))
+    def kline(self, k: int, bar_s: int, wrong: dict[str, float], beside: int) -> None:
+        """The bar of a trade as the exchange states it, of all trades that it printed; or another,
+        or one where none was printed perhaps."""
         ts = bucket(self.tape[k].ts_us, bar_s)
-        count = max(1, sum(bucket(t.ts_us, bar_s) == ts for t in self.tape) + max(0, more))
-        made = Kline(self.symbol, bar_s, ts, 50.0, 60.0, 40.0, 55.0, 9.0, 450.0, 4.0, count)
+        made = replace(
+            stated([t for t in self.tape if bucket(t.ts_us, bar_s) == ts], bar_s, ts),
+            ts_us=ts + beside * bar_s * S,
+        )
+        made = replace(made, **{name: getattr(made, name) + by for name, by in wrong.items()})
+        ts = made.ts_us
         changed = self.stores[1].write_klines(VENUE, [made])
         assert changed == (self.model.klines.get((bar_s, ts)) != made)
         self.model.klines[bar_s, ts] = made
@@ -214,6 +248,7 @@ class StoreMachine(RuleBasedStateMachine):
             lambda: self.stores[0].write(VENUE, [self.tape[k] for k in one]),
             lambda: self.stores[1].write(VENUE, [self.tape[k] for k in other]),
         ]
+        works.append(lambda: cover(self.source, VENUE, [self.symbol]))  # changes nothing seen
         orders = [["one", "other"], ["other", "one"]]
         if reach is not None:
             works.append(lambda: self.prune(limit_us))
@@ -303,7 +338,12 @@ class StoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "model"):
             return
         report = audit(self.stores[0])["venues"][VENUE][self.symbol]
-        assert report["ok"], report
+        assert report["klines_false"] == self.model.false_klines()
+        checks = {name for name, value in report.items() if isinstance(value, bool)} - {"ok"}
+        failed = {name for name in checks if not report[name]}
+        assert failed == ({"klines_match_trades"} if report["klines_false"] else set()), report
+        assert report["ok"] == (not failed)
+        assert (report["partitions_without_digest"] > 0) <= self.uncovered
         assert report["trades"] == len(self.model.ticks())
         assert report["missing_named"] == self.model.missing()
         conflicts = self.rows("SELECT count(*) FROM quarantine WHERE symbol = %(symbol)s")
@@ -338,7 +378,8 @@ class StoreMachine(RuleBasedStateMachine):
             cursor.execute(
                 f"DROP TABLE IF EXISTS trade_{self.number};"
                 "DELETE FROM bar; DELETE FROM kline; DELETE FROM gap; DELETE FROM feed;"
-                "DELETE FROM quarantine; DELETE FROM bar_change; DELETE FROM instrument"
+                "DELETE FROM quarantine; DELETE FROM bar_change; DELETE FROM partition_digest;"
+                "DELETE FROM instrument"
             )
 
 

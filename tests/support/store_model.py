@@ -147,10 +147,7 @@ class Model:
             for key, k in self.klines.items()
         }
         for bar_s in LENGTHS:
-            buckets: dict[int, list[Trade]] = {}
-            for i in sorted(self.folded):
-                buckets.setdefault(bucket(self.folded[i].ts_us, bar_s), []).append(self.folded[i])
-            for ts, trades in buckets.items():
+            for ts, trades in self._buckets(bar_s).items():
                 kline = self.klines.get((bar_s, ts))
                 if kline is not None and kline.trades > len(trades):
                     continue
@@ -168,6 +165,43 @@ class Model:
                 )
         return shown
 
+    def _buckets(self, bar_s: int) -> dict[int, list[Trade]]:
+        """The trades of each bar, in the order of their ids."""
+        buckets: dict[int, list[Trade]] = {}
+        for i in sorted(self.folded):
+            buckets.setdefault(bucket(self.folded[i].ts_us, bar_s), []).append(self.folded[i])
+        return buckets
+
+    def false_klines(self) -> int:
+        """How many klines cannot be true, by all that is known."""
+        return sum(self._is_false(*key, kline) for key, kline in self.klines.items())
+
+    def _is_false(self, bar_s: int, ts: int, kline: Kline) -> bool:
+        buckets = self._buckets(bar_s)
+        begins = {t: trades[0].trade_id for t, trades in buckets.items()}
+        whole = [
+            t
+            for t, i in begins.items()
+            if self.whole_from is not None
+            and i >= self.whole_from
+            and (i == self.whole_from or i > min(begins.values()))
+        ]
+        newest = max((t.ts_us for t in self.folded.values()), default=0)
+        within = bool(whole) and min(whole) <= ts <= newest - bar_s * S
+        if ts in buckets:
+            return _contradicts(kline, buckets[ts], proven=within and self._whole(buckets[ts]))
+        if not within or not kline.trades:
+            return False
+        later = [t for t in begins if t > ts]
+        ends = (
+            buckets[max(t for t in begins if t < ts)][-1].trade_id,
+            begins[min(later)] if later else self.high or 0,
+        )
+        return not any(
+            state in ("open", "unrecoverable") and low <= max(ends) and high >= min(ends)
+            for low, high, state in self.gaps
+        )
+
     def _whole(self, trades: Sequence[Trade]) -> bool:
         """Whether nothing is missing among the ids of a bar and up to its neighbours."""
         void = {i for a, b, state in self.gaps if state == "void" for i in range(a, b + 1)}
@@ -184,3 +218,52 @@ class Model:
             high += 1
         begun = self.whole_from is not None and trades[0].trade_id >= self.whole_from
         return begun and not any(i in lost for i in range(low, high + 1))
+
+
+def _contradicts(kline: Kline, trades: Sequence[Trade], *, proven: bool) -> bool:
+    """Whether a kline states less than these trades, or other than all of them: where that is
+    `proven`, or it counts as many. Sizes and prices are such that sums are exact."""
+    prices = [t.price for t in trades]
+    taken = [t for t in trades if not t.buyer_is_maker]
+    told = (
+        kline.open,
+        kline.high,
+        kline.low,
+        kline.close,
+        kline.volume,
+        kline.quote_volume,
+        kline.taker_buy_volume,
+        kline.trades,
+    )
+    true = (
+        prices[0],
+        max(prices),
+        min(prices),
+        prices[-1],
+        sum(t.size for t in trades),
+        sum(t.price * t.size for t in trades),
+        sum(t.size for t in taken),
+        len(trades),
+    )
+    least = (kline.high, -kline.low, *told[4:]), (true[1], -true[2], *true[4:])
+    less = any(said < least_said for said, least_said in zip(*least, strict=True))
+    return less or ((proven or kline.trades == len(trades)) and told != true)
+
+
+def stated(trades: list[Trade], bar_s: int, ts: int) -> Kline:
+    """The kline of these trades."""
+    prices = [t.price for t in trades]
+    taken = [t for t in trades if not t.buyer_is_maker]
+    return Kline(
+        trades[0].symbol,
+        bar_s,
+        ts,
+        prices[0],
+        max(prices),
+        min(prices),
+        prices[-1],
+        sum(t.size for t in trades),
+        sum(t.price * t.size for t in trades),
+        sum(t.size for t in taken),
+        len(trades),
+    )
