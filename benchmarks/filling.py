@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from pairs.storage.digests import SUMMED
 from pairs.storage.partitions import bar_partitions, create_partition, trade_partitions
 
 BARS = """
@@ -51,6 +52,12 @@ UPDATE feed SET first_id = least(first_id, %(first)s), high_id = greatest(high_i
 """
 CHUNK = 1_000_000  # trades of a partition
 
+DIGEST = (
+    "UPDATE partition_digest d SET n = d.n + t.n, digest = d.digest # t.digest FROM ("
+    + SUMMED.format(rows="{partition} WHERE trade_id BETWEEN %(first)s AND %(last)s")
+    + ") AS t WHERE d.instrument_id = %(number)s AND d.chunk = %(chunk)s"
+)
+
 
 def bars(
     cursor: Any, number: int, bar_s: int, start: datetime, end: datetime, price: float
@@ -80,6 +87,7 @@ def trades(cursor: Any, number: int, first: int, last: int, t0_us: int, step_us:
             "last": min(last, (chunk + 1) * CHUNK - 1),
         }
         cursor.execute(TRADES.format(partition=wanted.name), part)
+        cursor.execute(DIGEST.format(partition=wanted.name), {**part, "chunk": chunk})
         for bar_s in (1, 60):
             cursor.execute(FOLD.format(bar_s=bar_s, partition=wanted.name), part)
     cursor.execute(FEED, {**given, "first": first, "last": last})
