@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +34,8 @@ class Timed(PostgresStore):
         self.latencies_ms: list[float] = []
         self.stored = 0
 
-    def write(self, venue: Venue, trades: Sequence[Trade]) -> Written:
-        written = super().write(venue, trades)
+    def write(self, venue: Venue, trades: Sequence[Trade], *clock: Any, **named: Any) -> Written:
+        written = super().write(venue, trades, *clock, **named)
         now_us = time.time_ns() // 1000
         self.stored += written.stored
         if not written.gaps and written.stored:
