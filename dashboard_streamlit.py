@@ -14,7 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pairs.dashboard import header, watch
 from pairs.dashboard.address import dismiss, follow_address, start_with, tell_address, unhonoured
-from pairs.dashboard.chart import provide_script
+from pairs.dashboard.chart import fetch_early, provide_script
 from pairs.dashboard.context import AWAY, Choice, Page, boundary, symbols_of
 from pairs.dashboard.sidebar import legs_offered, sidebar
 from pairs.dashboard.style import CSS
@@ -78,6 +78,7 @@ def main() -> None:
         settings = load_settings()
         start_log(settings.log_level)
         provide_script()
+        fetch_early()
         store = store_of(settings)
         get_ready()
         symbols = symbols_of(store)

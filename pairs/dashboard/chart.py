@@ -1,8 +1,8 @@
-"""The live chart: a component that keeps one Plotly node and only changes its data.
+"""The chart: a component that keeps one Plotly node and paints what is new over it.
 
 `st.plotly_chart` in a fragment replaces the chart's node at every refresh, so that zoom, hover
-and drag are lost. Here `Plotly.react` with `uirevision` keeps them. Plotly's script comes from
-the installed plotly package through Streamlit's static files, never from another host.
+and drag are lost. Plotly's script comes from the installed plotly package through Streamlit's
+static files, never from another host. What runs in the browser stands in browser/.
 """
 
 from __future__ import annotations
@@ -17,126 +17,57 @@ from typing import Any
 
 import streamlit as st
 
-from pairs.figures.theme import LIGHT
+from pairs.figures.theme import TURNED_LIGHT
 from pairs.settings import ROOT
 
 SCRIPT = "plotly.min.js"
-# Streamlit serves static scripts as text/plain, which browsers refuse to run: fetched once, the
-# text runs from a Blob.
-JS = """
-function load() {
-  if (!window.pairsPlotly) {
-    const address = new URL('app/static/plotly.min.js?v=VERSION', document.baseURI);
-    window.pairsPlotly = fetch(address).then((answer) => {
-      if (!answer.ok) throw new Error('plotly.min.js: HTTP ' + answer.status);
-      return answer.text();
-    }).then((text) => new Promise((done, failed) => {
-      const script = document.createElement('script');
-      script.src = URL.createObjectURL(new Blob([text], {type: 'text/javascript'}));
-      script.onload = () => done(window.Plotly);
-      script.onerror = () => failed(new Error('plotly.min.js does not run'));
-      document.head.append(script);
-    }));
-    window.pairsPlotly.catch(() => { window.pairsPlotly = null; });
-  }
-  return window.pairsPlotly;
-}
-
-const LIGHT = COLOURS;
-
-const CONFIG = { responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: false,
-                 doubleClick: 'reset' };
-
-// What changes between two closed bars is a few numbers: they are laid over the drawn figure. Never
-// with Plotly.update: it forgets the zoom where x changes, react with a uirevision does not.
-window.pairsPatches = window.pairsPatches || {};
-window.pairsShow = (node) => {
-  const { data, layout } = node.pairsFigure;
-  const patch = window.pairsPatches[node.dataset.name];
-  const traces = data.map((trace) => ({ ...trace }));  // Plotly writes into what it is given
-  if (patch && patch.version === node.pairsDrawn) {
-    node.pairsPatched = patch.said;
-    patch.traces.forEach((number, k) => {
-      for (const [name, values] of Object.entries(patch.values)) traces[number][name] = values[k];
-    });
-  }
-  window.Plotly.react(node, traces, structuredClone(layout), CONFIG);
-};
-
-function unpack(part, arrays, light) {
-  if (Array.isArray(part)) return part.map((value) => unpack(value, arrays, light));
-  if (light && typeof part === 'string') return LIGHT[part] || part;
-  if (part === null || typeof part !== 'object') return part;
-  const copy = {};
-  for (const [key, value] of Object.entries(part)) {
-    copy[key] = key === 'bdata' ? arrays[value] : unpack(value, arrays, light);
-  }
-  return copy;
-}
-
-function draw(node) {
-  const data = node.pairsData;
-  const light = getComputedStyle(node).colorScheme === 'light';
-  const version = data.version + (light ? ' light' : '');
-  if (node.dataset.version === version) return;
-  node.dataset.version = version;
-  node.style.height = data.height;
-  node.setAttribute('aria-label', data.label);
-  load().then((Plotly) => {
-    if (node.dataset.version !== version) return;
-    node.pairsFigure = unpack(data.figure, data.arrays, light);
-    node.pairsDrawn = data.version;
-    window.pairsShow(node);
-    if (!node.pairsObserver) {
-      node.pairsObserver = new ResizeObserver(() => {
-        if (node.isConnected && node.offsetWidth) Plotly.Plots.resize(node);
-      });
-      node.pairsObserver.observe(node);
-    }
-  }).catch((error) => {
-    node.dataset.version = '';
-    node.textContent = 'The chart cannot be drawn: ' + error.message;
-  });
-}
-
-export default function (component) {
-  const { data, parentElement } = component;
-  const node = parentElement.querySelector('.pairs-chart');
-  if (!node) return;
-  node.pairsData = data;
-  node.dataset.name = data.name;
-  draw(node);
-  if (!node.pairsTheme) {  // the theme may change while the figure does not
-    node.pairsTheme = setInterval(() => {
-      if (node.isConnected) draw(node); else clearInterval(node.pairsTheme);
-    }, 500);
-  }
-}
-""".replace("VERSION", version("plotly")).replace("COLOURS", json.dumps(LIGHT))
-
-PATCH_JS = """
-export default function (component) {
-  const { data } = component;
-  const patch = { ...data, said: JSON.stringify(data) };
-  window.pairsPatches = window.pairsPatches || {};
-  window.pairsPatches[data.name] = patch;
-  const node = document.querySelector(`.pairs-chart[data-name="${data.name}"]`);
-  if (node && node.pairsDrawn === data.version && node.pairsPatched !== patch.said) {
-    window.pairsShow(node);
-  }
-}
+PARTS = ("figure", "scale", "paint", "legend", "component")
+JS = (
+    "\n".join((Path(__file__).parent / "browser" / f"{name}.js").read_text() for name in PARTS)
+    .replace("VERSION", version("plotly"))
+    .replace("COLOURS", json.dumps(TURNED_LIGHT))
+)
+HTML = """
+<div class="pairs-frame">
+  <div class="pairs-chart" role="img"></div>
+  <canvas class="pairs-canvas" aria-hidden="true"></canvas>
+  <div class="pairs-over"><button type="button" class="pairs-reset" hidden>↺ live</button></div>
+  <table class="pairs-table"><caption></caption></table>
+</div>
+"""
+CSS = """
+.pairs-frame { position: relative; width: 100%; }
+.pairs-chart { width: 100%; min-height: 200px; }
+.pairs-canvas { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
+.pairs-over { position: absolute; inset: 0; pointer-events: none; overflow: hidden; }
+.pairs-over button { pointer-events: auto; font: inherit; color: inherit; cursor: pointer;
+  border: 0; background: none; padding: 0 .35rem; white-space: nowrap; }
+.pairs-over button:focus-visible { outline: 2px solid var(--pw-y); outline-offset: 1px; }
+.pairs-legend { position: absolute; display: flex; flex-wrap: wrap; font-size: 12px;
+  line-height: 16px; font-variant-numeric: tabular-nums; pointer-events: none; }
+.pairs-legend button {
+  background: color-mix(in srgb, light-dark(#FFFFFF, #0E1117) 72%, transparent); }
+.pairs-legend i { font-style: normal; margin-right: .3rem; }
+.pairs-legend b { font-weight: 600; margin-left: .4rem; }
+.pairs-legend b:empty, .pairs-legend i:empty { display: none; }
+.pairs-legend button[aria-pressed=false] { opacity: .5; text-decoration: line-through; }
+.pairs-over .pairs-reset { position: absolute; right: 78px; top: 2px; padding: .1rem .6rem;
+  border-radius: 999px; background: var(--pw-y); color: light-dark(#FFFFFF, #0E1117);
+  font-weight: 600; font-size: 12px; z-index: 2; }
+.pairs-reset[hidden] { display: none; }
+.pairs-table { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
 """
 
 _component = st.components.v2.component(
-    "pairs_chart",
-    html='<div class="pairs-chart" role="img"></div>',
-    css=".pairs-chart { width: 100%; min-height: 200px; }",
-    js=JS,
-    isolate_styles=False,
+    "pairs_chart", html=HTML, css=CSS, js=JS, isolate_styles=False
 )
+_bare = st.components.v2.component("pairs_patch", js=JS, isolate_styles=False)
 
 
-_patch = st.components.v2.component("pairs_patch", js=PATCH_JS, isolate_styles=False)
+def fetch_early() -> None:
+    """Let the browser fetch Plotly's script while the first picture is still being made."""
+    _bare(key="fetch-early", data={"early": True})
 
 
 def provide_script() -> None:
@@ -165,13 +96,12 @@ def provide_script() -> None:
 def draw_chart(
     payload: dict[str, Any], patch: dict[str, Any] | None, *, name: str, label: str, height: str
 ) -> None:
-    """Show a packed figure (`figures.pack`) with its `version`; the node of `name` is kept.
+    """Show a figure; the node of `name` is kept.
 
-    `patch`: `traces` (their numbers) and `values` (as Plotly's restyle takes them) to be laid
-    over the figure, so that the figure itself need not be sent again for them.
+    `payload`: the packed figure as JSON, and its `version`. `patch`: what makes the newest figure
+    of that one, see `figures.growing`.
     """
-    _component(
-        key=f"chart-{name}", data={**payload, "name": name, "label": label, "height": height}
-    )
+    sent = {"payload": payload, "name": name, "label": label, "height": height}
+    _component(key=f"chart-{name}", data=sent)
     if patch is not None:
-        _patch(key=f"patch-{name}", data={**patch, "name": name, "version": payload["version"]})
+        _bare(key=f"patch-{name}", data={"name": name, "patch": patch})

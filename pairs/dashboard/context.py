@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pairs.analytics.pair import PairSpec, PairView, pair_view
 from pairs.dashboard.chart import draw_chart
-from pairs.figures.layout import pack
+from pairs.figures.growing import Growing, Sent, as_json
+from pairs.figures.picture import Picture, pack
 from pairs.figures.plain import plain
 from pairs.live.asking import Asked, Remembered, UnansweredError
 from pairs.live.bars import Leg, LiveBars, Snapshot, bars_between, base_bar_s, stored_bars
@@ -151,20 +152,49 @@ class Page:
         st.fragment(_board, run_every=self.choice.refresh_s)(self, name, draw)
 
     def chart(
+        self, figure: Callable[[], Any], key: tuple[Any, ...], *, name: str, height: str
+    ) -> None:
+        """Show a figure, made once per `key` for all sessions; the node of `name` is kept."""
+        sent = shared(
+            lambda: Sent(as_json(pack(figure())), _version(name, key)), ("chart", name, *key)
+        )
+        self._draw(sent, None, name, height)
+
+    def live_chart(
         self,
-        figure: Callable[[], Any],
+        picture: Callable[[], Picture],
         key: tuple[Any, ...],
+        closed: tuple[Any, ...],
         *,
         name: str,
         height: str,
-        patch: dict[str, Any] | None = None,
+        forming: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Show a figure, made once per `key` for all sessions; the node of `name` is kept.
-        `patch`: what to lay over it, see `draw_chart`."""
-        payload = shared(lambda: pack(figure()), ("chart", name, *key))
-        version = hashlib.sha256(repr((name, *key)).encode()).hexdigest()[:16]
+        """Show a picture that grows: made once per `key` and `closed` for all sessions, and sent
+        whole once per `key`. `forming`: arrays of traces that change between closed bars."""
+        growing: Growing = shared(Growing, ("growing", name, *key))
+        sent: Sent = shared(
+            lambda: growing.advance(picture(), _version(name, (*key, *closed))),
+            ("chart", name, *key, *closed),
+        )
+        patch = {
+            "version": sent.version,
+            "tails": sent.tails,
+            "forming": {
+                str(number): {part: values.tolist() for part, values in parts.items()}
+                for number, parts in (forming or {}).items()
+            },
+        }
+        self._draw(sent, patch, name, height)
+
+    def _draw(self, sent: Sent, patch: dict[str, Any] | None, name: str, height: str) -> None:
         label = f"{name}: {self.choice.name}, bars of {self.choice.bar}"
-        draw_chart({**payload, "version": version}, patch, name=name, label=label, height=height)
+        payload = {"packed": sent.packed, "version": sent.version}
+        draw_chart(payload, patch, name=name, label=label, height=height)
+
+
+def _version(name: str, key: tuple[Any, ...]) -> str:
+    return hashlib.sha256(repr((name, *key)).encode()).hexdigest()[:16]
 
 
 def _board(page: Page, name: str, draw: Callable[[Page], None]) -> None:

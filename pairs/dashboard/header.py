@@ -19,8 +19,8 @@ from pairs.analytics.unitroot import adf_test
 from pairs.dashboard import watch
 from pairs.dashboard.context import Page, shared
 from pairs.dashboard.views.alerts import notices
-from pairs.dashboard.views.pair import sides
 from pairs.figures.layout import Floats
+from pairs.figures.pair import sides
 from pairs.figures.theme import (
     NONE,
     clock,

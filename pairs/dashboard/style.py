@@ -19,6 +19,7 @@ div[data-testid="stSidebarHeader"] { height: 2.2rem; padding-bottom: 0; margin-b
 div[data-testid="stSidebarUserContent"] { padding-top: 0.4rem; }
 header[data-testid="stHeader"] { height: 0; min-height: 0; background: transparent; }
 div[data-testid="stToolbar"] { top: .55rem; }
+.st-key-fetch-early, [class*="st-key-patch-"] { display: none; }
 .pw { font-variant-numeric: tabular-nums; }
 .pw-head { display: flex; align-items: center; gap: .75rem; flex-wrap: wrap; min-height: 2rem; padding-right: 2.5rem; }
 .pw-head h1 { font-size: 1.35rem; font-weight: 600; margin: 0; padding: 0; white-space: nowrap; }

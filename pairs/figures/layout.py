@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pairs.figures.theme import BACKGROUND, FONT, GRID, MUTED, TEXT, WARN
+from pairs.figures.picture import Picture
+from pairs.figures.theme import DARK, FONT, Theme
 
 GAP = 0.035  # between rows, as a share of the height
 POINTS = 600  # of one line; the browser, not Python, is what takes long
@@ -39,23 +40,35 @@ SPANS = (
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-# What every figure begins with.
-PLAIN: dict[str, Any] = {
-    "paper_bgcolor": "rgba(0,0,0,0)",
-    "plot_bgcolor": "rgba(0,0,0,0)",
-    "font": {"family": FONT, "size": 12, "color": TEXT},
-}
+def plain_layout(theme: Theme) -> dict[str, Any]:
+    """What every figure begins with."""
+    return {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 12, "color": theme.text},
+        "hoverlabel": {
+            "font": {"family": FONT, "size": 12, "color": theme.text},
+            "bgcolor": theme.background,
+            "bordercolor": theme.muted,
+        },
+    }
 
 
-def titled(text: str) -> dict[str, Any]:
+PLAIN = plain_layout(DARK)
+
+
+def titled(text: str, theme: Theme = DARK) -> dict[str, Any]:
     """An axis's title."""
-    return {"text": text, "standoff": 8, "font": {"size": 11, "color": MUTED}}
+    return {"text": text, "standoff": 8, "font": {"size": 11, "color": theme.muted}}
 
 
-def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
-    """An empty figure of rows (title, relative height), top first, over one shared time axis.
+def panels(
+    rows: list[tuple[str, float]], uirevision: str, theme: Theme = DARK, **meta: Any
+) -> Picture:
+    """An empty picture of rows (title, relative height), top first, over one shared time axis.
 
-    Row k's axis is `axis(k)`. One x axis for all rows makes hover and spikes run through them.
+    Row k's axis is `axis(k)`. `meta` tells the page what it may do with the picture: see
+    `live_meta`.
     """
     total = sum(height for _, height in rows)
     usable = 1 - GAP * (len(rows) - 1)
@@ -67,38 +80,38 @@ def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
             "domain": [bottom, top],
             "side": "right",
             "anchor": "x",
-            "title": titled(title),
-            "gridcolor": GRID,
+            "title": titled(title, theme),
+            "gridcolor": theme.grid,
             "zeroline": False,
             "nticks": max(5, round(8 * height / total) + 2),
             "tickfont": {"size": 11},
+            "exponentformat": "none",
+            "separatethousands": True,
             "automargin": False,
-            "fixedrange": False,
         }
         top = bottom - GAP
     layout["xaxis"] = {
         "type": "date",
         "anchor": axis(len(rows) - 1),
-        "gridcolor": GRID,
+        "gridcolor": theme.grid,
         "showspikes": True,
         "spikemode": "across",
-        "spikethickness": 1,
+        "spikethickness": -2,  # without a halo
         "spikedash": "dot",
-        "spikecolor": MUTED,
+        "spikecolor": theme.muted,
         "spikesnap": "cursor",
         "tickfont": {"size": 11},
         "hoverformat": "%Y-%m-%d %H:%M:%S UTC",
         "rangeslider": {"visible": False},
     }
-    layout.update(
-        PLAIN,
-        hovermode="x unified",
-        hoversubplots="axis",
-        uirevision=uirevision,
-        showlegend=True,
-        autosize=True,
-        margin={"l": 8, "r": 72, "t": 30, "b": 28},
-        legend={
+    layout |= plain_layout(theme) | {
+        "hovermode": "x unified",
+        "hoversubplots": "axis",
+        "uirevision": uirevision,
+        "showlegend": True,
+        "autosize": True,
+        "margin": {"l": 8, "r": 72, "t": 30, "b": 28},
+        "legend": {
             "orientation": "h",
             "x": 0,
             "y": 1.0,
@@ -107,14 +120,21 @@ def stacked(rows: list[tuple[str, float]], uirevision: str) -> go.Figure:
             "font": {"size": 12},
             "traceorder": "normal",
         },
-        hoverlabel={
-            "font": {"family": FONT, "size": 12},
-            "bgcolor": BACKGROUND,
-            "bordercolor": MUTED,
-        },
-        dragmode="zoom",
-    )
-    return go.Figure(layout=layout)
+        "dragmode": "pan",
+        "meta": {"panels": len(rows), **meta},
+    }
+    return Picture(layout, theme)
+
+
+def live_meta(bar_s: int, *, live: bool, room: int = 0) -> dict[str, Any]:
+    """What the page needs to go on with a picture by itself: the bar's length, whether bars go on
+    closing, and for how many of them there is room before a picture is made anew."""
+    return {"bar_s": bar_s, "live": live, "room": room}
+
+
+def stacked(rows: list[tuple[str, float]], uirevision: str, theme: Theme = DARK) -> go.Figure:
+    """`panels` as Plotly's class."""
+    return panels(rows, uirevision, theme).figure()
 
 
 def axis(row: int) -> str:
@@ -134,12 +154,13 @@ def show_all(made: go.Figure, time: Floats) -> None:
 
 
 def mark_incomplete(
-    made: go.Figure, row: int, closes: pd.Series[float], times: pd.DatetimeIndex, name: str
+    made: Picture, row: int, closes: pd.Series[float], times: pd.DatetimeIndex, name: str
 ) -> None:
     """Mark at the close the bars that lack trades: what is drawn of them may not be all."""
     at = times.intersection(pd.DatetimeIndex(closes.index))
     if len(at):
-        made.add_scatter(
+        made.add(
+            "scatter",
             x=milliseconds(at),
             y=floats(closes.reindex(at)),
             yaxis=axis(row),
@@ -149,8 +170,8 @@ def mark_incomplete(
             marker={
                 "symbol": "diamond-open",
                 "size": 10,
-                "color": WARN,
-                "line": {"width": 2, "color": WARN},
+                "color": made.theme.warn,
+                "line": {"width": 2, "color": made.theme.warn},
             },
         )
 
@@ -192,8 +213,24 @@ def thinned(time: Floats, values: Floats, points: int = POINTS) -> tuple[Floats,
     """At most some `points` of a line, its shape kept: the lowest and the highest value of each
     stretch of time, where it breaks off, and the last. Stretches begin at multiples of their
     length, so that the line stands still while bars are added."""
+    if len(values) <= _unthinned(points):
+        return time, values
     rows = thinned_rows(time, values, points)
     return time[rows], values[rows]
+
+
+def _unthinned(points: int) -> int:
+    """So many are drawn one by one: a little more than asked for, see `steady`."""
+    return points + points // 10
+
+
+def steady(bars: int, newest: pd.Timestamp, bar_s: int) -> tuple[int, int]:
+    """A stretch of at least `bars` bars that begins at a multiple of a sixteenth of itself: while
+    bars close, it grows and what lies behind stands still. How many bars it has now, and how many
+    more it will have before it begins anew."""
+    step = max(1, bars // 16)
+    grown = int(newest.timestamp()) // bar_s % step
+    return bars + grown, step - grown
 
 
 def thinned_rows(
@@ -201,7 +238,7 @@ def thinned_rows(
 ) -> np.ndarray[Any, np.dtype[np.intp]]:
     """The rows that `thinned` keeps."""
     count = len(values)
-    if count <= points:
+    if count <= _unthinned(points):
         return np.arange(count)
     width = float(np.median(np.diff(time))) * -(-count // (points // 2 - 1))
     stretch = np.floor(time / width)
@@ -231,22 +268,3 @@ def with_breaks(frame: pd.DataFrame, bar_s: int, bars: int = 10) -> pd.DataFrame
         np.nan, index=index[after] + pd.Timedelta(seconds=bar_s), columns=frame.columns
     )
     return pd.concat([frame, blanks]).sort_index(kind="stable")
-
-
-def pack(figure: go.Figure) -> dict[str, Any]:
-    """The figure as JSON-ready data with every array sent once, however many traces share it."""
-    arrays: dict[str, int] = {}
-
-    def strip(part: Any) -> Any:
-        if isinstance(part, dict):
-            if "bdata" in part:
-                return {**part, "bdata": arrays.setdefault(part["bdata"], len(arrays))}
-            return {key: strip(value) for key, value in part.items()}
-        if isinstance(part, (list, tuple)):
-            return [strip(value) for value in part]
-        if isinstance(part, np.ndarray):  # Plotly leaves arrays without values as they are
-            return part.tolist()
-        return part
-
-    body = strip(figure.to_dict())
-    return {"figure": body, "arrays": list(arrays)}

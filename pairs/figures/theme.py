@@ -3,37 +3,65 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
-LEG_Y = "#4C9AFF"
-LEG_X = "#F5A524"
-SCORE = "#C792EA"
-SPREAD = "#7FDBCA"
-GOOD = "#2EBD85"
-BAD = "#F6465D"
-WARN = "#F5A524"
-MUTED = "#8B949E"
-GRID = "#21262D"
-TEXT = "#E6EDF3"
-BACKGROUND = "#0E1117"
-CORRELATION = "#79C0FF"
-# What the chart makes of these colours on a light page: enough contrast on white.
-LIGHT = {
-    LEG_Y: "#0B62C4",
-    LEG_X: "#B26A00",
-    SCORE: "#7B3FA0",
-    SPREAD: "#0F766E",
-    GOOD: "#0B7A55",
-    BAD: "#C8283F",
-    MUTED: "#5A6472",
-    GRID: "#E3E7EB",
-    TEXT: "#1B1F24",
-    CORRELATION: "#2C6FBB",
-    BACKGROUND: "#FFFFFF",
-}
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """The colours of a figure by what they mean: each keeps its meaning in every figure."""
+
+    leg_y: str
+    leg_x: str
+    score: str
+    spread: str
+    correlation: str
+    good: str
+    bad: str
+    warn: str
+    muted: str
+    grid: str
+    text: str
+    background: str
+
+
+DARK = Theme(
+    leg_y="#4C9AFF",
+    leg_x="#F5A524",
+    score="#C792EA",
+    spread="#7FDBCA",
+    correlation="#BBD15A",
+    good="#2EBD85",
+    bad="#F6465D",
+    warn="#FFB020",
+    muted="#8B949E",
+    grid="#21262D",
+    text="#E6EDF3",
+    background="#0E1117",
+)
+# Enough contrast on white, and no two of them alike.
+LIGHT = Theme(
+    leg_y="#0B62C4",
+    leg_x="#B26A00",
+    score="#7B3FA0",
+    spread="#0F766E",
+    correlation="#5F6F00",
+    good="#0B7A55",
+    bad="#C8283F",
+    warn="#9A5B00",
+    muted="#5A6472",
+    grid="#E3E7EB",
+    text="#1B1F24",
+    background="#FFFFFF",
+)
+# What a browser makes of a dark figure whose page turns light: no figure is sent anew for it.
+TURNED_LIGHT = {getattr(DARK, field.name): getattr(LIGHT, field.name) for field in fields(Theme)}
+LEG_Y, LEG_X, SCORE, SPREAD = DARK.leg_y, DARK.leg_x, DARK.score, DARK.spread
+GOOD, BAD, MUTED, GRID = DARK.good, DARK.bad, DARK.muted, DARK.grid
+TEXT, BACKGROUND, WARN = DARK.text, DARK.background, DARK.warn
 FONT = "Inter, 'Source Sans', system-ui, sans-serif"
 
 NONE = "–"
