@@ -126,10 +126,10 @@ def panels(
     return Picture(layout, theme)
 
 
-def live_meta(bar_s: int, *, live: bool, room: int = 0) -> dict[str, Any]:
-    """What the page needs to go on with a picture by itself: the bar's length, whether bars go on
-    closing, and for how many of them there is room before a picture is made anew."""
-    return {"bar_s": bar_s, "live": live, "room": room}
+def live_meta(bar_s: int, until: pd.Timestamp | None) -> dict[str, Any]:
+    """What the page needs to go on with a picture by itself: the bar's length, and until when
+    there is room for the bars that close before the picture is made anew; None: none will."""
+    return {"bar_s": bar_s, "until": until.timestamp() * 1000 if until is not None else None}
 
 
 def stacked(rows: list[tuple[str, float]], uirevision: str, theme: Theme = DARK) -> go.Figure:
@@ -224,13 +224,13 @@ def _unthinned(points: int) -> int:
     return points + points // 10
 
 
-def steady(bars: int, newest: pd.Timestamp, bar_s: int) -> tuple[int, int]:
+def steady(bars: int, newest: pd.Timestamp, bar_s: int) -> tuple[int, pd.Timestamp]:
     """A stretch of at least `bars` bars that begins at a multiple of a sixteenth of itself: while
-    bars close, it grows and what lies behind stands still. How many bars it has now, and how many
-    more it will have before it begins anew."""
+    bars close, it grows and what lies behind stands still. How many bars it has now, and the open
+    time of the one with which it begins anew."""
     step = max(1, bars // 16)
     grown = int(newest.timestamp()) // bar_s % step
-    return bars + grown, step - grown
+    return bars + grown, newest + pd.Timedelta(seconds=bar_s) * (step - grown)
 
 
 def thinned_rows(

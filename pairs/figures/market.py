@@ -50,8 +50,7 @@ def figure(
     uirevision: str,
     incomplete: tuple[pd.DatetimeIndex, ...] = (),
     theme: Theme = DARK,
-    live: bool = False,
-    room: int = 0,
+    until: pd.Timestamp | None = None,
 ) -> Picture:
     """The last `bars` bars of each leg as at most some CANDLES candles, the one that still forms
     drawn hollow, with volume below and indicators over them.
@@ -63,7 +62,7 @@ def figure(
     rows = []
     for leg in legs:
         rows += [(figure_text(leg.symbol), 3.0), ("volume", 0.8)]
-    meta = live_meta(bar_seconds(bar), live=live, room=room)
+    meta = live_meta(bar_seconds(bar), until)
     made = panels(rows, uirevision, theme, **meta)
     candles = [candles_of(leg, bar, bars) for leg in legs]
     for k, (leg, (_, forming)) in enumerate(zip(legs, candles, strict=True)):

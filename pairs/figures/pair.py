@@ -36,8 +36,8 @@ CLOUD = 400  # points of the scatter
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What of a pair to draw and how: the last `bars` closed bars at these thresholds. `raw`:
-    prices on two axes rather than their change since the first bar shown. `room`: how many bars
-    more will fit before a picture is made anew; `live`: bars go on closing."""
+    prices on two axes rather than their change since the first bar shown. `until`: when the
+    picture is made anew, see `steady`; None where no bar follows."""
 
     symbols: tuple[str, str]
     bar: str
@@ -46,8 +46,7 @@ class Asked:
     exit_z: float
     stop_z: float | None = None
     raw: bool = False
-    live: bool = False
-    room: int = 0
+    until: pd.Timestamp | None = None
     uirevision: str = ""
     theme: Theme = field(default=DARK)
 
@@ -76,7 +75,7 @@ def figure(view: PairView, asked: Asked, incomplete: tuple[pd.DatetimeIndex, ...
         ],
         asked.uirevision,
         asked.theme,
-        **live_meta(length, live=asked.live, room=asked.room),
+        **live_meta(length, asked.until),
     )
     theme, time = asked.theme, milliseconds(pd.DatetimeIndex(frame.index))
     _prices(made, time, frame, asked)

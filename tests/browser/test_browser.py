@@ -40,19 +40,15 @@ def test_the_chart_is_kept_and_a_zoom_survives(watched: Watched) -> None:
     page = watched.page
     page.wait_for_selector(".pairs-chart .main-svg")
     remember_chart(page)
-    page.evaluate(
-        """() => {
-            window.draws = 0;
-            window.chart.on('plotly_afterplot', () => { window.draws += 1; });
-        }"""
-    )
     zoomed = zoom(page)
-    start = page.evaluate("window.draws")
-    page.wait_for_function(f"window.draws >= {start} + 15", timeout=TIMEOUT_MS)  # bars of 1 s
+    page.evaluate("window.rows = window.chart.pairs.traces[0].x.at(-1)")
+    page.wait_for_function(  # bars of 1 s
+        "window.chart.pairs.traces[0].x.at(-1) >= window.rows + 15_000", timeout=TIMEOUT_MS
+    )
     assert shown_range(page) == zoomed
     check_chart_kept(page)
-    points = page.evaluate("Math.max(...window.chart._fullData.map((t) => t._length))")
-    assert points <= 2400  # a closed outline counts twice; lines have 600
+    points = page.evaluate("Math.max(...window.chart.pairs.traces.map((t) => t.x.length))")
+    assert points <= 660  # of a line
 
 
 @pytest.mark.parametrize("watched", ["?view=Market&bar=1min"], indirect=True)

@@ -101,7 +101,7 @@ def test_the_forming_candle_moves_without_a_new_figure(watched: Watched) -> None
     zoomed = zoom(page)
     closes, versions = set(), set()
     for _ in range(40):
-        closes.add(page.evaluate("document.querySelector('.pairs-chart').data[0].close[0]"))
+        closes.add(page.evaluate("document.querySelector('.pairs-chart').pairs.traces[0].close[0]"))
         versions.add(page.evaluate("document.querySelector('.pairs-chart').dataset.version"))
         page.wait_for_timeout(200)
     assert len(closes) > len(versions)

@@ -104,10 +104,7 @@ def address(page: AppTest) -> dict[str, Any]:
 
 def look(page: AppTest) -> dict[str, Any]:
     """What is on the page, but for what moves with time."""
-    charts = [
-        (name, [t.get("name") for t in figure["figure"]["data"]])
-        for name, figure in charts_of(page)
-    ]
+    charts = [(name, [t.get("name") for t in figure["data"]]) for name, figure in charts_of(page)]
     return {
         "controls": {
             key: shown_value(widget)
@@ -122,12 +119,12 @@ def look(page: AppTest) -> dict[str, Any]:
 
 
 def charts_of(page: AppTest) -> list[tuple[str, dict[str, Any]]]:
-    """Label and payload of every chart."""
+    """Label and figure of every chart."""
     found = []
     for node in nodes(page._tree):
         if node.type == "bidi_component" and node.proto.component_name.endswith("pairs_chart"):
             data = json.loads(node.proto.json)
-            found.append((data["label"], data))
+            found.append((data["label"], json.loads(data["payload"]["packed"])["figure"]))
     return found
 
 
@@ -211,7 +208,7 @@ class Page(RuleBasedStateMachine):
         more = {name.rpartition(":")[2] for name in beside}
         for label, data in charts_of(self.page):
             assert symbols_in(label) == legs
-            drawn = symbols_in(json.dumps(data["figure"]))
+            drawn = symbols_in(json.dumps(data))
             venue_wide = label.startswith("Correlations")
             assert venue_wide or drawn <= legs | more, (label, drawn)
         heads = [head for head, _ in titles(self.page) if head]

@@ -24,47 +24,43 @@ from pairs.dashboard.header import (
     signal,
 )
 from pairs.dashboard.views import backtest as backtest_panel
-from pairs.dashboard.views import market as market_panel
 from pairs.dashboard.views import pair as pair_panel
 from pairs.dashboard.views.robustness import formatted
 from pairs.dashboard.views.system import beginning_words
-from pairs.figures.layout import POINTS, incomplete_note, pack, spans, thinned, with_breaks
+from pairs.figures import market, pair
+from pairs.figures.layout import POINTS, incomplete_note, spans, thinned, with_breaks
+from pairs.figures.pair import Asked
+from pairs.figures.picture import pack
 from pairs.figures.theme import decimals_of, duration, number, percent, significant, tint
 from pairs.market import Instrument
 from tests.support.pages import bars, snapshot, status, view
+
+LEGS = ("ETHUSDT", "BTCUSDT")
 
 
 def test_a_short_record_is_drawn_bar_by_bar_whatever_the_span() -> None:
     legs = snapshot().legs
     short = tuple(replace(leg, closed=leg.closed.tail(60)) for leg in legs)
-    assert market_panel.drawn_bars(short, 43_200) == 60
-    assert market_panel.drawn_bars(legs, 60) == 60
-    assert market_panel.candle_length("1min", 60) == "1min"
-    assert market_panel.candle_length("1min", 720) == "3min"
+    assert market.drawn_bars(short, 43_200) == 60
+    assert market.drawn_bars(legs, 60) == 60
+    assert market.candle_length("1min", 60) == "1min"
+    assert market.candle_length("1min", 720) == "3min"
 
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("hedge", ["rolling", "kalman", "ols"])
 def test_the_pair_figure_is_bounded_and_packs_to_plain_json(hedge: str, raw: bool) -> None:
-    figure = pair_panel.figure(
-        view(PairSpec(hedge=hedge, window=60)),
-        ("ETHUSDT", "BTCUSDT"),
-        "1s",  # type: ignore[arg-type]
-        bars=600,
-        entry_z=2,
-        exit_z=0,
-        stop_z=4,
-        raw=raw,
-        uirevision="u",
-    )
+    spec = PairSpec(hedge=hedge, window=60)  # type: ignore[arg-type]
+    picture = pair.figure(view(spec), Asked(LEGS, "1s", 600, 2, 0, 4, raw=raw))
+    figure = picture.figure()  # Plotly's class refuses a name that it does not know
     names = [trace.name for trace in figure.data]
     assert names[:4] == ["ETHUSDT", "BTCUSDT", "spread", "z"]
     lines = [trace for trace in figure.data if trace.mode == "lines" and trace.fill is None]
     assert max(len(trace.x) for trace in lines) == POINTS
-    packed = pack(figure)
-    text = json.dumps(packed)
-    assert len(text) < 120_000
-    assert len(packed["arrays"]) == len(set(packed["arrays"]))
+    packed = pack(picture)
+    assert len(json.dumps(packed)) < 120_000
+    times = [array for array in packed["arrays"] if array == packed["arrays"][0]]
+    assert len(times) == 1  # shared by all lines
 
 
 @pytest.mark.parametrize("bars", [1, 40])
@@ -73,20 +69,15 @@ def test_a_pair_without_entries_or_still_warming_up_has_a_picture(hedge: str, ba
     """Nothing but plain JSON reaches the browser: no array without values, no NaN."""
     whole = view(PairSpec(hedge=hedge, window=60))  # type: ignore[arg-type]
     young = replace(whole, frame=whole.frame.head(bars))
-    legs = ("ETHUSDT", "BTCUSDT")
-    figure = pair_panel.figure(
-        young, legs, "1s", bars=600, entry_z=90, exit_z=0, stop_z=None, raw=False, uirevision="u"
-    )
-    for made in (figure, pair_panel.scatter_figure(young, legs, "u")):
+    figure = pair.figure(young, Asked(LEGS, "1s", 600, 90, 0))
+    for made in (figure, pair.scatter_figure(young, LEGS, "u")):
         json.dumps(pack(made), allow_nan=False)
 
 
 def test_the_market_figure_tells_the_forming_bar_apart() -> None:
     made = snapshot()
-    figure = market_panel.figure(
-        made.legs, "1s", bars=240, overlays=market_panel.Overlays(), uirevision="u"
-    )
-    hollow = [t for t in figure.data if t.name and t.name.endswith("forming")]
+    figure = market.figure(made.legs, "1s", bars=240, overlays=market.Overlays(), uirevision="u")
+    hollow = [t for t in figure.figure().data if t.name and t.name.endswith("forming")]
     assert len(hollow) == 2
     assert hollow[0].increasing.fillcolor == "rgba(0,0,0,0)"
     assert len(json.dumps(pack(figure))) < 60_000
@@ -95,40 +86,39 @@ def test_the_market_figure_tells_the_forming_bar_apart() -> None:
 @pytest.mark.parametrize("shown", [240, 600])
 def test_between_closed_bars_only_the_forming_candle_is_sent(shown: int) -> None:
     made = snapshot()
-    figure = market_panel.figure(
-        made.legs, "1s", bars=shown, overlays=market_panel.Overlays(), uirevision="u"
-    )
-    patch = market_panel.forming_patch(made.legs, "1s", shown)
-    assert [figure.data[k].name for k in patch["traces"]] == ["ETHUSDT forming", "BTCUSDT forming"]
-    for k in patch["traces"]:
-        assert figure.data[k].close.tolist() == patch["values"]["close"][k]
-        assert patch["values"]["close"][k] == [made.legs[k].forming["close"]]
-    assert len(json.dumps(patch)) < 1_000
+    figure = market.figure(made.legs, "1s", bars=shown, overlays=market.Overlays(), uirevision="u")
+    patch = market.forming(made.legs, "1s", shown)
+    assert [figure.data[k]["name"] for k in patch] == ["ETHUSDT forming", "BTCUSDT forming"]
+    for k, parts in patch.items():
+        for name, values in parts.items():
+            np.testing.assert_array_equal(figure.data[k][name], values)
+        assert parts["close"].tolist() == [made.legs[k].forming["close"]]
 
 
 def test_more_bars_make_longer_candles_that_add_up() -> None:
     made = snapshot()
-    figure = market_panel.figure(
+    figure = market.figure(
         made.legs,
         "1s",
         bars=600,
-        overlays=market_panel.Overlays(sma=20, bands=20, session_s=300),
+        overlays=market.Overlays(sma=20, bands=20, session_s=300),
         uirevision="u",
     )
-    candles = next(trace for trace in figure.data if trace.name == "ETHUSDT 3s")
-    assert len(candles.x) <= market_panel.CANDLES
+    traces = figure.figure().data
+    candles = next(trace for trace in traces if trace.name == "ETHUSDT 3s")
+    assert len(candles.x) <= market.CANDLES
     last = pd.Timestamp(candles.x[-1], unit="ms", tz="UTC")
     bars_of_it = made.y.closed[last : last + pd.Timedelta("2999ms")]
     assert candles.high[-1] == bars_of_it["high"].max()
-    assert {"SMA 20", "VWAP 5min", "Bollinger 20, 2σ"} <= {trace.name for trace in figure.data}
+    assert {"SMA 20", "VWAP 5min", "Bollinger 20, 2σ"} <= {trace.name for trace in traces}
 
 
 def test_a_vwap_whose_session_began_before_the_bars_is_not_shown() -> None:
     part = bars(1, 100.0).iloc[50:]
-    values = market_panel.session_vwap(part, 300)
+    values = market.session_vwap(part, 300)
     assert values.iloc[:250].isna().all()
     assert values.iloc[250:].notna().all()
-    assert market_panel.session_vwap(bars(1, 100.0), 300).notna().all()
+    assert market.session_vwap(bars(1, 100.0), 300).notna().all()
 
 
 def test_thinning_keeps_extremes_breaks_and_the_last_value() -> None:
@@ -164,23 +154,15 @@ def test_the_marks_are_the_decisions_of_the_backtest() -> None:
     made = view(PairSpec(window=60))
     rules = Rules(window=60, hedge_window=60, entry_z=1.5, exit_z=0, stop_z=3)
     done = run(snapshot().y.closed, snapshot().x.closed, rules, Costs()).signals
-    wanted = pair_panel.sides(made, 1.5, 0, 3)
+    wanted = pair.sides(made, 1.5, 0, 3)
     np.testing.assert_array_equal(wanted[:-1], done["position"].to_numpy()[1:])
-    figure = pair_panel.figure(
-        made,
-        ("ETHUSDT", "BTCUSDT"),
-        "1s",
-        bars=len(made.frame),
-        entry_z=1.5,
-        exit_z=0,
-        stop_z=3,
-        raw=False,
-        uirevision="u",
-    )
-    marks = {trace.name: len(trace.x) for trace in figure.data if trace.mode == "markers"}
+    drawn = pair.figure(made, Asked(LEGS, "1s", len(made.frame), 1.5, 0, 3)).figure().data
+    marks = {t.name: len(t.x) for t in drawn if t.mode == "markers" and t.yaxis == "y3"}
+    prices = {t.name: len(t.x) for t in drawn if t.mode == "markers" and t.yaxis == "y"}
+    assert marks == prices
     entered = done["action"].value_counts()
     assert (marks["long entry"], marks["short entry"]) == (entered["long"], entered["short"])
-    assert pair_panel.sides(made, 1.0, 2.0, None).any() == False  # noqa: E712
+    assert pair.sides(made, 1.0, 2.0, None).any() == False  # noqa: E712
 
 
 @pytest.mark.parametrize(
@@ -302,29 +284,18 @@ def test_bars_that_lack_trades_are_marked_and_named() -> None:
     made = view()
     legs = snapshot().legs
     at = pd.DatetimeIndex(made.frame.index[-5:-3])
-    figure = pair_panel.figure(
-        made,
-        ("ETHUSDT", "BTCUSDT"),
-        "1s",
-        bars=100,
-        entry_z=2,
-        exit_z=0.5,
-        stop_z=None,
-        raw=False,
-        uirevision="",
-        incomplete=(at[:1], at),
-    )
+    figure = pair.figure(made, Asked(LEGS, "1s", 100, 2, 0.5), (at[:1], at)).figure()
     marks = [t for t in figure.data if t.name.endswith("trades missing")]
     assert [len(t.x) for t in marks] == [2]
-    market = market_panel.figure(
+    candles = market.figure(
         legs,
         "1s",
         bars=100,
-        overlays=market_panel.Overlays(),
+        overlays=market.Overlays(),
         uirevision="",
         incomplete=(at[:0], at),
     )
-    marks = [t for t in market.data if t.name.endswith("trades missing")]
+    marks = [t for t in candles.figure().data if t.name.endswith("trades missing")]
     assert [(t.name, len(t.x)) for t in marks] == [("BTCUSDT: trades missing", 2)]
     note = incomplete_note([("ETHUSDT", at[:0]), ("BTCUSDT", at)])
     assert "2 of BTCUSDT" in note

@@ -16,8 +16,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from pairs.alerts.store import create_rule
-from pairs.dashboard.views import market as market_panel
-from pairs.dashboard.views import pair as pair_panel
+from pairs.figures import market, pair
 from pairs.figures.plain import figure_text, plain
 from pairs.figures.statistics import correlation_figure
 from pairs.market import Instrument, Rejected, check_symbol
@@ -268,11 +267,9 @@ def test_no_name_is_a_tag_in_a_figure(text: str) -> None:
     names, made = tuple(leg.symbol for leg in legs), view()
     matrix = made.frame[["close_y", "close_x"]].corr().set_axis(names).set_axis(names, axis=1)
     for figure in (
-        pair_panel.figure(
-            made, names, "1s", bars=600, entry_z=2, exit_z=0, stop_z=4, raw=False, uirevision="u"
-        ),
-        pair_panel.scatter_figure(made, names, "u"),
-        market_panel.figure(legs, "1s", bars=240, overlays=market_panel.Overlays(), uirevision="u"),
+        pair.figure(made, pair.Asked(names, "1s", 600, 2, 0, 4)).figure(),
+        pair.scatter_figure(made, names, "u").figure(),
+        market.figure(legs, "1s", bars=240, overlays=market.Overlays(), uirevision="u").figure(),
         correlation_figure(matrix, "u"),
     ):
         found = list(strings(figure.to_dict()))

@@ -49,26 +49,36 @@ def text(page: Page, testid: str) -> str:
     return page.locator(f"[data-testid={testid}]").inner_text()
 
 
-def shown_range(page: Page) -> list[str]:
-    """The stretch of time that the chart shows."""
-    found: list[str] = page.evaluate("document.querySelector('.pairs-chart').layout.xaxis.range")
+SHOWN = (
+    "document.querySelector('.pairs-chart')._fullLayout.xaxis.range.map((end) => +new Date(end))"
+)
+
+
+def shown_range(page: Page) -> list[float]:
+    """The stretch of time that the chart shows, in ms."""
+    found: list[float] = page.evaluate(SHOWN)
     return found
 
 
-def zoom(page: Page) -> list[str]:
-    """Drag over a part of the chart, as a hand does; the stretch that is shown from then on."""
-    page.wait_for_function("document.querySelector('.pairs-chart').layout.xaxis.range")
+def middle_of_chart(page: Page) -> tuple[float, float]:
+    """A point in the chart's first panel, once the page around it has been laid out."""
+    page.wait_for_function("document.querySelector('.pairs-chart')?.pairs?.given")
     before, box = None, page.locator(".pairs-chart .nsewdrag").first.bounding_box()
-    while box != before:  # the page around it is still being laid out
+    while box != before:
         page.wait_for_timeout(500)
         before, box = box, page.locator(".pairs-chart .nsewdrag").first.bounding_box()
     assert box is not None
-    x, y = box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + box["width"] * 0.4, y, steps=8)
-    page.mouse.up()
-    page.wait_for_function("!document.querySelector('.pairs-chart').layout.xaxis.autorange")
+    return box["x"] + box["width"] * 0.4, box["y"] + box["height"] / 2
+
+
+def zoom(page: Page) -> list[float]:
+    """Turn the wheel over the chart, as a hand does; the stretch that is shown from then on."""
+    page.mouse.move(*middle_of_chart(page))
+    for _ in range(4):
+        page.mouse.wheel(0, -150)
+        page.wait_for_timeout(100)
+    page.wait_for_function("document.querySelector('.pairs-chart').pairs.view")
+    page.wait_for_timeout(500)  # Plotly takes the wheel as at rest
     return shown_range(page)
 
 

@@ -13,6 +13,7 @@ function started(node) {
     over: frame.querySelector('.pairs-over'), table: frame.querySelector('table'),
     canvas: frame.querySelector('canvas'), reset: frame.querySelector('.pairs-reset'),
   };
+  state.repaint = () => paint(node);
   state.reset.addEventListener('click', () => showAll(node));
   return state;
 }
@@ -22,7 +23,7 @@ function started(node) {
 function read(node, payload, light) {
   const state = node.pairs, sent = JSON.parse(payload.packed);
   Object.assign(state, { body: sent.figure, base: sent.arrays.map(decoded), light,
-                         version: payload.version, patched: '', until: 0, given: null });
+                         version: payload.version, patched: '', given: null });
   state.layout = resolved(state.body.layout, state.base, light);
   const font = state.layout.font || {}, hover = state.layout.hoverlabel || {};
   Object.assign(state, { ink: font.color, background: hover.bgcolor, muted: hover.bordercolor,
@@ -98,6 +99,7 @@ function draw(node) {
 function afterwards(node) {
   const state = node.pairs;
   state.reset.hidden = !state.view && !state.moved;
+  state.reset.textContent = isLive(state) ? '↺ live' : '↺ all';
   if (!isPanels(state)) return;
   drawLegend(node);
   paint(node);
@@ -244,9 +246,7 @@ function patch(node) {
   if (sent.said === state.patched) return;
   const kept = stillGiven(node);
   assemble(node);
-  const until = state.until;
-  liveRange(state);
-  if (!kept || state.until !== until) { draw(node); return; }
+  if (!kept) { draw(node); return; }
   if (document.querySelector('.dragcover')) paint(node);  // a hand is at it
   else refit(node, false);
 }

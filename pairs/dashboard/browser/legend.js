@@ -42,6 +42,12 @@ function colourOf(trace) {
 
 const SIGNS = { 'triangle-up': '▲', 'triangle-down': '▼', 'x-thin-open': '✕', 'diamond-open': '◇' };
 
+function unescaped(name) {  // names are escaped for Plotly
+  const plain = document.createElement('textarea');
+  plain.innerHTML = name;
+  return plain.value;
+}
+
 function legendEntry(node, trace) {
   const state = node.pairs, group = trace.legendgroup || trace.name;
   const entry = document.createElement('button');
@@ -55,9 +61,7 @@ function legendEntry(node, trace) {
   if (trace.type === 'candlestick') sign.textContent = '';
   const name = document.createElement('span');
   const value = document.createElement('b');
-  const plain = document.createElement('textarea');  // names are escaped for Plotly
-  plain.innerHTML = trace.name;
-  name.textContent = plain.value;
+  name.textContent = unescaped(trace.name);
   entry.append(sign, name, value);
   entry.dataset.name = trace.name;
   entry.addEventListener('click', () => {
@@ -91,12 +95,13 @@ function drawTable(node) {
     if (!trace.y || trace.y.length !== length(trace) || trace.type === 'heatmap') continue;
     if (trace.showlegend === false && isPanels(state)) continue;
     const [low, high] = extent(trace, isPanels(state) ? stretch : [-Infinity, Infinity]);
-    rows.push([trace.name, edge(trace, newest(trace)), edge(trace, low), edge(trace, high)]);
+    rows.push([unescaped(trace.name), edge(trace, newest(trace)), edge(trace, low), edge(trace, high)]);
   }
   const heat = state.traces.find((trace) => trace.type === 'heatmap' && trace.text);
   if (heat) {
     rows.length = 0;
-    rows.push(['', ...heat.x], ...heat.text.map((cells, k) => [heat.y[k], ...cells]));
+    rows.push(['', ...heat.x.map(unescaped)],
+      ...heat.text.map((cells, k) => [unescaped(heat.y[k]), ...cells]));
   }
   const made = document.createElement('tbody');
   rows.forEach((cells, row) => {

@@ -159,8 +159,8 @@ function newest(trace) {
 }
 
 function countdown(state) {
-  const { bar_s: bar, live } = state.layout.meta;
-  if (!live || !(bar >= 5)) return '';
+  const bar = state.layout.meta.bar_s;
+  if (!isLive(state) || !(bar >= 5)) return '';
   const now = Date.now() / 1000, left = Math.ceil(bar - (now % bar));
   const [, last] = wholeTime(state);
   if (now - last / 1000 > 3 * bar + 5) return '';  // nothing closes any more

@@ -3,7 +3,7 @@
 
 const HOLD = 8;  // rows at the end of a trace that Plotly is not given: they are painted over it
 
-function isLive(state) { return state.layout.meta && state.layout.meta.room > 0; }
+function isLive(state) { return Boolean(state.layout.meta && state.layout.meta.until); }
 function isPanels(state) { return Boolean(state.layout.meta && state.layout.meta.panels); }
 function length(trace) { return trace.x ? trace.x.length : 0; }
 function yAxis(trace) { return 'yaxis' + (trace.yaxis || 'y').slice(1); }
@@ -26,12 +26,8 @@ function time(value) { return typeof value === 'number' ? value : Date.parse(val
 
 // From the first row to where the newest will be when the picture is made anew.
 function liveRange(state) {
-  const [first, last] = wholeTime(state);
-  const meta = state.layout.meta || {};
-  const room = Math.max((last - first) * 0.012, 1);
-  const end = state.until && state.until >= last ? state.until
-    : last + (meta.room || 0) * 1000 * (meta.bar_s || 0);
-  state.until = end;
+  const [first, last] = wholeTime(state), end = Math.max(last, (state.layout.meta || {}).until || 0);
+  const room = Math.max((end - first) * 0.012, 1);
   return [first - room / 3, end + room];
 }
 

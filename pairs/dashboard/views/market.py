@@ -94,7 +94,7 @@ def _board(page: Page) -> None:
         return
     span, overlays = bars_shown(page), _overlays(page)
     length = bar_seconds(page.choice.bar)
-    grown, room = steady(span, newest_of(snapshot), length)
+    grown, until = steady(span, newest_of(snapshot), length)
     bars = drawn_bars(snapshot.legs, grown)
     lacking = tuple(page.incomplete(leg, bars) for leg in snapshot.legs)
     if note := incomplete_note(
@@ -111,12 +111,11 @@ def _board(page: Page) -> None:
             overlays=overlays,
             uirevision=identity,
             incomplete=lacking,
-            live=live,
-            room=room,
+            until=until if live else None,
         ),
         (instruments, page.choice.bar, span, overlays, live),
         (*page.key(snapshot), *map(len, lacking)),
         name="Market",
-        height=f"max(calc(100vh - 14.2rem), {len(instruments) * 16}rem)",
+        height=f"max(calc(100vh - 15rem), {len(instruments) * 16}rem)",
         forming=forming(snapshot.legs, page.choice.bar, bars),
     )

@@ -22,7 +22,7 @@ from pairs.figures.tables import note_html, table_html
 from pairs.live.bars import KEEP_BARS, Snapshot
 from pairs.market import bar_seconds
 
-HEIGHT = "max(calc(100vh - 14.2rem), 32rem)"
+HEIGHT = "max(calc(100vh - 15rem), 32rem)"
 NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
 TESTED = 600  # bars of the verdict
 CALM_S = 5  # what takes its time to be read is not made anew more often
@@ -80,7 +80,7 @@ def _board(page: Page) -> None:
         return
     raw, shown = st.session_state.get("scale") == "Price", bars_shown(page)
     length = bar_seconds(choice.bar)
-    bars, room = steady(shown, newest_of(snapshot), length)
+    bars, until = steady(shown, newest_of(snapshot), length)
     identity = "/".join(map(str, ("pair", *choice.pair, choice.bar, shown)))
     legs = (choice.y.symbol, choice.x.symbol)
     incomplete = tuple(page.incomplete(leg, bars) for leg in snapshot.legs)
@@ -94,8 +94,7 @@ def _board(page: Page) -> None:
         choice.exit_z,
         choice.stop_z,
         raw=raw,
-        live=snapshot.live and choice.refresh_s is not None,
-        room=room,
+        until=until if snapshot.live and choice.refresh_s is not None else None,
         uirevision=f"{identity}/{raw}",
     )
     left, right = st.columns([3.9, 1], gap="medium")
