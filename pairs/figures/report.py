@@ -30,6 +30,7 @@ from pairs.figures.backtest import (
     heat_figure,
     signals_figure,
 )
+from pairs.figures.theme import LIGHT
 
 __all__ = ["html_report"]
 
@@ -79,13 +80,13 @@ def html_report(
         "parameters may have seen these bars. Times are UTC; amounts in quote currency.</p>",
         _metrics(result.metrics, interval),
         f"<p>{escape(luck)}</p>" if luck and not is_ruined(result.metrics) else "",
-        _figure(equity_figure(result.equity, result.drawdown, "Equity, in-sample")),
-        _figure(signals_figure(result)),
+        _figure(equity_figure(result.equity, result.drawdown, "Equity, in-sample", LIGHT)),
+        _figure(signals_figure(result, theme=LIGHT)),
     ]
     if cost is not None:
-        parts.append(_figure(cost_figure(cost, result.metrics["break_even_bps"])))
+        parts.append(_figure(cost_figure(cost, result.metrics["break_even_bps"], LIGHT)))
     if heat is not None:
-        parts.append(_figure(heat_figure(*heat)))
+        parts.append(_figure(heat_figure(*heat, LIGHT)))
     if walk is not None:
         parts += _walk_forward(walk)
     parts += [_trades(result.trades), _parameters(result, provenance)]
@@ -124,8 +125,8 @@ def _walk_forward(found: WalkForward) -> list[str]:
         f"<h2>Walk-forward, {escape(found.heading)}</h2>",
         "" if is_ruined(found.metrics) else _walk_luck(found),
         _metrics(found.metrics, None),
-        _figure(equity_figure(found.equity, lost, "Equity, walk-forward")),
-        _figure(folds_figure(found)),
+        _figure(equity_figure(found.equity, lost, "Equity, walk-forward", LIGHT)),
+        _figure(folds_figure(found, LIGHT)),
         f'<div class="wide">{_table(table)}</div>',
     ]
 

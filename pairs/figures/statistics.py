@@ -24,16 +24,13 @@ from pairs.analytics.small_sample import (
 )
 from pairs.analytics.summary import PairTests, PriceStatistics, pair_tests, price_statistics
 from pairs.analytics.unitroot import AdfResult
-from pairs.figures.layout import PLAIN
+from pairs.figures.layout import plain_layout
 from pairs.figures.plain import figure_text
 from pairs.figures.tables import Cell, note_html, table_html
 from pairs.figures.theme import (
-    BACKGROUND,
-    GRID,
-    LEG_X,
-    LEG_Y,
-    MUTED,
+    DARK,
     NONE,
+    Theme,
     decimals_of,
     duration,
     number,
@@ -440,7 +437,7 @@ def intervals_html(
 # -- correlations
 
 
-def correlation_figure(matrix: pd.DataFrame, uirevision: str) -> go.Figure:
+def correlation_figure(matrix: pd.DataFrame, uirevision: str, theme: Theme = DARK) -> go.Figure:
     """Correlations as a heat map, from −1 (amber) through 0 (the page's background) to 1 (blue);
     written into the cells where there is room."""
     names, values = list(map(figure_text, matrix.columns)), matrix.to_numpy(dtype=np.float32)
@@ -455,10 +452,10 @@ def correlation_figure(matrix: pd.DataFrame, uirevision: str) -> go.Figure:
         xgap=1,
         ygap=1,
         hoverongaps=False,
-        colorscale=[[0, LEG_X], [0.5, BACKGROUND], [1, LEG_Y]],
+        colorscale=[[0, theme.low], [0.5, theme.background], [1, theme.high]],
         text=[[number(float(v), 2) for v in row] for row in values] if written else None,
         texttemplate="%{text}" if written else None,
-        textfont={"size": 11},
+        textfont={"size": 11, "color": theme.text},
         hovertemplate="%{y} · %{x}: %{z:.3f}<extra></extra>",
         showscale=not written,
         colorbar={
@@ -467,17 +464,17 @@ def correlation_figure(matrix: pd.DataFrame, uirevision: str) -> go.Figure:
             "tickvals": [-1, 0, 1],
             "ticks": "",
             "ticktext": ["−1", "0", "1"],
-            "tickfont": {"size": 10, "color": MUTED},
+            "tickfont": {"size": 10, "color": theme.muted},
         },
     )
     made.update_layout(
-        PLAIN,
+        plain_layout(theme),
         uirevision=uirevision,
         margin={"l": 4, "r": 4, "t": 4, "b": 4},
         font_size=11,
         xaxis={
             "automargin": True,
-            "gridcolor": GRID,
+            "gridcolor": theme.grid,
             "ticks": "",
             "type": "category",
             "tickangle": -45 if len(names) > 4 else 0,
@@ -485,7 +482,7 @@ def correlation_figure(matrix: pd.DataFrame, uirevision: str) -> go.Figure:
         },
         yaxis={
             "automargin": True,
-            "gridcolor": GRID,
+            "gridcolor": theme.grid,
             "ticks": "",
             "type": "category",
             "autorange": "reversed",

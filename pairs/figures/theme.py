@@ -26,6 +26,8 @@ class Theme:
     grid: str
     text: str
     background: str
+    high: str  # of a heat map, as its low: words in `text` can be read on them
+    low: str
 
 
 DARK = Theme(
@@ -41,6 +43,8 @@ DARK = Theme(
     grid="#21262D",
     text="#E6EDF3",
     background="#0E1117",
+    high="#1D5FAE",
+    low="#8A5A00",
 )
 # Enough contrast on white, and no two of them alike.
 LIGHT = Theme(
@@ -56,6 +60,8 @@ LIGHT = Theme(
     grid="#E3E7EB",
     text="#1B1F24",
     background="#FFFFFF",
+    high="#7FB2EE",
+    low="#EDB458",
 )
 # What a browser makes of a dark figure whose page turns light: no figure is sent anew for it.
 TURNED_LIGHT = {getattr(DARK, field.name): getattr(LIGHT, field.name) for field in fields(Theme)}

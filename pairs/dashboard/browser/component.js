@@ -123,7 +123,7 @@ function showAll(node) {
   state.view = null;
   state.moved = false;
   if (isPanels(state)) {
-    tellAddress(null);
+    if (isLive(state)) tellAddress(null);
     refit(node, true);
     drawTable(node);
   } else {
@@ -139,7 +139,7 @@ function showAll(node) {
 function look(node, from, to) {  // at a stretch of time, by hand
   const state = node.pairs;
   state.view = [from, to];
-  tellAddress(state.view);
+  if (isLive(state)) tellAddress(state.view);
   refit(node, true);
   drawTable(node);
 }
@@ -221,7 +221,7 @@ function show(node) {
   load().then(() => {
     if (node.dataset.version !== version) return;
     read(node, payload, light);
-    if (state.revision !== state.layout.uirevision) look0(state);
+    if (state.revision !== state.layout.uirevision) begin(state);
     draw(node);
   }).catch((error) => {
     node.dataset.version = '';
@@ -230,11 +230,14 @@ function show(node) {
 }
 
 // A picture of something else: what was looked at is no longer it, but a link may name a stretch.
-function look0(state) {
+function begin(state) {
   const first = state.revision === null;
   state.revision = state.layout.uirevision;
   state.view = null;
-  if (!isPanels(state) || !isLive(state)) return;
+  if (!isPanels(state)) return;
+  const own = state.layout.xaxis.range;  // a figure of a stretch
+  if (own) { state.view = Array.from(own, time); return; }
+  if (!isLive(state)) return;
   const asked = stretchInAddress(), [from, to] = wholeTime(state);
   if (first && asked && asked[0] < to && asked[1] > from) state.view = asked;
   else if (asked) tellAddress(null);
