@@ -53,7 +53,7 @@ def test_the_pair_figure_is_bounded_and_packs_to_plain_json(hedge: str, raw: boo
     spec = PairSpec(hedge=hedge, window=60)  # type: ignore[arg-type]
     picture = pair.figure(view(spec), Asked(LEGS, "1s", 600, 2, 0, 4, raw=raw))
     figure = picture.figure()  # Plotly's class refuses a name that it does not know
-    names = [trace.name for trace in figure.data]
+    names = [trace.name for trace in figure.data if trace.mode == "lines"]
     assert names[:4] == ["ETHUSDT", "BTCUSDT", "spread", "z"]
     lines = [trace for trace in figure.data if trace.mode == "lines" and trace.fill is None]
     assert max(len(trace.x) for trace in lines) == POINTS
