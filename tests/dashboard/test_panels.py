@@ -92,7 +92,9 @@ def test_between_closed_bars_only_the_forming_candle_is_sent(shown: int) -> None
     for k, parts in patch.items():
         for name, values in parts.items():
             np.testing.assert_array_equal(figure.data[k][name], values)
-        assert parts["close"].tolist() == [made.legs[k].forming["close"]]
+        forming = made.legs[k].forming
+        assert forming is not None
+        assert parts["close"].tolist() == [forming["close"]]
 
 
 def test_more_bars_make_longer_candles_that_add_up() -> None:

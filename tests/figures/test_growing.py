@@ -80,7 +80,7 @@ def test_a_repaired_bar_in_the_middle_is_sent() -> None:
 
     growing.advance(drawn(legs), "whole")
     closed = legs[0].closed.copy()
-    closed.iloc[-20, closed.columns.get_loc("high")] += 5.0
+    closed.loc[closed.index[-20], "high"] = 1e4
     repaired = (replace(legs[0], closed=closed), legs[1])
     sent = growing.advance(drawn(repaired), "repaired")
     for held, meant in zip(arrays_of(sent), Parts.of(drawn(repaired)).arrays, strict=True):
