@@ -161,8 +161,8 @@ def header_html(
     paused: bool = False,
 ) -> str:
     """Title, venue badge, feed state, data age, gaps, the clock; `alerts` not acknowledged,
-    `unwatched`: there are rules that nobody evaluates. `paused`: nothing is refreshed, so this is as of `now`. Ages and the clock go on in the
-    browser."""
+    `unwatched`: there are rules that nobody evaluates. `paused`: nothing is refreshed, so this is
+    as of `now`. Ages and the clock go on in the browser."""
     age = data_age_s(snapshot)
     health = judge(snapshot, age)
     if paused and health.level in ("real", "quiet", "info"):

@@ -335,7 +335,8 @@ def _band(made: Picture, time: Floats, frame: pd.DataFrame) -> None:
     if known.any():
         beta = frame["beta"].to_numpy()[known]
         rows = thinned_rows(time[known], beta)
-        at, error = time[known][rows], 2 * frame["beta_std"].to_numpy()[known][rows]
+        at = time if len(rows) == len(time) else time[known][rows]  # shared where it can be
+        error = 2 * frame["beta_std"].to_numpy()[known][rows]
         for side, fill in ((-1, None), (1, "tonexty")):
             made.add(
                 "scatter",
