@@ -1,6 +1,6 @@
 """When a pair is entered and left: one state machine for the page, the alerts and the backtest.
 
-`kernels._decide` is that machine: what to do at the close of a bar, from what is known
+`decisions.decide` is that machine: what to do at the close of a bar, from what is known
 there. Two kernels step through it: `positions` with nothing but z-scores, `trade` with fills,
 costs and the marked equity.
 """
@@ -15,8 +15,10 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from pairs.backtest import kernels
-from pairs.backtest.kernels import END, EXIT
+from pairs.backtest import curve as curves
+from pairs.backtest import decisions
+from pairs.backtest.decisions import END, EXIT, Limits
+from pairs.backtest.kernels import SUMS, Trade, trade
 from pairs.backtest.rules import Costs, Rules
 from pairs.checks import Array, Ints
 
@@ -36,48 +38,9 @@ __all__ = [
 Bytes = npt.NDArray[np.int8]
 
 ACTIONS = ("", "long", "exit", "stop_z", "stop_loss", "max_bars", "end of data", "short")
-"""By the code of pairs/backtest/kernels.py; -1, an entry of the short side, is the last one."""
+"""By the code of pairs/backtest/decisions.py; -1, an entry of the short side, is the last one."""
 EXIT_REASONS = ACTIONS[EXIT : END + 1]
-TRADE_COLUMNS = (
-    "side",
-    "entry_row",
-    "exit_row",
-    "beta",
-    "qty_y",
-    "qty_x",
-    "entry_y",
-    "entry_x",
-    "exit_y",
-    "exit_x",
-    "pnl_y",
-    "pnl_x",
-    "fees",
-    "pnl",
-    "bars",
-    "reason",
-    "funding",
-    "rebalances",
-)
-SUMS = (
-    "trades",
-    "wins",
-    "gains",
-    "losses",
-    "pnl",
-    "fees",
-    "slippage",
-    "traded",
-    "funding",
-    "bars",
-    "long_trades",
-    "long_pnl",
-    "short_trades",
-    "short_pnl",
-    *EXIT_REASONS,
-    "held",
-)
-"""Counts and sums over trades; of gains and losses both are positive. `held`: time from the bar of
-the entry to that of the exit, in the unit of the bars' stamps."""
+TRADE_COLUMNS = Trade._fields
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -223,12 +186,12 @@ def positions(zscore: Array, rules: Rules) -> Bytes:
         )
     scores = np.ascontiguousarray(zscore, dtype=np.float64)
     limits = _limits(rules, Costs())
-    return cast(Bytes, kernels.positions(scores, limits, rules.max_bars or _NEVER))
+    return cast(Bytes, decisions.positions(scores, limits, rules.max_bars or _NEVER))
 
 
 def simulate(prices: PairArrays, rules: Rules, costs: Costs, *, record: bool = True) -> Simulation:
     """Trade every bar by the rules, from flat; `record=False` gives its figures alone."""
-    sums, figures, equity, trades, decided, usable = kernels.trade(
+    sums, figures, equity, trades, decided, usable = trade(
         prices.stamps,
         prices.open_y,
         prices.open_x,
@@ -245,7 +208,7 @@ def simulate(prices: PairArrays, rules: Rules, costs: Costs, *, record: bool = T
         record,
     )
     named = dict(zip(SUMS, sums.tolist(), strict=True))
-    longest = kernels.longest(prices.stamps, equity, rules.capital) if record else (0, 0)
+    longest = curves.longest(prices.stamps, equity, rules.capital) if record else (0, 0)
     return Simulation(named, _curve(figures, longest), equity, trades.T, decided, usable)
 
 
@@ -253,8 +216,8 @@ def curve(equity: Array, capital: float, stamps: Ints | None = None) -> EquitySt
     """The figures of values at consecutive closes; `capital` counts as the first peak. `stamps`:
     times of these closes, ascending integers (None: equally far apart)."""
     times = np.arange(len(equity)) if stamps is None else np.ascontiguousarray(stamps)
-    longest = kernels.longest(times, equity, float(capital))
-    return _curve(kernels.curve(equity, float(capital)), longest)
+    longest = curves.longest(times, equity, float(capital))
+    return _curve(curves.curve(equity, float(capital)), longest)
 
 
 def _curve(figures: Sequence[float], longest: tuple[int, int]) -> EquityStats:
@@ -267,16 +230,15 @@ def _limits(rules: Rules, costs: Costs) -> Array:
     """The numbers that the kernels take, in their order; infinite where not used."""
     optional = (rules.stop_z, rules.stop_loss, rules.rebalance)
     stop_z, stop_loss, rebalance = (math.inf if v is None else v for v in optional)
-    return np.array(
-        [
-            rules.entry_z,
-            rules.exit_z,
-            stop_z,
-            stop_loss,
-            rebalance,
-            costs.slippage_bps / 1e4,
-            costs.fee_bps / 1e4,
-            rules.notional,
-            rules.capital,
-        ]
+    limits = Limits(
+        entry=rules.entry_z,
+        exit=rules.exit_z,
+        stop_z=stop_z,
+        stop_loss=stop_loss,
+        rebalance=rebalance,
+        slippage=costs.slippage_bps / 1e4,
+        fee=costs.fee_bps / 1e4,
+        notional=rules.notional,
+        capital=rules.capital,
     )
+    return np.array(limits)

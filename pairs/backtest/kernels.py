@@ -1,84 +1,129 @@
-"""The kernels of the traded pair: decisions, fills, the marked equity and its
-figures.
+"""The kernel that trades a pair: z-scores, decisions, fills and the marked equity in one walk.
 
-`engine` is their door.
+`engine` is its door. The walk is one loop on purpose, its phases helpers that take numbers: handed
+arrays, they made it up to half slower, since the compiler counts references to each of them.
 """
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import numpy as np
 
 from pairs.analytics.windows import _score_block
-from pairs.jit import FLAG, INT, INTS, NUMBER, VECTOR, compiled, helper
+from pairs.backtest.curve import PEAK, PEAK_ROW, accumulate, figures, new_curve
+from pairs.backtest.decisions import END, EXIT, decide, limits_of
+from pairs.jit import FLAG, INT, INTS, VECTOR, compiled, helper
 
-__all__ = ["END", "EXIT", "ROUNDING", "curve", "positions", "trade"]
+__all__ = ["SUMS", "Trade", "trade"]
 
-# Returns that differ by no more do not deviate: it is the rounding of the values they are made
-# of, a few units in the last place of 1.
-ROUNDING = 2.0**-47
-
-EXIT, STOP_Z, STOP_LOSS, MAX_BARS, END = range(2, 7)  # 0: nothing, 1 and -1: an entry
-# Rows taken at a time: few enough to stay in the cache until the walk has passed them, and enough
+# Rows scored at a time: few enough to stay in the cache until the walk has passed them, and enough
 # for the processor to read ahead.
-_STRETCH = 8192
+_CHUNK = 8192
+
+
+class Position(NamedTuple):
+    """Both legs, signed, at their average prices; profit taken when x was rebalanced, the ratio it
+    was brought to, and how often."""
+
+    qty_y: float
+    entry_y: float
+    qty_x: float
+    entry_x: float
+    realised_x: float
+    hedged: float
+    rebalances: float
+
+
+class Paid(NamedTuple):
+    """What fills have cost and what they were worth, and funding; quote currency."""
+
+    fees: float
+    slippage: float
+    traded: float
+    funding: float
+
+
+class Trade(NamedTuple):
+    """A trade that has ended; numbers alone, as a row of a table."""
+
+    side: float
+    entry_row: float
+    exit_row: float
+    beta: float
+    qty_y: float
+    qty_x: float
+    entry_y: float
+    entry_x: float
+    exit_y: float
+    exit_x: float
+    pnl_y: float
+    pnl_x: float
+    fees: float
+    pnl: float
+    bars: float
+    reason: float
+    funding: float
+    rebalances: float
+
+
+_COLUMNS = len(Trade._fields)
+SUMS = (
+    "trades",
+    "wins",
+    "gains",
+    "losses",
+    "pnl",
+    "fees",
+    "slippage",
+    "traded",
+    "funding",
+    "bars",
+    "long_trades",
+    "long_pnl",
+    "short_trades",
+    "short_pnl",
+    "exit",
+    "stop_z",
+    "stop_loss",
+    "max_bars",
+    "end of data",
+    "held",
+)
+"""Counts and sums over trades; of gains and losses both are positive. `held`: time from the bar of
+the entry to that of the exit, in the unit of the bars' stamps."""
+(
+    _TRADES,
+    _WINS,
+    _GAINS,
+    _LOSSES,
+    _PNL,
+    _FEES,
+    _SLIPPAGE,
+    _TRADED,
+    _FUNDING,
+    _BARS,
+    _LONG_TRADES,
+    _LONG_PNL,
+    _SHORT_TRADES,
+    _SHORT_PNL,
+    _EXITS,
+    _,
+    _,
+    _,
+    _,
+    _HELD,
+) = range(len(SUMS))
 
 
 @helper
-def _decide(z, side, held, profit, barred, entry, exit_, stop_z, stop_loss, notional, max_bars):  # type: ignore[no-untyped-def]
-    """What to do at a close: (0 nothing, ±1 enter, or an exit's code), and the side barred.
-
-    `side`, `held`: the side held at this close and for how many closes, this one included;
-    `profit`: marked, less what was paid. `barred`: the side of the last position where it was
-    stopped and z has not come back to its exit level, else 0. A comparison with a NaN is false:
-    without z no entry and no exit by z.
-    """
-    if side != 0:
-        if side * z >= -exit_:
-            return EXIT, 0
-        if side * z <= -stop_z:
-            return STOP_Z, side
-        if stop_loss < math.inf and -profit / notional >= stop_loss:
-            return STOP_LOSS, side
-        if held >= max_bars:
-            return MAX_BARS, side
-        return 0, 0
-    if barred != 0 and barred * z >= -exit_:
-        barred = 0
-    if barred == 0:
-        if z < -entry:
-            return 1, 0
-        if z > entry:
-            return -1, 0
-    return 0, barred
-
-
-@compiled(VECTOR, VECTOR, INT)
-def positions(zscore, limits, max_bars):  # type: ignore[no-untyped-def]
-    entry, exit_, stop_z = limits[0], limits[1], limits[2]
-    wanted = np.zeros(len(zscore), dtype=np.int8)
-    side = held = barred = 0
-    for t in range(len(zscore)):
-        if side != 0:
-            held += 1
-        action, barred = _decide(
-            zscore[t], side, held, 0.0, barred, entry, exit_, stop_z, np.inf, 1.0, max_bars
-        )
-        if side == 0:
-            side, held = action, 0
-        elif action != 0:
-            side = 0
-        wanted[t] = side
-    return wanted
-
-
-@helper
-def _fill(quantity, price, slippage, fee):  # type: ignore[no-untyped-def]
-    """The price of a fill, slippage against it; its fee, slippage and value in quote currency."""
+def _fill(quantity, price, paid, limits):  # type: ignore[no-untyped-def]
+    """The price of a fill, slippage against it, and what has been paid with it."""
+    slippage = limits.slippage
     filled = price * (1.0 + slippage) if quantity > 0.0 else price * (1.0 - slippage)
     value = abs(quantity) * price
-    return filled, fee * (abs(quantity) * filled), slippage * value, value
+    fees = paid.fees + limits.fee * (abs(quantity) * filled)
+    return filled, Paid(fees, paid.slippage + slippage * value, paid.traded + value, paid.funding)
 
 
 @helper
@@ -92,131 +137,95 @@ def _set_leg(quantity, average, wanted, price):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _profit(qy, price_y, entry_y, qx, price_x, entry_x, realised_x, paid):  # type: ignore[no-untyped-def]
+def _profit(position, price_y, price_x, paid):  # type: ignore[no-untyped-def]
     """What a position is worth at these prices, less what was paid for it."""
-    return qy * (price_y - entry_y) + (realised_x + qx * (price_x - entry_x)) - paid
-
-
-# The state of a curve: value, peak and floor (`_turn`); sums of returns less the shift, of their
-# squares and of the squares of those below 0; the shift; largest drawdown; row of the peak (-1:
-# above the first row) and of the peak of the largest drawdown while that has not ended (_NONE: it
-# has); first and last row of the stretch below a peak that held it.
-(
-    _LAST,
-    _PEAK,
-    _FLOOR,
-    _TOTAL,
-    _SQUARES,
-    _BELOW,
-    _SHIFT,
-    _DRAWDOWN,
-    _PEAK_ROW,
-    _DEEPEST,
-    _FROM,
-    _TO,
-    _PATH,
-) = range(13)
-_NONE = -2.0
+    of_y = position.qty_y * (price_y - position.entry_y)
+    of_x = position.realised_x + position.qty_x * (price_x - position.entry_x)
+    return of_y + of_x - paid
 
 
 @helper
-def _end_drawdown(path, t):  # type: ignore[no-untyped-def]
-    """A stretch below the peak ends at row t."""
-    if path[_DEEPEST] == path[_PEAK_ROW]:
-        path[_FROM], path[_TO], path[_DEEPEST] = max(path[_PEAK_ROW], 0.0), t, _NONE
+def _enter(side, beta, signal_y, signal_x, price_y, price_x, limits):  # type: ignore[no-untyped-def]
+    """The position of the gross notional at the signal's closes, filled at these prices, and what
+    that cost."""
+    qty_y = side * (limits.notional / (signal_y + abs(beta) * signal_x))
+    qty_x = -beta * qty_y
+    entry_y, paid = _fill(qty_y, price_y, Paid(0.0, 0.0, 0.0, 0.0), limits)
+    entry_x, paid = _fill(qty_x, price_x, paid, limits)
+    return Position(qty_y, entry_y, qty_x, entry_x, 0.0, beta, 0.0), paid
 
 
 @helper
-def _update_peak(path, now, t):  # type: ignore[no-untyped-def]
-    """The peak after row t, which is at a peak or may be at the largest drawdown; and the value
-    down to which nothing new happens, a little of it spare for rounding."""
-    peak = path[_PEAK]
-    if now < peak:
-        if (peak - now) / peak > path[_DRAWDOWN]:
-            path[_DRAWDOWN], path[_DEEPEST] = (peak - now) / peak, path[_PEAK_ROW]
-    else:
-        if t - path[_PEAK_ROW] > 1.0:
-            _end_drawdown(path, t)
-        peak, path[_PEAK_ROW] = now, t
-    floor = peak * (1.0 - path[_DRAWDOWN] + 1e-12)
-    path[_PEAK], path[_FLOOR] = peak, floor
-    return peak, floor
+def _rebalance(position, paid, beta, price_x, limits):  # type: ignore[no-untyped-def]
+    """The position with x brought to this ratio, where it has moved so far that it is to be."""
+    if beta == position.hedged or not (
+        abs(beta - position.hedged) >= limits.rebalance * abs(position.hedged)
+    ):
+        return position, paid
+    qty_y, entry_y, qty_x, entry_x, realised, _, rebalances = position
+    wanted = -beta * qty_y
+    filled, paid = _fill(wanted - qty_x, price_x, paid, limits)
+    entry_x, gained = _set_leg(qty_x, entry_x, wanted, filled)
+    realised += gained
+    return Position(qty_y, entry_y, wanted, entry_x, realised, beta, rebalances + 1.0), paid
 
 
 @helper
-def _new_curve(now, capital):  # type: ignore[no-untyped-def]
-    """The state of a curve at its first row."""
-    path = np.zeros(_PATH)
-    path[_DEEPEST], path[_PEAK_ROW] = _NONE, -1.0 if now < capital else 0.0
-    path[_LAST], path[_PEAK] = now, capital
-    _update_peak(path, now, 0)
-    return path
+def _leave(side, entered, t, opened, position, paid, price_y, price_x, held, reason, limits):  # type: ignore[no-untyped-def]
+    """The trade that ends at these prices at row t, and what its fills cost; `opened`: the
+    position as it was entered."""
+    exit_y, paid = _fill(-position.qty_y, price_y, paid, limits)
+    exit_x, paid = _fill(-position.qty_x, price_x, paid, limits)
+    pnl_y = position.qty_y * (exit_y - position.entry_y)
+    pnl_x = position.realised_x + position.qty_x * (exit_x - position.entry_x)
+    done = Trade(
+        float(side),
+        float(entered),
+        float(t),
+        opened.hedged,
+        opened.qty_y,
+        opened.qty_x,
+        opened.entry_y,
+        opened.entry_x,
+        exit_y,
+        exit_x,
+        pnl_y,
+        pnl_x,
+        paid.fees,
+        pnl_y + pnl_x - paid.fees - paid.funding,
+        float(held),
+        float(reason),
+        paid.funding,
+        position.rebalances,
+    )
+    return done, paid
 
 
 @helper
-def _accumulate(path, values, origin, start, stop):  # type: ignore[no-untyped-def]
-    """The rows start … stop - 1, the first value being that of row `origin`."""
-    shift = path[_SHIFT]
-    last, peak, floor = path[_LAST], path[_PEAK], path[_FLOOR]
-    total, squares, below = path[_TOTAL], path[_SQUARES], path[_BELOW]
-    for h in range(np.uint64(start - origin), np.uint64(stop - origin)):
-        now = values[h]
-        change = (now - last) / last
-        loss = min(change, 0.0)
-        below += loss * loss
-        change -= shift
-        total += change
-        squares += change * change
-        last = now
-        if now >= peak or now <= floor:
-            peak, floor = _update_peak(path, now, origin + np.int64(h))
-    path[_LAST], path[_TOTAL], path[_SQUARES], path[_BELOW] = last, total, squares, below
+def _add(sums, done, paid, reason, time):  # type: ignore[no-untyped-def]
+    """A trade that has ended added to the sums."""
+    sums[_TRADES] += 1.0
+    sums[_WINS] += 1.0 if done.pnl > 0.0 else 0.0
+    sums[_GAINS] += max(done.pnl, 0.0)
+    sums[_LOSSES] += max(-done.pnl, 0.0)
+    sums[_PNL] += done.pnl
+    sums[_FEES] += done.fees
+    sums[_SLIPPAGE] += paid.slippage
+    sums[_TRADED] += paid.traded
+    sums[_FUNDING] += done.funding
+    sums[_BARS] += done.bars
+    sums[_LONG_TRADES if done.side > 0.0 else _SHORT_TRADES] += 1.0
+    sums[_LONG_PNL if done.side > 0.0 else _SHORT_PNL] += done.pnl
+    sums[_EXITS + reason - EXIT] += 1.0
+    sums[_HELD] += time
 
 
 @helper
-def _figures(path, rows, grain):  # type: ignore[no-untyped-def]
-    """The numbers of `engine.EquityStats`; `grain`: a value's rounding, in units of ROUNDING."""
-    if path[_LAST] < path[_PEAK]:
-        _end_drawdown(path, rows - 1)
-    mean = deviation = downside = np.nan
-    if rows > 1:
-        off, downside = path[_TOTAL] / (rows - 1), math.sqrt(path[_BELOW] / (rows - 1))
-        mean = path[_SHIFT] + off
-    if rows > 2:
-        # Less the shift, returns are small on average, so that this difference keeps its digits.
-        deviation = math.sqrt(max(path[_SQUARES] - path[_TOTAL] * off, 0.0) / (rows - 2))
-        if deviation <= ROUNDING * (grain + abs(mean)):
-            deviation = 0.0
-    return path[_LAST], mean, deviation, downside, path[_DRAWDOWN], path[_FROM], path[_TO]
-
-
-@compiled(INTS, VECTOR, NUMBER)
-def longest(stamps, equity, capital):  # type: ignore[no-untyped-def]
-    """First and last row of the stretch below a peak that took the longest time, the first of
-    equals; 0, 0 where there is none."""
-    peak, row, first, last = capital, -1, 0, 0  # the capital stands above the first row
-    for t in range(len(equity)):
-        now = equity[t]
-        if now >= peak:
-            if t - row > 1:  # stamps are read at the ends of stretches alone
-                start = max(row, 0)
-                if stamps[t] - stamps[start] > stamps[last] - stamps[first]:
-                    first, last = start, t
-            peak, row = now, t
-    end, start = len(equity) - 1, max(row, 0)
-    if end > row and stamps[end] - stamps[start] > stamps[last] - stamps[first]:
-        first, last = start, end
-    return first, last
-
-
-@compiled(VECTOR, NUMBER)
-def curve(equity, capital):  # type: ignore[no-untyped-def]
-    """See `engine.curve`."""
-    path = _new_curve(equity[0] if len(equity) > 0 else capital, capital)
-    if len(equity) > 1:  # returns that are all alike differ from the first by rounding alone
-        path[_SHIFT] = (equity[1] - equity[0]) / equity[0]
-    _accumulate(path, equity, 0, min(1, len(equity)), len(equity))
-    return _figures(path, len(equity), 1.0)
+def _grown(trades):  # type: ignore[no-untyped-def]
+    """The table with room for as many trades again."""
+    more = np.empty((2 * len(trades), _COLUMNS))
+    more[: len(trades)] = trades
+    return more
 
 
 @helper
@@ -229,18 +238,27 @@ def _inside(z, side, low, high):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _mark(marks, origin, close_y, close_x, t, n, level, qy, entry_y, qx, entry_x, fees, loss):  # type: ignore[no-untyped-def]
+def _mark(marks, origin, close_y, close_x, t, n, level, position, fees, loss):  # type: ignore[no-untyped-def]
     """The equity of n rows held from t on; how many stand before the first that has lost `loss`."""
     at, first = np.uint64(t - origin), np.uint64(t)
     for h in range(np.uint64(n)):
         y, x = close_y[first + h], close_x[first + h]
-        marks[at + h] = level + _profit(qy, y, entry_y, qx, x, entry_x, 0.0, fees)
+        marks[at + h] = level + _profit(position, y, x, fees)
     if loss < np.inf:
         for h in range(n):
             y, x = close_y[t + h], close_x[t + h]
-            if -_profit(qy, y, entry_y, qx, x, entry_x, 0.0, fees) >= loss:
+            if -_profit(position, y, x, fees) >= loss:
                 return h
     return n
+
+
+@helper
+def _usable(one, other, start, stop):  # type: ignore[no-untyped-def]
+    """Whether all prices of two columns are surely finite and above 0; a NaN is neither."""
+    good, a, b = True, one[start:stop], other[start:stop]
+    for t in range(len(a)):
+        good &= (a[t] > 0.0) & (b[t] > 0.0) & (a[t] + b[t] < np.inf)
+    return good
 
 
 @helper
@@ -280,22 +298,7 @@ def _score_chunk(  # type: ignore[no-untyped-def]
     return _usable(open_y, open_x, start, stop) & _usable(close_y, close_x, start, stop)
 
 
-@compiled(
-    INTS,
-    VECTOR,
-    VECTOR,
-    VECTOR,
-    VECTOR,
-    VECTOR,
-    VECTOR,
-    VECTOR,
-    VECTOR,
-    VECTOR,
-    VECTOR,
-    INT,
-    INT,
-    FLAG,
-)
+@compiled(INTS, *[VECTOR] * 10, INT, INT, FLAG)
 def trade(  # type: ignore[no-untyped-def]
     stamps,
     open_y,
@@ -307,7 +310,7 @@ def trade(  # type: ignore[no-untyped-def]
     zscore,
     funding_y,
     funding_x,
-    limits,
+    numbers,
     window,
     max_bars,
     record,
@@ -316,198 +319,112 @@ def trade(  # type: ignore[no-untyped-def]
 
     `stamps`: times of the bars, in any unit. `beta`: of each row, or one for all. `zscore` as
     given, or with a `window` that of `spread`, or with that empty of y - beta[0]·x; it is made as
-    the rows are walked, while they are in the cache. Gives the sums, the figures of the curve,
-    equity and trades, the action decided at the last close and whether all prices are surely
-    usable.
+    the rows are walked, while they are in the cache. `numbers`: those of `Limits`. Gives the sums,
+    the figures of the curve, equity and trades, the action decided at the last close and whether
+    all prices are surely usable.
     """
-    entry, exit_, stop_z, stop_loss = limits[0], limits[1], limits[2], limits[3]
-    rebalance, slippage, fee = limits[4], limits[5], limits[6]
-    notional, capital = limits[7], limits[8]
-    rows, funded, rehedged_at_all = len(close_y), len(funding_y) > 0, rebalance < np.inf
-    steady = not (funded or rehedged_at_all)
+    limits = limits_of(numbers)
+    rows, funded, rebalanced = len(close_y), len(funding_y) > 0, limits.rebalance < np.inf
     step = 1 if len(beta) > 1 else 0
-    equity = np.empty(rows if record else 0)
-    trades = np.empty((1024 if record else 0, 18))
-    sums = np.zeros(20)
+    equity, sums = np.empty(rows if record else 0), np.zeros(len(SUMS))
+    trades = np.empty((1024 if record else 0, _COLUMNS))
     # z-scores are at hand for rows base ≤ t < ready.
-    stretch = window * max(1, _STRETCH // window) if window > 0 else _STRETCH
-    zs, room, parts = np.empty(stretch), np.empty(window), np.empty((6, window))
-    # The equity at the close of row t is marks[t - origin], kept for good or for a stretch at most;
+    chunk = window * max(1, _CHUNK // window) if window > 0 else _CHUNK
+    scores, room, parts = np.empty(chunk), np.empty(window), np.empty((6, window))
+    # The equity at the close of row t is marks[t - origin], kept for good or for a chunk at most;
     # that of the rows from `since` on is not in `path` yet.
-    marks = equity if record else np.empty(stretch + 1)
-    loss = stop_loss * notional * (1.0 - 1e-12)  # the last digits are for `_decide`
-    base = ready = 0
-    usable = True
-    count = barred = side = pending = decided = t = 0
-    level, path = capital, _new_curve(capital, capital)
+    marks = equity if record else np.empty(chunk + 1)
+    loss = limits.stop_loss * limits.notional * (1.0 - 1e-12)  # the last digits are for `decide`
+    level, path, usable = limits.capital, new_curve(limits.capital, limits.capital), True
+    base = ready = edge = t = count = side = barred = decided = 0
+    entered = held = since = origin = 0
+    opened = position = Position(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    paid = Paid(0.0, 0.0, 0.0, 0.0)
     while t < rows:
-        # Flat at the close of bar t.
-        first, side = t, 0
-        while t < rows and side == 0:
-            if t == ready:
-                base, ready = ready, min(ready + stretch, rows)
-                usable &= _score_chunk(
-                    open_y,
-                    open_x,
-                    close_y,
-                    close_x,
-                    beta,
-                    spread,
-                    zscore,
-                    window,
-                    base,
-                    ready,
-                    room,
-                    parts,
-                    zs,
-                )
-            if barred == 0:  # a shortcut: within the entry levels nothing is decided
-                t += _inside(zs[t - base : ready - base], 1.0, -entry, entry)
-                if t == ready:
-                    continue
-            side, barred = _decide(
-                zs[t - base],
-                0,
-                0,
-                0.0,
-                barred,
-                entry,
-                exit_,
-                stop_z,
-                stop_loss,
-                notional,
-                max_bars,
+        if t == ready:  # the next chunk
+            if side != 0:
+                accumulate(path, marks, origin, since, t)
+                since, origin = t, (0 if record else t)
+            base, ready = ready, min(ready + chunk, rows)
+            edge = min(ready, rows - 1)  # the last bar takes no shortcut
+            usable &= _score_chunk(
+                open_y,
+                open_x,
+                close_y,
+                close_x,
+                beta,
+                spread,
+                zscore,
+                window,
+                base,
+                ready,
+                room,
+                parts,
+                scores,
             )
-            t += 1
-        if record:
-            equity[first:t] = level
-        if level >= path[_PEAK]:
-            path[_PEAK_ROW] = t - 1
-        if t == rows:
-            decided = side
-            break
-        # Filled at the open of bar t.
-        entered, first_beta = t, beta[(t - 1) * step]
-        qy = side * (notional / (close_y[t - 1] + abs(first_beta) * close_x[t - 1]))
-        first_qx = -first_beta * qy
-        ey, fee_y, slip_y, value_y = _fill(qy, open_y[t], slippage, fee)
-        first_ex, fee_x, slip_x, value_x = _fill(first_qx, open_x[t], slippage, fee)
-        fees, slip, value = fee_y + fee_x, slip_y + slip_x, value_y + value_x
-        qx, ex, hedged = first_qx, first_ex, first_beta
-        realised_x = funding = 0.0
-        held = pending = rehedged = 0
-        since, origin = t, (0 if record else t)
-        edge = min(ready, rows - 1)  # one comparison a bar for two rare things
-        while True:
-            # Held at the close of bar t.
-            if t >= edge:
-                if t == ready:
-                    _accumulate(path, marks, origin, since, t)
-                    since, origin = t, (0 if record else t)
-                    base, ready = ready, min(ready + stretch, rows)
-                    usable &= _score_chunk(
-                        open_y,
-                        open_x,
-                        close_y,
-                        close_x,
-                        beta,
-                        spread,
-                        zscore,
-                        window,
-                        base,
-                        ready,
-                        room,
-                        parts,
-                        zs,
-                    )
-                edge = min(ready, rows - 1)
-            if steady:  # a shortcut: until a level is reached nothing is decided or changed
+        if side == 0:  # flat at the close of bar t
+            first = t
+            while t < ready and side == 0:
+                if barred == 0:  # a shortcut: within the entry levels nothing is decided
+                    t += _inside(scores[t - base : ready - base], 1.0, -limits.entry, limits.entry)
+                    if t == ready:
+                        break
+                side, barred = decide(scores[t - base], 0, 0, 0.0, barred, limits, max_bars)
+                t += 1
+            if record:
+                equity[first:t] = level
+            if level >= path[PEAK]:
+                path[PEAK_ROW] = t - 1
+            if t == rows:
+                decided = side
+            elif side != 0:  # filled at the open of bar t
+                ratio, y, x = beta[(t - 1) * step], close_y[t - 1], close_x[t - 1]
+                opened, paid = _enter(side, ratio, y, x, open_y[t], open_x[t], limits)
+                position, entered, held = opened, t, 0
+                since, origin = t, (0 if record else t)
+            continue
+        pending, price_y, price_x = 0, 0.0, 0.0
+        while pending == 0 and t < ready:  # held at the close of bar t
+            if not (funded or rebalanced):  # a shortcut: until a level is reached nothing changes
                 n = min(edge - t, max_bars - held - 1)
-                n = _inside(zs[t - base : t - base + n], side, -stop_z, -exit_)
-                n = _mark(marks, origin, close_y, close_x, t, n, level, qy, ey, qx, ex, fees, loss)
+                n = _inside(scores[t - base : t - base + n], side, -limits.stop_z, -limits.exit)
+                n = _mark(marks, origin, close_y, close_x, t, n, level, position, paid.fees, loss)
                 held, t = held + n, t + n
                 if t == ready:
-                    continue
+                    break
             held += 1
-            last_bar = t == rows - 1
-            profit = _profit(qy, close_y[t], ey, qx, close_x[t], ex, realised_x, fees + funding)
-            pending, barred = _decide(
-                zs[t - base],
-                side,
-                held,
-                profit,
-                barred,
-                entry,
-                exit_,
-                stop_z,
-                stop_loss,
-                notional,
-                max_bars,
-            )
-            if last_bar:
-                decided, pending = pending, END
-                price_y, price_x = close_y[t], close_x[t]
+            profit = _profit(position, close_y[t], close_x[t], paid.fees + paid.funding)
+            pending, barred = decide(scores[t - base], side, held, profit, barred, limits, max_bars)
+            if t == rows - 1:
+                decided, pending, price_y, price_x = pending, END, close_y[t], close_x[t]
                 break
             marks[t - origin] = level + profit
             t += 1
             price_y, price_x = open_y[t], open_x[t]
             if funded:
-                funding += qy * price_y * funding_y[t] + qx * price_x * funding_x[t]
-            if pending != 0:
-                break
-            if rehedged_at_all:
-                now = beta[(t - 1) * step]
-                if now == hedged or not abs(now - hedged) >= rebalance * abs(hedged):
-                    continue
-                hedged = now
-                wanted = -hedged * qy
-                price, fee_x, slip_x, value_x = _fill(wanted - qx, price_x, slippage, fee)
-                ex, gained = _set_leg(qx, ex, wanted, price)
-                qx = wanted
-                realised_x += gained
-                fees, slip, value = fees + fee_x, slip + slip_x, value + value_x
-                rehedged += 1
-        xy, fee_y, slip_y, value_y = _fill(-qy, price_y, slippage, fee)
-        xx, fee_x, slip_x, value_x = _fill(-qx, price_x, slippage, fee)
-        fees, slip, value = fees + fee_y + fee_x, slip + slip_y + slip_x, value + value_y + value_x
-        pnl_y, pnl_x = qy * (xy - ey), realised_x + qx * (xx - ex)
-        pnl = pnl_y + pnl_x - fees - funding
+                due = (
+                    position.qty_y * price_y * funding_y[t]
+                    + position.qty_x * price_x * funding_x[t]
+                )
+                paid = Paid(paid.fees, paid.slippage, paid.traded, paid.funding + due)
+            if rebalanced and pending == 0:
+                ratio = beta[(t - 1) * step]
+                position, paid = _rebalance(position, paid, ratio, price_x, limits)
+        if pending == 0:
+            continue
+        done, paid = _leave(
+            side, entered, t, opened, position, paid, price_y, price_x, held, pending, limits
+        )
+        _add(sums, done, paid, pending, stamps[t] - stamps[entered])
         if record:
-            k = count
-            if k == len(trades):
-                more = np.empty((2 * k, 18))
-                more[:k] = trades
-                trades = more
-            trades[k, 0], trades[k, 1], trades[k, 2], trades[k, 3] = side, entered, t, first_beta
-            trades[k, 4], trades[k, 5], trades[k, 6], trades[k, 7] = qy, first_qx, ey, first_ex
-            trades[k, 8], trades[k, 9], trades[k, 10], trades[k, 11] = xy, xx, pnl_y, pnl_x
-            trades[k, 12], trades[k, 13], trades[k, 14], trades[k, 15] = fees, pnl, held, pending
-            trades[k, 16], trades[k, 17] = funding, rehedged
-        count += 1
-        sums[0] += 1.0
-        sums[1] += 1.0 if pnl > 0.0 else 0.0
-        sums[2] += max(pnl, 0.0)
-        sums[3] += max(-pnl, 0.0)
-        sums[4] += pnl
-        sums[5] += fees
-        sums[6] += slip
-        sums[7] += value
-        sums[8] += funding
-        sums[9] += held
-        sums[10 if side > 0 else 12] += 1.0
-        sums[11 if side > 0 else 13] += pnl
-        sums[14 + pending - EXIT] += 1.0
-        sums[19] += stamps[t] - stamps[entered]
-        level += pnl
+            if count == len(trades):
+                trades = _grown(trades)
+            for column, number in enumerate(done):
+                trades[count, column] = number
+        count, level, side = count + 1, level + done.pnl, 0
         marks[t - origin] = level
-        _accumulate(path, marks, origin, since, t + 1)
+        accumulate(path, marks, origin, since, t + 1)
         if pending == END:
             break
-    return (
-        sums,
-        _figures(path, rows, 1.0 + notional / capital),
-        equity,
-        trades[:count],
-        decided,
-        usable,
-    )
+    drawn = figures(path, rows, 1.0 + limits.notional / limits.capital)
+    return sums, drawn, equity, trades[:count], decided, usable

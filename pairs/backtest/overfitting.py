@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from pairs.backtest.kernels import ROUNDING
+from pairs.backtest.curve import ROUNDING
 from pairs.backtest.metrics import sharpe_ratio
 from pairs.checks import Array, check_number, check_window
 from pairs.jit import INT, NUMBER, VECTOR, compiled

@@ -11,6 +11,7 @@ import pandas as pd
 
 from pairs.analytics.pair import filter_deviation, traded_hedge
 from pairs.analytics.windows import window_score
+from pairs.backtest.decisions import EXIT
 from pairs.backtest.engine import (
     ACTIONS,
     EXIT_REASONS,
@@ -19,7 +20,6 @@ from pairs.backtest.engine import (
     Simulation,
     simulate,
 )
-from pairs.backtest.kernels import EXIT
 from pairs.backtest.metrics import compute_metrics
 from pairs.backtest.rules import Costs, Rules
 from pairs.bars.resampling import align, bar_length_ns

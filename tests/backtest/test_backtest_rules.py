@@ -212,7 +212,7 @@ def test_real_bars(length: str, hedge: str) -> None:
 def test_a_long_record(hedge: str, window: int) -> None:
     """Longer than the stretches of rows that are taken at a time, and held across their edges."""
     rng = np.random.default_rng(window)
-    rows = 3 * kernels._STRETCH
+    rows = 3 * kernels._CHUNK
     x = 100 * np.exp(rng.normal(0, 1e-4, rows).cumsum())
     error = np.zeros(rows)
     for t in range(1, rows):
@@ -239,7 +239,7 @@ def test_a_long_record(hedge: str, window: int) -> None:
         result = run(bars_y, bars_x, rules, costs)
         agree(result, slow, rules.capital)
         same_bar_by_bar(result, bars_y, bars_x)
-        stretch = window * (kernels._STRETCH // window)
+        stretch = window * (kernels._CHUNK // window)
         assert result.signals["position"].to_numpy()[stretch - 1 : -1 : stretch].any()
 
 
