@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-from sqlalchemy import Engine
 
 from pairs.backtest.engine import positions
 from pairs.backtest.grid import (
@@ -58,7 +57,7 @@ from pairs.settings import Parser, load_settings
 from pairs.storage.database import StoreError, open_database, open_store
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import read_bar_sizes, read_symbols
+from pairs.storage.reader import Reader
 
 __all__ = ["PRESETS", "PRESETS_TAKEN", "Costs", "Preset", "Result", "Rules", "positions", "run"]
 
@@ -366,7 +365,7 @@ def _from_database(
     bar = options.bar or "1min"
     with _opened() as store:
         y, x = (
-            _stored(store.engine, venue, check_symbol(symbol), bar, start, end)
+            _stored(store.reads, venue, check_symbol(symbol), bar, start, end)
             for symbol in (options.y, options.x)
         )
     return y, x
@@ -386,7 +385,7 @@ def _opened() -> Iterator[PostgresStore]:
 
 
 def _stored(
-    engine: Engine,
+    reads: Reader,
     venue: str,
     symbol: str,
     bar: str,
@@ -394,11 +393,11 @@ def _stored(
     end: pd.Timestamp | None,
 ) -> pd.DataFrame:
     """The closed bars of a symbol with start ≤ ts < end, whole ones only."""
-    sizes = read_bar_sizes(engine, venue, symbol) if venue == "upload" else [1, 60]
+    sizes = reads.bar_sizes(venue, symbol) if venue == "upload" else [1, 60]
     base = base_bar_s(bar, sizes)
-    bars = bars_between(engine, Instrument(venue, symbol), bar, base, *_floored(bar, start, end))
+    bars = bars_between(reads, Instrument(venue, symbol), bar, base, *_floored(bar, start, end))
     if bars.empty:
-        held = ", ".join(read_symbols(engine).get(venue, [])) or "none"
+        held = ", ".join(reads.symbols().get(venue, [])) or "none"
         raise ValueError(f"no bars of {bar} for {symbol} then: symbols stored of {venue}: {held}")
     return bars
 

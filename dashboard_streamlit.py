@@ -26,7 +26,6 @@ from pairs.messages import one_line, start_logging, take_over
 from pairs.settings import Settings, SettingsError, load_settings
 from pairs.storage.database import StoreError, open_database, open_store
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import read_symbols
 
 # The register of views: one file of pairs/dashboard/ each, and one line here.
 VIEWS: dict[str, Callable[[Page], None]] = {
@@ -179,7 +178,7 @@ def waiting(store: PostgresStore) -> None:
 
     @st.fragment(run_every=1.0)
     def look() -> None:
-        if enough(read_symbols(store.engine)):
+        if enough(store.reads.symbols()):
             symbols_of.clear()
             st.rerun()
         with boundary("Feeds"):

@@ -31,8 +31,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import psycopg2
-
 from pairs.clock import steady_us
 from pairs.feeds.binance.rest import PROBE_TIMEOUT_S, BinanceRest, RestError
 from pairs.feeds.binance.stream import LIFE_S, TradeStream, WrongExchangeError, shards
@@ -54,10 +52,9 @@ from pairs.messages import exit_code, failed, noted, one_line, start_logging, wa
 from pairs.retry import backoff
 from pairs.settings import Parser, Settings, SettingsError, load_settings, read_environment
 from pairs.storage.database import StoreError, open_database, open_patiently
-from pairs.storage.errors import DATABASE_ERRORS
+from pairs.storage.errors import BATCH_REFUSED, DATABASE_ERRORS, LOCK_HELD
 from pairs.storage.ownership import Ownership, OwnershipLostError, identity
 from pairs.storage.postgres import PostgresStore, Written
-from pairs.storage.queries import read_feeds
 from pairs.storage.records import halt, halted
 from pairs.storage.retention import prune
 
@@ -236,7 +233,7 @@ class Daemon:
         for symbol, high in known.items():
             self.watched[symbol].high_id = -1 if high is None else high
         venue = self.feed.venue
-        for feed in await asyncio.to_thread(read_feeds, self.store.engine, venue):
+        for feed in await asyncio.to_thread(self.store.reads.feeds, venue):
             if feed.symbol in self.watched and feed.last_trade is not None:
                 newest_us = round(feed.last_trade.timestamp() * US_PER_S)
                 self.watched[feed.symbol].last_us = newest_us
@@ -345,7 +342,7 @@ class Daemon:
                     metrics.QUARANTINED.labels(self.feed.venue).inc(len(seen))
                     self._note(written, trades, time.monotonic() - began)
                 return
-            except (psycopg2.DataError, psycopg2.IntegrityError) as error:
+            except BATCH_REFUSED as error:
                 # The batch itself is refused: find the trade that is, keep it aside, go on.
                 if len(trades) > 1:
                     middle = len(trades) // 2
@@ -399,7 +396,7 @@ class Daemon:
                     await asyncio.to_thread(self.store.quarantine, self.feed.venue, aside)
                     del self.rest.aside[: len(aside)]
                     metrics.QUARANTINED.labels(self.feed.venue).inc(len(aside))
-            except psycopg2.errors.LockNotAvailable:
+            except LOCK_HELD:
                 log.warning("heartbeat_waits: a long transaction holds the feeds' rows")
             except (OwnershipLostError, *DATABASE_ERRORS) as error:
                 log.error('heartbeat_failed error="%s"', one_line(error))

@@ -30,9 +30,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
-import psycopg2
-from sqlalchemy.exc import SQLAlchemyError
-
 from pairs.alerts import outbox
 from pairs.alerts.lock import Watch
 from pairs.messages import (
@@ -47,7 +44,7 @@ from pairs.messages import (
 from pairs.retry import backoff
 from pairs.settings import Parser, Settings, SettingsError, load_settings
 from pairs.storage.database import Database, StoreError, open_database, open_patiently
-from pairs.storage.embedded import EmbeddedError
+from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.retention import prune_alerts
 
@@ -57,7 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("alerts")
 Result = TypeVar("Result")
 
-DATABASE_ERRORS = (psycopg2.Error, SQLAlchemyError, EmbeddedError, OSError)
 HEARTBEAT_S = 2.0
 RELOAD_S = 15.0  # rules are read again so often, even where no edit was notified
 PRUNE_EVERY_S = 3600.0

@@ -88,12 +88,12 @@ class History:
 def works(history: History) -> dict[str, Work]:
     """What is measured at every length of the history."""
     store = history.store
-    known = LiveBars(store.engine, LEGS, "1s", (1, 1))
+    known = LiveBars(store.reads, LEGS, "1s", (1, 1))
     known.poll(0)
 
     def opened(bar: str, base: int) -> Work:
         def work() -> None:
-            snapshot = LiveBars(store.engine, LEGS, bar, (base, base)).poll(0)
+            snapshot = LiveBars(store.reads, LEGS, bar, (base, base)).poll(0)
             pair_view(snapshot.y.closed, snapshot.x.closed, PairSpec(window=60))
 
         return work
@@ -185,7 +185,7 @@ def of_symbols(counts: tuple[int, ...], runs: int) -> None:
     rows = []
     for count in counts:
         with many(count) as (store, batches):
-            known = LiveBars(store.engine, LEGS, "1s", (1, 1))
+            known = LiveBars(store.reads, LEGS, "1s", (1, 1))
             sides: dict[str, Work] = {
                 "store": lambda s=store, b=batches: s.write("local", next(b)),
                 "refresh": lambda k=known: k.poll(0),

@@ -35,7 +35,7 @@ from pairs.market import Instrument, bar_seconds
 from pairs.messages import one_line
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import FeedStatus, read_bar_sizes, read_feeds
+from pairs.storage.reader import FeedStatus
 
 log = logging.getLogger("alerts")
 
@@ -222,12 +222,12 @@ class Evaluator:
             bases = tuple(self._base(leg, bar) for leg in (y, x))
         except ValueError as error:
             return _Group(None, one_line(error))
-        return _Group(LiveBars(self._store.engine, (y, x), bar, bases, clock=self._clock), None)
+        return _Group(LiveBars(self._store.reads, (y, x), bar, bases, clock=self._clock), None)
 
     def _base(self, leg: Instrument, bar: str) -> int:
         if leg.venue != "upload":
             return base_bar_s(bar)
-        sizes = read_bar_sizes(self._store.engine, *leg)
+        sizes = self._store.reads.bar_sizes(*leg)
         if not sizes:
             raise ValueError(f"nothing is stored of {leg}")
         return base_bar_s(bar, sizes)
@@ -322,7 +322,7 @@ class Evaluator:
         feeds = {
             Instrument(venue, feed.symbol): feed
             for venue in venues
-            for feed in read_feeds(self._store.engine, venue)
+            for feed in self._store.reads.feeds(venue)
         }
         made = [self._stale(held, feeds) for held in members]
         return [outcome for outcome in made if outcome is not None]

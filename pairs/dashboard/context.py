@@ -31,8 +31,6 @@ from pairs.messages import one_line
 from pairs.settings import Settings
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import read_bars, read_incomplete, read_sizes, read_symbols
-from pairs.storage.uploads import read_uploads
 
 log = logging.getLogger("dashboard")
 AWAY = (*DATABASE_ERRORS, UnansweredError)  # what a database that is away or hangs ends in
@@ -109,8 +107,8 @@ class Page:
             start, last = between
             end = last + pd.Timedelta(seconds=bar_seconds(self.choice.bar))
             times = start.to_pydatetime(), end.to_pydatetime()
-            return bars_between(self.store.engine, instrument, self.choice.bar, base, *times)
-        return stored_bars(self.store.engine, instrument, self.choice.bar, base, span_s)
+            return bars_between(self.store.reads, instrument, self.choice.bar, base, *times)
+        return stored_bars(self.store.reads, instrument, self.choice.bar, base, span_s)
 
     def incomplete(self, leg: Leg, bars: int) -> pd.DatetimeIndex:
         """Open times of those of the last `bars` closed bars of which a trade is known to be
@@ -136,14 +134,14 @@ class Page:
         return found.intersection(shown)
 
     def _incomplete(self, leg: Leg, since: pd.Timestamp) -> pd.DatetimeIndex:
-        engine, length = self.store.engine, bar_seconds(self.choice.bar)
+        reads, length = self.store.reads, bar_seconds(self.choice.bar)
         base = base_of(self.store, leg.instrument, self.choice.bar)
         start = since.to_pydatetime()
-        found = read_incomplete(engine, *leg.instrument, base, start).floor(f"{length}s").unique()
+        found = reads.incomplete(*leg.instrument, base, start).floor(f"{length}s").unique()
         if base == length or found.empty:
             return found
         # Of a longer bar the exchange may have stated as much as is shown.
-        stated = read_bars(engine, *leg.instrument, length, start)["trades"].reindex(found)
+        stated = reads.bars(*leg.instrument, length, start)["trades"].reindex(found)
         shown = leg.closed["trades"].reindex(found)
         return found[~(stated >= shown).to_numpy()]
 
@@ -221,7 +219,7 @@ def boundary(name: str) -> Iterator[None]:
 def live_bars(
     _store: PostgresStore, instruments: tuple[Instrument, ...], bar: str, bases: tuple[int, ...]
 ) -> LiveBars:
-    return LiveBars(_store.engine, instruments, bar, bases)
+    return LiveBars(_store.reads, instruments, bar, bases)
 
 
 def bars_of(
@@ -247,18 +245,18 @@ def remembered() -> Remembered:
 
 @st.cache_data(ttl=3, show_spinner=False)
 def symbols_of(_store: PostgresStore) -> dict[str, list[str]]:
-    return remembered().get(("symbols", _store), lambda: read_symbols(_store.engine))
+    return remembered().get(("symbols", _store), _store.reads.symbols)
 
 
 @st.cache_data(ttl=60, show_spinner=False)
 def sizes_at(_store: PostgresStore, venue: str) -> dict[str, list[int]]:
     """Symbol → the bar lengths, in seconds, that others than the daemon have stored."""
-    return remembered().get(("sizes", _store, venue), lambda: read_sizes(_store.engine, venue))
+    return remembered().get(("sizes", _store, venue), lambda: _store.reads.sizes(venue))
 
 
 @st.cache_data(ttl=60, show_spinner=False)
 def uploads_of(_store: PostgresStore) -> pd.DataFrame:
-    return remembered().get(("uploads", _store), lambda: read_uploads(_store.engine))
+    return remembered().get(("uploads", _store), _store.reads.uploads)
 
 
 def sizes_of(store: PostgresStore, instrument: Instrument) -> list[int]:

@@ -19,7 +19,6 @@ from pairs.live.bars import Snapshot
 from pairs.market import LIVE_BARS, Instrument, bar_label, bar_seconds
 from pairs.settings import Settings
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import read_feeds
 
 VENUE_NAMES = {
     "local": "Simulated",
@@ -179,7 +178,7 @@ def _running(_store: PostgresStore, venues: tuple[str, ...]) -> str:
 
     def find() -> str:
         for venue in venues:
-            if any(feed.state != "stopped" for feed in read_feeds(_store.engine, venue)):
+            if any(feed.state != "stopped" for feed in _store.reads.feeds(venue)):
                 return venue
         return venues[0]
 

@@ -18,7 +18,6 @@ from pairs.live.jobs import Job, Progress
 from pairs.market import Instrument, bar_label, check_symbol
 from pairs.market import bar_seconds as seconds_of
 from pairs.storage.postgres import PostgresStore, Uploaded
-from pairs.storage.uploads import has_bars
 
 PARTNERS = 20  # instruments tried as the other leg of a new file
 
@@ -141,7 +140,7 @@ def partner_of(
         for bar in bars_offered(store, (file, other))[:1]:
             base = base_of(store, other, bar)
             until = last + pd.Timedelta(seconds=seconds_of(bar))
-            if has_bars(store.engine, *other, base, first.to_pydatetime(), until.to_pydatetime()):
+            if store.reads.has_bars(*other, base, first.to_pydatetime(), until.to_pydatetime()):
                 return file, other
     return None
 

@@ -22,7 +22,6 @@ from pairs.ingest.liveness import StreamState
 from pairs.market import US_PER_S, Venue
 from pairs.storage.errors import DATABASE_ERRORS
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import read_feeds
 
 log = logging.getLogger("closing")
 
@@ -132,7 +131,7 @@ class Closing:
     async def _read(self) -> None:
         """What is stored: from before this start, or what came over REST."""
         try:
-            feeds = await asyncio.to_thread(read_feeds, self._store.engine, self._venue)
+            feeds = await asyncio.to_thread(self._store.reads.feeds, self._venue)
         except DATABASE_ERRORS as error:
             log.warning('not_read error="%s"', error)
             return

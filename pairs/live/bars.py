@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
-from sqlalchemy import Engine
 
 from pairs.bars.resampling import resample_bars
 from pairs.live.asking import TROUBLED_S, Asked, UnansweredError
@@ -22,17 +21,7 @@ from pairs.live.tape import Tape, fuller, no_bars
 from pairs.market import Instrument, bar_seconds
 from pairs.messages import first_line, one_line
 from pairs.storage.errors import DATABASE_ERRORS
-from pairs.storage.queries import (
-    FeedStatus,
-    Source,
-    newest_bar,
-    newest_bars,
-    read_bars,
-    read_closes,
-    read_feeds,
-    read_upload_revisions,
-)
-from pairs.storage.reading import moment
+from pairs.storage.reader import FeedStatus, Reader
 
 KEEP_BARS = 9000  # of the length shown, per leg: 30 days of 5 min, 2.5 h of 1 s
 KEEP_STORED = 60_000  # of the stored length they are made from; what is older, the exchange states
@@ -126,7 +115,7 @@ class LiveBars:
     for more than that.
     """
 
-    engine: Engine
+    reads: Reader
     instruments: tuple[Instrument, ...]
     bar: str
     bases: tuple[int, ...]
@@ -186,35 +175,35 @@ class LiveBars:
 
     def _read(self) -> Snapshot:
         began = self.clock()  # ages are as of then
-        with moment(self.engine) as source:
-            until = self._end(source) if self._mixed else None
+        with self.reads.moment() as reads:
+            until = self._end(reads) if self._mixed else None
             feeds = {
                 Instrument(venue, feed.symbol): feed
                 for venue in dict.fromkeys(i.venue for i in self.instruments)
                 if venue != "upload"
-                for feed in read_feeds(source, venue)
+                for feed in reads.feeds(venue)
             }
             revisions = {instrument: feed.revision for instrument, feed in feeds.items()}
             files = [i.symbol for i in self.instruments if i.venue == "upload"]
             if files:
-                revisions |= read_upload_revisions(source, files)
+                revisions |= reads.upload_revisions(files)
             for tape, stated in zip(self._tapes, self._stated, strict=True):
                 revision = revisions.get(tape.instrument, 0)
-                tape.advance(source, revision, until)
+                tape.advance(reads, revision, until)
                 if stated is not None and (stated.revision, stated.until) != (revision, until):
-                    stated.advance(source, revision, until)  # by word of the exchange alone
+                    stated.advance(reads, revision, until)  # by word of the exchange alone
         legs = tuple(
             self._leg(tape, stated, feeds.get(tape.instrument))
             for tape, stated in zip(self._tapes, self._stated, strict=True)
         )
         return Snapshot(legs, self.bar, began)
 
-    def _end(self, source: Source) -> datetime | None:
+    def _end(self, reads: Reader) -> datetime | None:
         """Where the first instrument to end does."""
         ends = [
             newest + timedelta(seconds=tape.base_s)
             for tape in self._tapes
-            if (newest := newest_bar(source, *tape.instrument, tape.base_s)) is not None
+            if (newest := reads.newest_bar(*tape.instrument, tape.base_s)) is not None
         ]
         return min(ends) if ends else None
 
@@ -244,21 +233,21 @@ def _none_of(bars: pd.DataFrame, bar: str) -> pd.DataFrame:
 
 
 def stored_bars(
-    engine: Engine, instrument: Instrument, bar: str, base_s: int, span_s: float | None
+    reads: Reader, instrument: Instrument, bar: str, base_s: int, span_s: float | None
 ) -> pd.DataFrame:
     """Closed bars of the last `span_s` seconds before the newest one, None: all that are stored.
 
     For exports: read anew from the database, however long. Raises as the database does.
     """
-    newest = newest_bar(engine, *instrument, base_s)
+    newest = reads.newest_bar(*instrument, base_s)
     start = None
     if newest is not None and span_s is not None:
         start = newest - timedelta(seconds=span_s)
-    return bars_between(engine, instrument, bar, base_s, start, None, cut=start is not None)
+    return bars_between(reads, instrument, bar, base_s, start, None, cut=start is not None)
 
 
 def bars_between(
-    engine: Engine,
+    reads: Reader,
     instrument: Instrument,
     bar: str,
     base_s: int,
@@ -270,21 +259,21 @@ def bars_between(
     """Closed bars with start ≤ ts < end, None: from the first, to the last. `cut`: `start` may
     lie within a bar, which is then left out."""
     length = bar_seconds(bar)
-    bars = read_bars(engine, *instrument, base_s, start, end)
+    bars = reads.bars(*instrument, base_s, start, end)
     if length != base_s and not bars.empty:
         bars = resample_bars(bars, bar)
         bars = bars.iloc[1:] if cut else bars
     if length != base_s and instrument.venue != "upload":
-        bars = fuller(bars, read_bars(engine, *instrument, length, start, end))
+        bars = fuller(bars, reads.bars(*instrument, length, start, end))
     if bars.empty:
         return _none_of(bars, bar)
-    feeds = [] if instrument.venue == "upload" else read_feeds(engine, instrument.venue)
+    feeds = [] if instrument.venue == "upload" else reads.feeds(instrument.venue)
     feed = next((f for f in feeds if f.symbol == instrument.symbol), None)
     return bars if is_closed(bars.index[-1], length, feed) else bars.iloc[:-1]
 
 
 def ends_of(
-    engine: Engine, instruments: Sequence[Instrument], bar: str, bases: Sequence[int]
+    reads: Reader, instruments: Sequence[Instrument], bar: str, bases: Sequence[int]
 ) -> dict[Instrument, datetime]:
     """Until when each instrument has bars of this length; none for what has none.
 
@@ -294,7 +283,7 @@ def ends_of(
     legs = [(*i, base) for i, base in zip(instruments, bases, strict=True)]
     length = bar_seconds(bar)
     found = {}
-    for instrument, newest in zip(instruments, newest_bars(engine, legs), strict=True):
+    for instrument, newest in zip(instruments, reads.newest_bars(legs), strict=True):
         if newest is not None:
             start = newest.timestamp() // length * length
             found[instrument] = datetime.fromtimestamp(start + length, UTC)
@@ -303,7 +292,7 @@ def ends_of(
 
 
 def stored_closes(
-    engine: Engine,
+    reads: Reader,
     instruments: Sequence[Instrument],
     bar: str,
     bases: Sequence[int],
@@ -315,10 +304,10 @@ def stored_closes(
     length = bar_seconds(bar)
     legs = [(*i, base) for i, base in zip(instruments, bases, strict=True)]
     start = end - timedelta(seconds=count * length)
-    closes = read_closes(engine, legs, length, start, end)
+    closes = reads.closes(legs, length, start, end)
     closes.columns = pd.Index([str(instrument) for instrument in instruments])
     venues = {i.venue for i in instruments} - {"upload"}
-    feeds = {Instrument(v, f.symbol): f for v in venues for f in read_feeds(engine, v)}
+    feeds = {Instrument(v, f.symbol): f for v in venues for f in reads.feeds(v)}
     for instrument in instruments:
         column = closes[str(instrument)]
         if not column.notna().any():

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from pairs.market import Instrument
-from pairs.storage.queries import BAR_COLUMNS, Source, newest_bar, read_bars, read_changes
+from pairs.storage.reader import BAR_COLUMNS, Reader
 
 MOST_PIECES = 8  # changes apart from each other that are read one by one; more, as one
 
@@ -33,36 +33,36 @@ class Tape:
     revision: int = -1
     until: datetime | None = None
 
-    def advance(self, source: Source, revision: int, until: datetime | None = None) -> None:
+    def advance(self, reads: Reader, revision: int, until: datetime | None = None) -> None:
         """Read what has come since the last time, and what has changed behind it: `revision` is
         that of before the reading. What the store no longer tells apart is read as a whole."""
         changes: Sequence[tuple[datetime, datetime]] | None = ()
         if self.bars.empty or until != self.until:
             changes = None
         elif revision != self.revision:
-            changes = read_changes(source, self.instrument, self.revision, revision)
+            changes = reads.changes(self.instrument, self.revision, revision)
         self.until = until
         if changes is None:
-            self._whole(source)
+            self._whole(reads)
         else:
             for first, last in merged(changes):
-                self._again(source, first, last)
+                self._again(reads, first, last)
             if until is None:
-                self._again(source, self.bars.index[-1], None)
+                self._again(reads, self.bars.index[-1], None)
         self.revision = revision
         if not self.bars.empty:
             begin = (until or self.bars.index[-1]) - timedelta(seconds=self.span_s)
             self.bars = self.bars.loc[begin:].tail(self.span_s // self.base_s)
 
-    def _whole(self, source: Source) -> None:
-        end = self.until or newest_bar(source, *self.instrument, self.base_s)
+    def _whole(self, reads: Reader) -> None:
+        end = self.until or reads.newest_bar(*self.instrument, self.base_s)
         if end is None:
             self.bars = no_bars()
             return
         start = end - timedelta(seconds=self.span_s)
-        self.bars = read_bars(source, *self.instrument, self.base_s, start, self.until)
+        self.bars = reads.bars(*self.instrument, self.base_s, start, self.until)
 
-    def _again(self, source: Source, first: datetime, last: datetime | None) -> None:
+    def _again(self, reads: Reader, first: datetime, last: datetime | None) -> None:
         """Put the stored bars in the place of those that hold first … last, None: to the end."""
         newest = self.until or self.bars.index[-1]
         start = max(self._label(first), newest - timedelta(seconds=self.span_s))
@@ -72,7 +72,7 @@ class Tape:
             end = min(end, self.until) if self.until is not None else end
         if end is not None and end <= start:
             return
-        read = read_bars(source, *self.instrument, self.base_s, start, end)
+        read = reads.bars(*self.instrument, self.base_s, start, end)
         before = self.bars.loc[self.bars.index < start]
         after = self.bars.loc[self.bars.index >= end] if end is not None else self.bars.iloc[:0]
         joined = pd.concat([part for part in (before, read, after) if len(part)] or [read])

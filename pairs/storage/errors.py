@@ -22,6 +22,11 @@ DATABASE_ERRORS = (
 )
 
 
+# What is wrong with the batch and not with the database: to be cut until its culprit is alone.
+BATCH_REFUSED = (psycopg2.DataError, psycopg2.IntegrityError)
+LOCK_HELD = psycopg2.errors.LockNotAvailable  # a transaction of somebody else's takes long
+
+
 class UnfitDatabaseError(psycopg2.NotSupportedError):
     """The database can never hold what is stored in it; the message is one line that says what to
     do."""

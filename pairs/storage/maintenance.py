@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pairs import __version__
 from pairs.storage.gaps import TRADES_PER_PARTITION
-from pairs.storage.queries import FeedStatus, read_feeds
+from pairs.storage.queries import read_feeds
+from pairs.storage.reader import FeedStatus
 from pairs.storage.schema import stored, versions
 from pairs.storage.void import void_of
 

@@ -52,6 +52,8 @@ from pairs.storage.gaps import (
 from pairs.storage.ownership import still_owned
 from pairs.storage.partitions import create_partition
 from pairs.storage.pools import pool
+from pairs.storage.postgres_reader import PostgresReader
+from pairs.storage.reader import Reader
 from pairs.storage.reading import bounded
 from pairs.storage.schema import bring_up, is_complete
 from pairs.storage.statements import (
@@ -109,6 +111,7 @@ class PostgresStore:
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self.connect = connect
         self.engine = pool(bounded(connect))  # for readers: its statements end in time
+        self.reads: Reader = PostgresReader(self.engine)
         self._writers = pool(connect)
         self.owner: str | None = None  # who writes; None: whoever may, such as a command
         self._instruments: dict[tuple[str, str], int] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,51 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import psycopg2
-from sqlalchemy import Connection, Engine, Executable, bindparam, text
+from sqlalchemy import Executable, bindparam, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from pairs.market import Instrument
 from pairs.storage.copying import copy_columns
 from pairs.storage.gaps import TRADES_PER_PARTITION
-from pairs.storage.reading import BULK_S, connected
-
-Source = Engine | Connection
-
-BAR_COLUMNS = (
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "quote_volume",
-    "taker_buy_volume",
-    "trades",
-)
+from pairs.storage.reader import BAR_COLUMNS, FeedStatus
+from pairs.storage.reading import BULK_S, Source, connected
 
 # A file does not tell every column: NaN stands for NULL.
 _BAR_VALUES = ", ".join(f"coalesce({name}::float8, 'NaN')" for name in BAR_COLUMNS)
-
-
-@dataclass(frozen=True, slots=True)
-class FeedStatus:
-    """One symbol's feed as stored. Ages are seconds by the database's clock, None where unknown.
-
-    `trade_age_s` counts from the exchange's trade time; `received_age_s` from our receipt.
-    """
-
-    symbol: str
-    state: str
-    detail: str
-    last_trade: datetime | None
-    last_received: datetime | None
-    trade_age_s: float | None
-    received_age_s: float | None
-    heartbeat_age_s: float | None
-    open_gaps: int
-    missing: int
-    stored: int
-    revision: int
-    watermark: datetime | None = None  # no trade before it is still on its way, by its clock
 
 
 def read_bars(
@@ -90,7 +55,7 @@ def _between(start: datetime | None, end: datetime | None) -> str:
 
 
 def read_incomplete(
-    engine: Engine,
+    source: Source,
     venue: str,
     symbol: str,
     bar_s: int,
@@ -102,7 +67,7 @@ def read_incomplete(
     where = f"{_between(start, end)} AND NOT complete"
     parameters = {"venue": venue, "symbol": symbol, "bar_s": bar_s, "start": start, "end": end}
     query = f"SELECT ts FROM v_bars WHERE {where} ORDER BY ts"  # noqa: S608
-    return _index(_columns(engine, query, parameters, ("timestamptz",))[0])
+    return _index(_columns(source, query, parameters, ("timestamptz",))[0])
 
 
 def _columns(

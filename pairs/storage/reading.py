@@ -13,6 +13,7 @@ from pairs.storage.connecting import set_up
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as RawConnection  # noqa: N812
 
+Source = Engine | Connection
 LOCK_S = 2  # a reader waits so long for a lock; a schema change or a repair by hand may hold one
 STATEMENT_S = 5  # what a page or the watcher asks at every refresh
 BULK_S = 600  # a whole history for a file or a backtest
@@ -30,7 +31,7 @@ def bounded(connect: Callable[[], RawConnection]) -> Callable[[], RawConnection]
 
 
 @contextmanager
-def connected(source: Engine | Connection) -> Iterator[Connection]:
+def connected(source: Source) -> Iterator[Connection]:
     """A connection of the engine for the time being, or the one that is given."""
     if isinstance(source, Connection):
         yield source
@@ -40,8 +41,8 @@ def connected(source: Engine | Connection) -> Iterator[Connection]:
 
 
 @contextmanager
-def moment(engine: Engine) -> Iterator[Connection]:
+def moment(source: Source) -> Iterator[Connection]:
     """A connection on which everything is read as of one and the same moment."""
-    with engine.connect() as connection:
+    with connected(source) as connection:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield connection

@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 
 import pandas as pd
-from sqlalchemy import Engine, text
+from sqlalchemy import text
+
+from pairs.storage.reading import Source, connected
 
 
-def read_uploads(engine: Engine) -> pd.DataFrame:
+def read_uploads(source: Source) -> pd.DataFrame:
     """Every upload by symbol: symbol, bar_s, bars, first, last. It counts, so ask seldom."""
     query = text(
         "SELECT symbol, bar_s, count(*), min(ts), max(ts)"
         " FROM kline JOIN instrument USING (instrument_id) WHERE venue = 'upload'"
         " GROUP BY symbol, bar_s ORDER BY symbol, bar_s"
     )
-    with engine.connect() as connection:
+    with connected(source) as connection:
         rows = [tuple(row) for row in connection.execute(query)]
     table = pd.DataFrame(rows, columns=["symbol", "bar_s", "bars", "first", "last"])
     for name in ("first", "last"):
@@ -24,7 +26,7 @@ def read_uploads(engine: Engine) -> pd.DataFrame:
 
 
 def has_bars(
-    engine: Engine, venue: str, symbol: str, bar_s: int, first: datetime, last: datetime
+    source: Source, venue: str, symbol: str, bar_s: int, first: datetime, last: datetime
 ) -> bool:
     """Whether any bar of that length is stored between two open times, both included."""
     query = text(
@@ -32,5 +34,5 @@ def has_bars(
         " AND bar_s = :bar_s AND ts >= :first AND ts <= :last)"
     )
     where = {"venue": venue, "symbol": symbol, "bar_s": bar_s, "first": first, "last": last}
-    with engine.connect() as connection:
+    with connected(source) as connection:
         return bool(connection.execute(query, where).scalar_one())

@@ -72,7 +72,7 @@ def test_the_preview_is_what_the_watcher_would_have_stored(
         evaluator.settle(outcomes, store_outcomes(store, outcomes, []))
     stored = [(e.ts, e.edge, e.value) for e in list_events(store)]
     assert stored
-    snapshot = LiveBars(store.engine, (ETH, BTC), "1s", (1, 1)).poll(0.0)
+    snapshot = LiveBars(store.reads, (ETH, BTC), "1s", (1, 1)).poll(0.0)
     view = pair_view(snapshot.y.closed, snapshot.x.closed, SPEC)
     newest = view.frame.index[-1].to_pydatetime()
     since = newest + S - (T0 + 18 * S)  # the bar last closed when the rule was made

@@ -114,7 +114,7 @@ def test_the_newest_bars_and_lengths_of_all(market: PostgresStore) -> None:
 
 def test_live_symbols_end_together_and_a_file_where_it_ends(market: PostgresStore) -> None:
     instruments = [Instrument(venue, symbol) for venue, symbol, _ in LEGS]
-    ends = ends_of(market.engine, instruments, "5min", [60] * 4)
+    ends = ends_of(market.reads, instruments, "5min", [60] * 4)
     assert instruments[3] not in ends
     assert ends[instruments[0]] == ends[instruments[1]]
     newest = max(filter(None, newest_bars(market.engine, LEGS[:2])))
@@ -143,8 +143,8 @@ def test_a_bar_still_forming_is_left_out(store: PostgresStore) -> None:
             ],
         )
     legs = [Instrument("binance", "ETHUSDT"), Instrument("binance", "BTCUSDT")]
-    ends = ends_of(store.engine, legs, "1min", [60, 60])
-    closes = stored_closes(store.engine, legs, "1min", [60, 60], 10, ends[legs[0]])
+    ends = ends_of(store.reads, legs, "1min", [60, 60])
+    closes = stored_closes(store.reads, legs, "1min", [60, 60], 10, ends[legs[0]])
     assert list(closes.columns) == ["binance:ETHUSDT", "binance:BTCUSDT"]
     # ETHUSDT's minute goes on; BTCUSDT has traded beyond it, and its next one goes on
     assert closes["binance:ETHUSDT"].dropna().tolist() == [1.0]

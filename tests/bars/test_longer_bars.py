@@ -55,7 +55,7 @@ def fill(store: PostgresStore, hours: int = 300, minutes: int = 150) -> None:
 
 
 def hours_of(store: PostgresStore) -> LiveBars:
-    return LiveBars(store.engine, LEGS, "1h", (60, 60))
+    return LiveBars(store.reads, LEGS, "1h", (60, 60))
 
 
 def test_a_pair_of_hours_has_its_windows_at_once(store: PostgresStore) -> None:
@@ -99,21 +99,19 @@ def test_an_hour_stated_later_is_seen(store: PostgresStore) -> None:
 def test_exports_the_scanner_and_the_command_read_the_same(store: PostgresStore) -> None:
     fill(store)
     closed = hours_of(store).poll(0).y.closed
-    pd.testing.assert_frame_equal(stored_bars(store.engine, LEGS[0], "1h", 60, None), closed)
+    pd.testing.assert_frame_equal(stored_bars(store.reads, LEGS[0], "1h", 60, None), closed)
     start = closed.index[100].to_pydatetime()
-    between = bars_between(
-        store.engine, LEGS[0], "1h", 60, start, closed.index[200].to_pydatetime()
-    )
+    between = bars_between(store.reads, LEGS[0], "1h", 60, start, closed.index[200].to_pydatetime())
     pd.testing.assert_frame_equal(between, closed.iloc[100:200])
     end = (closed.index[-1] + pd.Timedelta(hours=1)).to_pydatetime()
-    closes = stored_closes(store.engine, LEGS, "1h", (60, 60), 300, end)
+    closes = stored_closes(store.reads, LEGS, "1h", (60, 60), 300, end)
     np.testing.assert_array_equal(closes[str(LEGS[0])], closed["close"])
 
 
 def test_without_any_stated_hour_nothing_changes(store: PostgresStore) -> None:
     store.write("binance", [trade(k, (NOW + 60 * k) * S, 100 + k % 3) for k in range(200)])
     nothing_after(store, (NOW + 200 * 60) * S)
-    bars = LiveBars(store.engine, (LEGS[1],), "1h", (60,)).poll(0).y
+    bars = LiveBars(store.reads, (LEGS[1],), "1h", (60,)).poll(0).y
     # The first hour may lack its beginning: nobody states it.
     assert [len(bars.closed), bars.forming is not None] == [2, True]
 

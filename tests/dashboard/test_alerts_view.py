@@ -125,7 +125,7 @@ def test_the_preview_says_what_the_evaluation_says(page: AppTest, store: Postgre
     page.number_input(key="window_1s").set_value(20)
     page.number_input(key="fit_1s").set_value(30).run()
     page.text_input(key="rule_threshold").set_value("1.25").run()
-    snapshot = LiveBars(store.engine, (ETH, BTC), "1s", (1, 1)).poll(0.0)
+    snapshot = LiveBars(store.reads, (ETH, BTC), "1s", (1, 1)).poll(0.0)
     spec = PairSpec(window=20, hedge_window=30)
     view = pair_view(snapshot.y.closed, snapshot.x.closed, spec)
     made = AlertRule("a", ETH, BTC, "zscore", "above", 1.25, "1s", spec, cool_down_s=60.0)

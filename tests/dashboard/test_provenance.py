@@ -113,4 +113,4 @@ def test_a_run_is_repeated_from_its_file_on_the_same_bars(
 def page_bars(store: PostgresStore, leg: Instrument) -> pd.DataFrame:
     from pairs.live.bars import stored_bars
 
-    return stored_bars(store.engine, leg, "1s", 1, None)
+    return stored_bars(store.reads, leg, "1s", 1, None)

@@ -172,7 +172,7 @@ class TestWork:
         )
         wanted = Universe("local", legs, (1,) * 5, "1s", 150, "raw")
         told: list[tuple[int, int]] = []
-        found = scan_universe(store.engine, wanted, lambda *step: told.append(step))
+        found = scan_universe(store.reads, wanted, lambda *step: told.append(step))
         assert told == [(k, 10) for k in range(1, 11)]
         assert found.stretches == 3
         table = found.table.set_index(["y", "x"])
@@ -212,13 +212,13 @@ class TestWork:
                 raise Cancelled
 
         with pytest.raises(Cancelled):
-            scan_universe(store.engine, Universe("local", legs, (1,) * 3, "1s", 150, "raw"), stop)
+            scan_universe(store.reads, Universe("local", legs, (1,) * 3, "1s", 150, "raw"), stop)
 
     def test_nothing_in_common_is_an_error(self, store: PostgresStore) -> None:
         legs = (Instrument("local", "A"), Instrument("local", "B"))
         with pytest.raises(ValueError, match="no two symbols have bars"):
             scan_universe(
-                store.engine, Universe("local", legs, (1, 1), "1s", 150, "raw"), lambda *_: None
+                store.reads, Universe("local", legs, (1, 1), "1s", 150, "raw"), lambda *_: None
             )
 
 

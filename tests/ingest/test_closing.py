@@ -215,7 +215,7 @@ def test_no_bar_of_a_stalling_market_changes_once_it_is_closed(store: PostgresSt
     it is silent, and what was shown as closed is what is stored in the end."""
     source = SyntheticSource(default_world().only(["BTCUSDT", "ETHUSDT"]).steady(0.7), seed=SEED)
     legs = (Instrument("binance", "ETHUSDT"), Instrument("binance", "BTCUSDT"))
-    live_bars = LiveBars(store.engine, legs, "1s", (1, 1))
+    live_bars = LiveBars(store.reads, legs, "1s", (1, 1))
     seen: dict[tuple[str, pd.Timestamp], list[float]] = {}
 
     def note(snapshot: Snapshot) -> int:
@@ -240,6 +240,6 @@ def test_no_bar_of_a_stalling_market_changes_once_it_is_closed(store: PostgresSt
             time.sleep(0.1)
         d.exchange.faults.stall = False
         eventually(lambda: note(live_bars.poll(0)) == 2, "both are closed by silence")
-    final = LiveBars(store.engine, legs, "1s", (1, 1)).poll(0)
+    final = LiveBars(store.reads, legs, "1s", (1, 1)).poll(0)
     note(final)
     assert len(seen) > 5

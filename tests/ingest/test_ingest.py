@@ -23,7 +23,8 @@ from pairs.messages import CANNOT, NOT_NOW
 from pairs.storage.audit import audit
 from pairs.storage.maintenance import health
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import BAR_COLUMNS, read_bars, read_feeds
+from pairs.storage.queries import read_bars, read_feeds
+from pairs.storage.reader import BAR_COLUMNS
 from resampling import resample_bars, ticks_to_bars
 from tests.support.chaos import TALLY
 from tests.support.daemon import PAIR, ROOT, count, daemon, eventually, exchange

@@ -16,7 +16,8 @@ from pairs.live import bars
 from pairs.live.bars import LiveBars, base_bar_s, is_closed, stored_bars
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import FeedStatus
+from pairs.storage.postgres_reader import PostgresReader
+from pairs.storage.reader import FeedStatus
 from resampling import bar_length_ns, resample_bars
 from tests.support.live import LEGS, S, both, pair
 
@@ -104,8 +105,8 @@ def test_larger_bars_are_resampled_exactly(store: PostgresStore) -> None:
 def polls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for every look at the feeds."""
     made: list[int] = []
-    real = bars.read_feeds
-    monkeypatch.setattr(bars, "read_feeds", lambda *a: made.append(1) or real(*a))
+    real = PostgresReader.feeds
+    monkeypatch.setattr(PostgresReader, "feeds", lambda *a: made.append(1) or real(*a))
     return made
 
 
@@ -148,7 +149,7 @@ def test_when_the_database_goes_away_the_picture_stays_and_says_so(
     def away(*_: object) -> None:
         raise OperationalError("SELECT", {}, Exception("server closed the connection"))
 
-    monkeypatch.setattr(bars, "read_feeds", away)
+    monkeypatch.setattr(PostgresReader, "feeds", away)
     bad = live_pair.poll(0)
     assert bad.error is not None
     assert "server closed" in bad.error
@@ -172,10 +173,10 @@ def test_uploads_of_other_lengths() -> None:
 
 def test_a_file_beside_a_live_market_ends_where_it_ends(store: PostgresStore) -> None:
     both(store, range(100))
-    bars = stored_bars(store.engine, LEGS[0], "1s", 1, None)
+    bars = stored_bars(store.reads, LEGS[0], "1s", 1, None)
     store.write_upload("MINE", 1, bars.iloc[:60])
     legs = (Instrument("upload", "MINE"), LEGS[1])
-    live_bars = LiveBars(store.engine, legs, "1s", (1, 1))
+    live_bars = LiveBars(store.reads, legs, "1s", (1, 1))
     snapshot = live_bars.poll(0)
     assert not snapshot.live
     assert [len(leg.closed) for leg in snapshot.legs] == [60, 60]
@@ -192,8 +193,8 @@ def test_a_leg_without_bars_is_of_the_length_asked_for(store: PostgresStore) -> 
     bars = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0), index=index)
     store.write_upload("OLD", 60, bars)
     legs = (LEGS[0], Instrument("upload", "OLD"))
-    snapshot = LiveBars(store.engine, legs, "1d", (60, 60)).poll(0)
+    snapshot = LiveBars(store.reads, legs, "1d", (60, 60)).poll(0)
     assert snapshot.y.closed.empty
     assert pair_view(snapshot.y.closed, snapshot.x.closed, PairSpec(window=5)).frame.empty
-    nothing = stored_bars(store.engine, Instrument("binance", "NONE"), "1d", 60, None)
+    nothing = stored_bars(store.reads, Instrument("binance", "NONE"), "1d", 60, None)
     assert bar_length_ns(nothing) == 86_400_000_000_000

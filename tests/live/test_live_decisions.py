@@ -40,7 +40,7 @@ RULES = {
 
 def live_bars(store: PostgresStore, venue: str, bar: str, base_s: int) -> LiveBars:
     legs = tuple(Instrument(venue, symbol) for symbol in LEGS)
-    return LiveBars(store.engine, legs, bar, (base_s, base_s))
+    return LiveBars(store.reads, legs, bar, (base_s, base_s))
 
 
 def seen_live(pair: LiveBars, steps: Iterator[None]) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:

@@ -94,7 +94,7 @@ class LiveMachine(RuleBasedStateMachine):
             lambda: 0.0,  # type: ignore[arg-type]
         )
         self.pair = tuple(Instrument(VENUE, line.symbol) for line in self.lines)
-        self.bars = LiveBars(self.store.engine, self.pair, bar, (1, 1))
+        self.bars = LiveBars(self.store.reads, self.pair, bar, (1, 1))
         self.before: tuple[Leg, ...] = ()
         self.times: dict[tuple[str, int], tuple[int, float]] = {}  # when each was written
         for line in self.lines:
@@ -201,7 +201,7 @@ class LiveMachine(RuleBasedStateMachine):
                     new.closed.loc[old.closed.index], old.closed, check_freq=False
                 )
         self.before = snapshot.legs
-        fresh = LiveBars(self.store.engine, self.pair, snapshot.bar, (1, 1)).poll(0)
+        fresh = LiveBars(self.store.reads, self.pair, snapshot.bar, (1, 1)).poll(0)
         for held, anew in zip(snapshot.legs, fresh.legs, strict=True):
             pd.testing.assert_frame_equal(held.closed, anew.closed, check_freq=False)
 

@@ -7,17 +7,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pairs.live import tape
 from pairs.live.bars import LiveBars, stored_bars
 from pairs.live.tape import merged
 from pairs.market import Instrument, Kline
 from pairs.storage.postgres import PostgresStore
+from pairs.storage.postgres_reader import PostgresReader
 from tests.support.live import LEGS, S, both, pair
 from tests.support.rows import T0, nothing_after, trade
 
 
 def assert_as_read_anew(held: LiveBars) -> None:
-    fresh = LiveBars(held.engine, held.instruments, held.bar, held.bases)
+    fresh = LiveBars(held.reads, held.instruments, held.bar, held.bases)
     for mine, anew in zip(held.poll(0).legs, fresh.poll(0).legs, strict=True):
         pd.testing.assert_frame_equal(mine.closed, anew.closed, check_freq=False)
         assert mine.closed.attrs == anew.closed.attrs
@@ -28,14 +28,14 @@ def assert_as_read_anew(held: LiveBars) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many bars each reading gave."""
     counts: list[int] = []
-    real = tape.read_bars
+    real = PostgresReader.bars
 
     def counted(*given: Any) -> pd.DataFrame:
         bars = real(*given)
         counts.append(len(bars))
         return bars
 
-    monkeypatch.setattr(tape, "read_bars", counted)
+    monkeypatch.setattr(PostgresReader, "bars", counted)
     return counts
 
 
@@ -125,11 +125,11 @@ def test_a_file_that_is_uploaded_again_is_seen_by_other_processes(
 ) -> None:
     """The watcher's, and that of another page: they share nothing but the database."""
     both(store, range(100))
-    bars = stored_bars(store.engine, LEGS[0], "1s", 1, None)
+    bars = stored_bars(store.reads, LEGS[0], "1s", 1, None)
     for name in ("MINE", "THEIRS"):
         store.write_upload(name, 1, bars)
     legs = (Instrument("upload", "MINE"), Instrument("upload", "THEIRS"))
-    held = LiveBars(store.engine, legs, "1s", (1, 1))
+    held = LiveBars(store.reads, legs, "1s", (1, 1))
     before = held.poll(0)
     assert held.poll(0).closed_until == before.closed_until
     changed = bars.copy()
@@ -146,9 +146,9 @@ def test_a_file_that_is_uploaded_again_is_seen_by_other_processes(
 
 def test_a_file_beside_a_live_market_that_is_uploaded_again(store: PostgresStore) -> None:
     both(store, range(100))
-    bars = stored_bars(store.engine, LEGS[0], "1s", 1, None)
+    bars = stored_bars(store.reads, LEGS[0], "1s", 1, None)
     store.write_upload("MINE", 1, bars.iloc[20:60])
-    held = LiveBars(store.engine, (Instrument("upload", "MINE"), LEGS[1]), "1s", (1, 1))
+    held = LiveBars(store.reads, (Instrument("upload", "MINE"), LEGS[1]), "1s", (1, 1))
     held.poll(0)
     for first, last in ((20, 80), (0, 30), (50, 100)):
         store.write_upload("MINE", 1, bars.iloc[first:last])

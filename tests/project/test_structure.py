@@ -59,8 +59,12 @@ def modules() -> list[Path]:
 
 def imported(path: Path) -> set[str]:
     """The modules that a file imports, by their whole names."""
+    return imported_by(ast.parse(path.read_text()))
+
+
+def imported_by(tree: ast.Module) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -104,6 +108,48 @@ def test_pure_modules_touch_nothing_outside(name: str) -> None:
     for path in files:
         found = {n.split(".")[0] for n in imported(path)} & IMPURE
         assert found == set(), path.relative_to(HOUSE)
+
+
+# Whose SQL is their own, beside the store; and where a connection string is taken apart, below the
+# store's floor, by the only parser that agrees with the driver's.
+KNOW_THE_ENGINE = (
+    "storage/",
+    "alerts/editing.py",
+    "alerts/lock.py",
+    "alerts/store.py",
+    "settings.py",
+)
+ENGINE = ("psycopg2", "sqlalchemy")
+BEHIND_THE_READER = ("queries", "postgres_reader", "reading", "uploads", "pools", "copying")
+
+
+def beyond_the_store(source: str) -> list[str]:
+    """What a file that only uses the store knows of its engine."""
+    tree = ast.parse(source)
+    attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    names = {
+        name
+        for name in imported_by(tree)
+        if name.split(".")[0] in ENGINE
+        or name.startswith(tuple(f"pairs.storage.{inner}" for inner in BEHIND_THE_READER))
+    }
+    return sorted(names | attributes & {"engine"})
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_engine_stands_behind_the_store(path: Path) -> None:
+    """Another store is one file and one line: nobody above it handles SQLAlchemy or psycopg2."""
+    name = str(path.relative_to(ROOT)).removeprefix("pairs/")
+    if not name.startswith(KNOW_THE_ENGINE):
+        assert beyond_the_store(path.read_text()) == []
+
+
+def test_what_reaches_behind_the_store_is_found() -> None:
+    assert beyond_the_store("import psycopg2.errors") == ["psycopg2.errors"]
+    assert beyond_the_store("def f():\n    from sqlalchemy import text") != []
+    assert beyond_the_store("from pairs.storage.queries import read_bars") != []
+    assert beyond_the_store("LiveBars(store.engine)") == ["engine"]
+    assert beyond_the_store("from pairs.backtest.engine import curve\nstore.reads.bars()") == []
 
 
 @pytest.mark.parametrize("name", FACES)

@@ -32,7 +32,7 @@ class Desk:
     store: PostgresStore
 
     def __post_init__(self) -> None:
-        self.bars = LiveBars(self.store.engine, LEGS, "1s", (1, 1))
+        self.bars = LiveBars(self.store.reads, LEGS, "1s", (1, 1))
         self.alerts = LiveAlerts(self.store)
 
     def polls(self) -> list[Callable[[], Snapshot | AlertsSnapshot]]:
@@ -108,8 +108,8 @@ def test_no_connection_is_to_be_had(
     assert away.bars.poll(0).polled_at == 0
     good = desk.bars.poll(0)
     desk.store.engine.dispose()
-    desk.bars.engine = desk.alerts.store = None  # type: ignore[assignment]
-    desk.bars.engine, desk.alerts.store = away.store.engine, away.store
+    desk.bars.reads = desk.alerts.store = None  # type: ignore[assignment]
+    desk.bars.reads, desk.alerts.store = away.store.reads, away.store
     assert all(said in error.lower() for error in desk.errors())
     assert desk.bars.poll(0).polled_at == good.polled_at
     assert len(desk.bars.poll(0).y.closed) == len(good.y.closed) > 0

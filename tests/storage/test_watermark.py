@@ -12,7 +12,8 @@ from pairs.ingest.inbox import steady_us
 from pairs.live.bars import LiveBars
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import FeedStatus, read_feeds
+from pairs.storage.queries import read_feeds
+from pairs.storage.reader import FeedStatus
 from tests.support.rows import MINUTE_US, T0, rows, trade
 
 S = 1_000_000
@@ -81,7 +82,7 @@ def test_waiting_closes_no_bar(store: PostgresStore, monkeypatch: pytest.MonkeyP
     with store.transaction() as cursor:
         cursor.execute("UPDATE feed SET state = 'live', heartbeat = now()")
         cursor.execute("UPDATE feed SET last_received = now() - interval '3 s'")
-    pair = LiveBars(store.engine, legs, "1s", (1, 1))
+    pair = LiveBars(store.reads, legs, "1s", (1, 1))
     assert [len(leg.closed) for leg in pair.poll(0).legs] == [0, 0]
     store.write("binance", [trade(2, T0 + 900_000, 150.0, symbol="ETHUSDT")])
     y = pair.poll(0).y

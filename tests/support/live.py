@@ -27,4 +27,4 @@ def both(store: PostgresStore, ids: Sequence[int], step_us: int = S, start: int 
 
 
 def pair(store: PostgresStore, bar: str = "1s", **more: Any) -> LiveBars:
-    return LiveBars(store.engine, LEGS, bar, (base_bar_s(bar),) * 2, **more)
+    return LiveBars(store.reads, LEGS, bar, (base_bar_s(bar),) * 2, **more)

@@ -14,7 +14,7 @@ from pairs.analytics.pair import PairSpec, pair_view
 from pairs.live.bars import Leg, Snapshot
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import FeedStatus
+from pairs.storage.reader import FeedStatus
 from tests.support.rows import trade
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from pairs.figures.theme import stretch
 from pairs.live.bars import Snapshot
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import newest_bar, read_closes
 
 
 def view_of(page: Page, rule: AlertRule) -> tuple[Snapshot, PairView]:
@@ -45,12 +44,12 @@ def preview_of(page: Page, rule: AlertRule) -> Preview:
 @st.cache_resource(ttl=60, max_entries=32, show_spinner=False)
 def _silent(_store: PostgresStore, rule: AlertRule) -> Preview:
     legs = (rule.y, rule.x)
-    known = [newest for leg in legs if (newest := newest_bar(_store.engine, *leg, 1)) is not None]
+    known = [newest for leg in legs if (newest := _store.reads.newest_bar(*leg, 1)) is not None]
     if not known:
         return NOTHING
     end = max(known) + timedelta(seconds=1)
     start = end - timedelta(seconds=DAY_S)
-    closes = read_closes(_store.engine, [(*leg, 1) for leg in legs], 1, start, end)
+    closes = _store.reads.closes([(*leg, 1) for leg in legs], 1, start, end)
     times: dict[Instrument, pd.DatetimeIndex] = {
         leg: pd.DatetimeIndex(closes.index[closes.iloc[:, k].notna()]) for k, leg in enumerate(legs)
     }

@@ -20,7 +20,6 @@ from pairs.figures.plain import plain
 from pairs.figures.theme import decimals_of
 from pairs.live.bars import Leg
 from pairs.market import Instrument, bar_label
-from pairs.storage.queries import read_gaps, read_quarantine, read_ticks
 
 SHOWN = 500
 MOST_TRADES = 2_000_000
@@ -177,7 +176,7 @@ def trades_of(page: Page, leg: Instrument, seconds: float | None) -> pd.DataFram
     start = datetime(1970, 1, 1, tzinfo=UTC)
     if seconds is not None:
         start = datetime.now(UTC) - timedelta(seconds=seconds)
-    return read_ticks(page.store.engine, *leg, start, end, MOST_TRADES)
+    return page.store.reads.ticks(*leg, start, end, MOST_TRADES)
 
 
 # -- explorer
@@ -272,9 +271,7 @@ def trades_table(page: Page, leg: Instrument) -> None:
     """One leg's newest trades."""
     end = datetime.now(UTC) + timedelta(days=1)
     start = datetime.now(UTC) - timedelta(days=2)
-    trades = shared_read(
-        lambda: read_ticks(page.store.engine, *leg, start, end, SHOWN), ("trades", leg)
-    )
+    trades = shared_read(lambda: page.store.reads.ticks(*leg, start, end, SHOWN), ("trades", leg))
     frame = trades.iloc[::-1].copy()
     frame["aggressor"] = frame.pop("buyer_is_maker").map({True: "sold", False: "bought"})
     formats = {
@@ -298,7 +295,7 @@ def gaps_table(page: Page) -> None:
     """Holes in the ids of the pair's legs, and what became of them."""
     st.caption(f"The last {SHOWN} holes in the trade ids of the two legs, newest first.")
     pair = page.choice.pair
-    gaps = shared_read(lambda: read_gaps(page.store.engine, pair, SHOWN), ("gaps", *pair))
+    gaps = shared_read(lambda: page.store.reads.gaps(pair, SHOWN), ("gaps", *pair))
     formats = dict.fromkeys(("first id", "last id", "trades"), "%d")
     _table(gaps, formats, "No trade of these legs was ever missing.")
 
@@ -306,7 +303,7 @@ def gaps_table(page: Page) -> None:
 def quarantine_table(page: Page) -> None:
     """What arrived and is no trade, with the reason."""
     st.caption(f"The last {SHOWN} frames of any feed that could not be stored as a trade.")
-    frames = shared_read(lambda: read_quarantine(page.store.engine, SHOWN), ("quarantine",))
+    frames = shared_read(lambda: page.store.reads.quarantine(SHOWN), ("quarantine",))
     _table(frames, {}, "Every frame received was understood.")
 
 

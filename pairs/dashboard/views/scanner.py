@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
-from sqlalchemy import Engine
 
 from pairs.analytics.scan import adjusted_p, scan_pairs, small_sample_p
 from pairs.bars.files import frame_csv
@@ -27,6 +26,7 @@ from pairs.figures.theme import NONE, duration, number, significant
 from pairs.live.bars import ends_of, stored_closes
 from pairs.live.jobs import Job, Progress
 from pairs.market import Instrument, bar_seconds
+from pairs.storage.reader import Reader
 
 SPANS = {f"{bars:,} bars": bars for bars in (300, 600, 1200, 3600, 10_000)}
 RATES = {
@@ -100,7 +100,7 @@ def draw(page: Page) -> None:
         job = jobs().submit(
             universe,
             f"Scanning {universe.pairs:,} pairs",
-            partial(scan_universe, page.store.engine, universe),
+            partial(scan_universe, page.store.reads, universe),
             again=True,
         )
     _show(universe, job, row)
@@ -174,11 +174,11 @@ def _controls(page: Page) -> Universe:
 # -- the work
 
 
-def scan_universe(engine: Engine, universe: Universe, progress: Progress) -> Scan:
+def scan_universe(reads: Reader, universe: Universe, progress: Progress) -> Scan:
     """Every pair on the last bars before the first of its legs ends; a file ends where it ends,
     so that pairs of one end are read and scanned together."""
     bases = dict(zip(universe.instruments, universe.bases, strict=True))
-    ends = ends_of(engine, universe.instruments, universe.bar, universe.bases)
+    ends = ends_of(reads, universe.instruments, universe.bar, universe.bases)
     parts, stamps, done = [], [], 0
     for end in sorted(set(ends.values())):
         members = [i for i in ends if ends[i] >= end]
@@ -187,7 +187,7 @@ def scan_universe(engine: Engine, universe: Universe, progress: Progress) -> Sca
         if not pairs:
             continue
         closes = stored_closes(
-            engine, members, universe.bar, [bases[i] for i in members], universe.bars, end
+            reads, members, universe.bar, [bases[i] for i in members], universe.bars, end
         )
         closes = closes.where(closes > 0)
 

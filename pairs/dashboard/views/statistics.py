@@ -210,7 +210,7 @@ def correlations_of(
 ) -> Correlations:
     """Read in one query, and computed, for the last `bars` bars before `end`."""
     bases = [base_of(page.store, i, page.choice.bar) for i in instruments]
-    closes = stored_closes(page.store.engine, instruments, page.choice.bar, bases, bars, end)
+    closes = stored_closes(page.store.reads, instruments, page.choice.bar, bases, bars, end)
     closes = closes.where(closes > 0)
     enough = closes.columns[closes.notna().sum() >= 30]
     called = {str(i): leg_label(i, page.choice.venue) for i in instruments}

@@ -17,7 +17,7 @@ from pairs.figures.tables import table_html
 from pairs.figures.theme import NONE, clock, duration, number
 from pairs.storage.maintenance import StoreFigures, read_figures
 from pairs.storage.postgres import PostgresStore
-from pairs.storage.queries import FeedStatus, read_feeds
+from pairs.storage.reader import FeedStatus
 
 PACKAGES = ("streamlit", "plotly", "pandas", "numpy", "numba", "statsmodels", "psycopg2-binary")
 VENUES = ("local", "binance", "binance-usdm")
@@ -45,9 +45,7 @@ def draw(page: Page) -> None:
 
 def _feeds(page: Page) -> None:
     rows = shared_read(
-        lambda: [
-            (venue, feed) for venue in VENUES for feed in read_feeds(page.store.engine, venue)
-        ],
+        lambda: [(venue, feed) for venue in VENUES for feed in page.store.reads.feeds(venue)],
         ("feeds",),
     )
     if not rows:
@@ -65,7 +63,7 @@ def _database(page: Page) -> None:
 def beginning(store: PostgresStore) -> None:
     """Why there are no bars yet, and what to type."""
     rows = shared_read(
-        lambda: [(venue, feed) for venue in VENUES for feed in read_feeds(store.engine, venue)],
+        lambda: [(venue, feed) for venue in VENUES for feed in store.reads.feeds(venue)],
         ("feeds",),
     )
     sentence, command = beginning_words(rows)
