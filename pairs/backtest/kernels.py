@@ -262,15 +262,6 @@ def _usable(one, other, start, stop):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _usable(one, other, start, stop):  # type: ignore[no-untyped-def]
-    """Whether all prices of two columns are surely finite and above 0; a NaN is neither."""
-    good, a, b = True, one[start:stop], other[start:stop]
-    for t in range(len(a)):
-        good &= (a[t] > 0.0) & (b[t] > 0.0) & (a[t] + b[t] < np.inf)
-    return good
-
-
-@helper
 def _score_chunk(  # type: ignore[no-untyped-def]
     open_y, open_x, close_y, close_x, beta, spread, zscore, window, start, stop, room, sums, out
 ):
