@@ -140,8 +140,8 @@ def event_html(event: StoredEvent) -> str:
     if event.remark:
         about += f'<span class="warn">{escape(event.remark)}</span>'
     return (
-        f'<div class="pw pw-rule" data-testid="event"><div><span class="{tone}">{sign}</span>'
-        f'<b>{escape(event.title)}</b></div><div class="pw-facts">{about}</div></div>'
+        f'<div class="pw pw-rule" data-testid="event"><div><b><span class="{tone}">{sign}</span>'
+        f'{escape(event.title)}</b></div><div class="pw-facts">{about}</div></div>'
     )
 
 
