@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -110,6 +112,21 @@ class Page:
             return bars_between(self.store.reads, instrument, self.choice.bar, base, *times)
         return stored_bars(self.store.reads, instrument, self.choice.bar, base, span_s)
 
+    def nothing(self) -> str:
+        """Why the pair has no bar to show, in words."""
+        spans = [
+            (
+                leg.symbol,
+                shared_read(
+                    partial(self.store.reads.span, *leg, base_of(self.store, leg, bar)),
+                    ("span", *leg, bar),
+                ),
+            )
+            for bar in [self.choice.bar]
+            for leg in self.choice.pair
+        ]
+        return nothing_words(spans, self.choice.bar)
+
     def incomplete(self, leg: Leg, bars: int) -> pd.DatetimeIndex:
         """Open times of those of the last `bars` closed bars of which a trade is known to be
         missing. None where the database does not answer: the strip says that."""
@@ -193,6 +210,22 @@ class Page:
 
 def _version(name: str, key: tuple[Any, ...]) -> str:
     return hashlib.sha256(repr((name, *key)).encode()).hexdigest()[:16]
+
+
+def nothing_words(spans: Sequence[tuple[str, tuple[datetime, datetime] | None]], bar: str) -> str:
+    """Why two legs have no bar in common: by symbol, the first and last bar stored."""
+    lacking = [symbol for symbol, span in spans if span is None]
+    if lacking:
+        names = " and ".join(lacking)
+        return f"No bar of {names} is stored that could make {bar}. Another length may have some."
+    known = [(symbol, span) for symbol, span in spans if span is not None]
+    told = ", ".join(
+        f"{symbol} from {first:%d %b %Y %H:%M} to {last:%d %b %Y %H:%M}"
+        for symbol, (first, last) in known
+    )
+    if max(first for _, (first, _) in known) > min(last for _, (_, last) in known):
+        return f"{told} UTC: no common time. Choose legs of the same time."
+    return f"{told} UTC: no closed bar of {bar} that both have yet."
 
 
 def _board(page: Page, name: str, draw: Callable[[Page], None]) -> None:

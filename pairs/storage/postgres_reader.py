@@ -86,6 +86,9 @@ class PostgresReader:
     ) -> pd.DataFrame:
         return queries.read_ticks(self._source, venue, symbol, start, end, limit)
 
+    def span(self, venue: str, symbol: str, bar_s: int) -> tuple[datetime, datetime] | None:
+        return queries.read_span(self._source, venue, symbol, bar_s)
+
     def gaps(self, instruments: Sequence[tuple[str, str]], limit: int) -> pd.DataFrame:
         return queries.read_gaps(self._source, instruments, limit)
 

@@ -161,6 +161,28 @@ def newest_bars(source: Source, legs: Sequence[tuple[str, str, int]]) -> list[da
     return [newest.get(k) for k in range(1, len(legs) + 1)]
 
 
+_SPAN = text(
+    "SELECT least((SELECT min(ts) FROM bar b WHERE b.instrument_id = i.instrument_id"
+    "  AND b.bar_s = :bar_s), (SELECT min(ts) FROM kline l"
+    "  WHERE l.instrument_id = i.instrument_id AND l.bar_s = :bar_s)),"
+    " greatest((SELECT max(ts) FROM bar b WHERE b.instrument_id = i.instrument_id"
+    "  AND b.bar_s = :bar_s), (SELECT max(ts) FROM kline l"
+    "  WHERE l.instrument_id = i.instrument_id AND l.bar_s = :bar_s))"
+    " FROM instrument i WHERE venue = :venue AND symbol = :symbol"
+)
+
+
+def read_span(
+    source: Source, venue: str, symbol: str, bar_s: int
+) -> tuple[datetime, datetime] | None:
+    """Open times of the first and the last stored bar of this length; None where there is none."""
+    with connected(source) as connection:
+        row = connection.execute(
+            _SPAN, {"venue": venue, "symbol": symbol, "bar_s": bar_s}
+        ).one_or_none()
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
 def read_closes(
     source: Source,
     legs: Sequence[tuple[str, str, int]],

@@ -119,6 +119,10 @@ class Reader(Protocol):
         """The newest `limit` trades with start ≤ ts < end, in the order of their ids: index `ts`,
         columns trade_id, price, size, buyer_is_maker."""
 
+    def span(self, venue: str, symbol: str, bar_s: int) -> tuple[datetime, datetime] | None:
+        """Open times of the first and the last stored bar of this length; None where there is
+        none."""
+
     def gaps(self, instruments: Sequence[tuple[str, str]], limit: int) -> pd.DataFrame:
         """The newest holes of these instruments and what became of them, newest first."""
 

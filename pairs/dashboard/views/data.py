@@ -17,7 +17,7 @@ from pairs.dashboard.context import Page, shared_read, uploads_of
 from pairs.dashboard.download import download_button
 from pairs.dashboard.provenance import file_name
 from pairs.figures.plain import plain
-from pairs.figures.theme import decimals_of
+from pairs.figures.theme import decimals_of, number
 from pairs.live.bars import Leg
 from pairs.market import Instrument, bar_label
 
@@ -208,7 +208,8 @@ def explorer(page: Page) -> None:
     page.live("Stored", sets.get(str(chosen), pair_table))
 
 
-def _table(frame: pd.DataFrame, formats: dict[str, str], empty: str) -> None:
+def _table(frame: pd.DataFrame, formats: dict[str, int], empty: str) -> None:
+    """A frame on the page; `formats`: the decimals of its numbers."""
     if frame.empty:
         st.info(plain(empty))
         return
@@ -218,15 +219,12 @@ def _table(frame: pd.DataFrame, formats: dict[str, str], empty: str) -> None:
         for name in frame.columns
         if isinstance(frame[name].dtype, pd.DatetimeTZDtype)
     }
-    config |= {
-        name: st.column_config.NumberColumn(format=form)
-        for name, form in formats.items()
-        if name in frame.columns
-    }
     parts = ".SSS" if "trade_id" in frame else ""
     config["ts"] = when("time, UTC", format=f"YYYY-MM-DD HH:mm:ss{parts}")
     st.dataframe(
-        frame,
+        frame.style.format(
+            {name: partial(number, decimals=d) for name, d in formats.items() if name in frame}
+        ),
         height=320,
         width="stretch",
         column_config=config,
@@ -245,13 +243,13 @@ def pair_table(page: Page) -> None:
         "intercept": "α",
         "zscore": "z-score",
     }
-    formats = {leg.symbol: f"%.{places(leg)}f" for leg in snapshot.legs}
+    formats = {leg.symbol: places(leg) for leg in snapshot.legs}
     formats |= {
-        "β": "%.6f",
-        "α": "%.4f",
-        "spread": "%.4f",
-        "z-score": "%.3f",
-        "correlation": "%.3f",
+        "β": 6,
+        "α": 4,
+        "spread": 4,
+        "z-score": 3,
+        "correlation": 3,
     }
     st.caption(f"The last {SHOWN} closed bars that both legs have, newest first.")
     _table(rows.rename(columns=names), formats, "No closed bar of this pair is stored yet.")
@@ -260,9 +258,9 @@ def pair_table(page: Page) -> None:
 def bars_table(page: Page, k: int) -> None:
     """One leg's newest closed bars."""
     leg = page.snapshot().legs[k]
-    formats = dict.fromkeys(("open", "high", "low", "close"), f"%.{places(leg)}f")
-    formats |= dict.fromkeys(("volume", "taker_buy_volume"), "%.6f")
-    formats |= {"quote_volume": "%.2f", "trades": "%d"}
+    formats = dict.fromkeys(("open", "high", "low", "close"), places(leg))
+    formats |= dict.fromkeys(("volume", "taker_buy_volume"), 6)
+    formats |= {"quote_volume": 2, "trades": 0}
     st.caption(f"The last {SHOWN} closed bars, newest first.")
     _table(leg.closed.tail(SHOWN).iloc[::-1], formats, "No closed bar is stored yet.")
 
@@ -272,12 +270,12 @@ def trades_table(page: Page, leg: Instrument) -> None:
     end = datetime.now(UTC) + timedelta(days=1)
     start = datetime.now(UTC) - timedelta(days=2)
     trades = shared_read(lambda: page.store.reads.ticks(*leg, start, end, SHOWN), ("trades", leg))
-    frame = trades.iloc[::-1].copy()
+    frame = trades.iloc[::-1].reset_index()  # several may share a time
     frame["aggressor"] = frame.pop("buyer_is_maker").map({True: "sold", False: "bought"})
     formats = {
-        "trade_id": "%d",
-        "price": f"%.{decimals_of(frame['price'].to_numpy())}f",
-        "size": "%.6f",
+        "trade_id": 0,
+        "price": decimals_of(frame["price"].to_numpy()),
+        "size": 6,
     }
     st.caption(f"The last {SHOWN} trades of the last two days, newest first.")
     _table(frame, formats, "No trade of the last two days is stored.")
@@ -288,7 +286,7 @@ def uploads_table(page: Page) -> None:
     st.caption("What was uploaded: the field for it stands at the left, below the controls.")
     table = uploads_of(page.store).copy()
     table.insert(1, "bar", [bar_label(int(length)) for length in table.pop("bar_s")])
-    _table(table, {"bars": "%d"}, "No file was uploaded yet.")
+    _table(table, {"bars": 0}, "No file was uploaded yet.")
 
 
 def gaps_table(page: Page) -> None:
@@ -296,7 +294,7 @@ def gaps_table(page: Page) -> None:
     st.caption(f"The last {SHOWN} holes in the trade ids of the two legs, newest first.")
     pair = page.choice.pair
     gaps = shared_read(lambda: page.store.reads.gaps(pair, SHOWN), ("gaps", *pair))
-    formats = dict.fromkeys(("first id", "last id", "trades"), "%d")
+    formats = dict.fromkeys(("first id", "last id", "trades"), 0)
     _table(gaps, formats, "No trade of these legs was ever missing.")
 
 

@@ -10,6 +10,7 @@ from pairs.dashboard.alerting.on_chart import alerts_column, marks_on_chart, pic
 from pairs.dashboard.context import Page, shared
 from pairs.figures.layout import incomplete_note, spans, steady
 from pairs.figures.pair import Asked, figure, scatter_figure
+from pairs.figures.plain import plain
 from pairs.figures.statistics import (
     filter_html,
     findings_of,
@@ -23,7 +24,6 @@ from pairs.live.bars import KEEP_BARS, Snapshot
 from pairs.market import bar_seconds
 
 HEIGHT = "max(calc(100vh - 15rem), 32rem)"
-NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
 TESTED = 600  # bars of the verdict
 CALM_S = 5  # what takes its time to be read is not made anew more often
 BRIEF = {
@@ -76,7 +76,7 @@ def _board(page: Page) -> None:
     choice = page.choice
     snapshot, view = page.now()
     if view.frame.empty:
-        st.info(NOTHING)
+        st.info(plain(page.nothing()))
         return
     raw, shown = st.session_state.get("scale") == "Price", bars_shown(page)
     length = bar_seconds(choice.bar)

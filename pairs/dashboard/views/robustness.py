@@ -101,6 +101,8 @@ class BacktestRequest:
             progress(k, steps)
             found.append(self.page.stored(leg, self.span_s, self.between))
         progress(2, steps)
+        if not len(found[0].index.intersection(found[1].index)):
+            raise ValueError(self.page.nothing())
         return found[0], found[1]
 
     def job(

@@ -20,6 +20,7 @@ from pairs.dashboard.context import Page, base_of, instruments_at, shared
 from pairs.dashboard.download import download_button
 from pairs.dashboard.provenance import file_name
 from pairs.dashboard.sidebar import leg_label
+from pairs.figures.plain import plain
 from pairs.figures.statistics import (
     correlation_figure,
     interval_name,
@@ -38,7 +39,6 @@ span_label = labels({name: f"{bars:,} bars" for name, bars in SPANS.items()})
 SHOWN = 60  # intervals
 SYMBOLS = 40
 PAUSE_S = 10  # the venue's correlations are computed at most this often
-NOTHING = "No closed bar of this pair is stored yet. Another bar length may have some."
 
 
 def draw(page: Page) -> None:
@@ -83,7 +83,7 @@ def _tests(page: Page) -> None:
     snapshot, view = page.now()
     bars, bar = bars_looked_at(), page.choice.bar
     if view.frame.empty:
-        st.info(NOTHING)
+        st.info(plain(page.nothing()))
         return
     st.html(
         shared(
