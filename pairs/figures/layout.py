@@ -233,6 +233,13 @@ def steady(bars: int, newest: pd.Timestamp, bar_s: int) -> tuple[int, pd.Timesta
     return bars + grown, newest + pd.Timedelta(seconds=bar_s) * (step - grown)
 
 
+def rows_since(index: pd.Index, bars: int, newest: pd.Timestamp, bar_s: int) -> int:
+    """How many rows of some bars lie within the last `bars` bar lengths: a bar that is missing,
+    or one leg that closes before the other, does not move the beginning."""
+    since = newest - pd.Timedelta(seconds=bar_s) * (bars - 1)
+    return max(1, len(index) - int(index.searchsorted(since)))
+
+
 def thinned_rows(
     time: Floats, values: Floats, points: int = POINTS
 ) -> np.ndarray[Any, np.dtype[np.intp]]:

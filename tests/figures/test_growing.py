@@ -14,7 +14,7 @@ import pytest
 from pairs.analytics.pair import PairSpec, PairView, pair_view
 from pairs.figures import market, pair
 from pairs.figures.growing import MOST_BYTES, Growing, Sent
-from pairs.figures.layout import steady
+from pairs.figures.layout import rows_since, steady
 from pairs.figures.pair import Asked
 from pairs.figures.picture import Parts, Picture
 from tests.support.pages import snapshot
@@ -105,3 +105,12 @@ def test_a_steady_stretch_stands_still_while_bars_close() -> None:
         ends.add(until)
     assert len(starts) <= 2
     assert len(ends) <= 2
+
+
+def test_a_missing_bar_does_not_move_the_beginning() -> None:
+    index = pd.date_range("2026-01-01", periods=700, freq="1s", tz="UTC")
+    newest = index[-1]
+    begin = index[-rows_since(index, 620, newest, 1)]
+    holey = index.delete([500, 698, 699])
+    assert holey[-rows_since(holey, 620, newest, 1)] == begin
+    assert rows_since(index[:1], 620, newest, 1) == 1

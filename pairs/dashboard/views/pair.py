@@ -8,7 +8,7 @@ import streamlit as st
 from pairs.analytics.pair import PairView
 from pairs.dashboard.alerting.on_chart import alerts_column, marks_on_chart, picked_line
 from pairs.dashboard.context import Page, shared
-from pairs.figures.layout import incomplete_note, spans, steady
+from pairs.figures.layout import incomplete_note, rows_since, spans, steady
 from pairs.figures.pair import Asked, figure, scatter_figure
 from pairs.figures.plain import plain
 from pairs.figures.statistics import (
@@ -80,7 +80,10 @@ def _board(page: Page) -> None:
         return
     raw, shown = st.session_state.get("scale") == "Price", bars_shown(page)
     length = bar_seconds(choice.bar)
-    bars, until = steady(shown, newest_of(snapshot), length)
+    newest = newest_of(snapshot)
+    bars, until = steady(shown, newest, length)
+    if snapshot.live:
+        bars = rows_since(view.frame.index, bars, newest, length)
     identity = "/".join(map(str, ("pair", *choice.pair, choice.bar, shown)))
     legs = (choice.y.symbol, choice.x.symbol)
     incomplete = tuple(page.incomplete(leg, bars) for leg in snapshot.legs)
