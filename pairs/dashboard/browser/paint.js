@@ -32,10 +32,11 @@ function clipped(pen, place, axis, work) {
 
 function paintLine(pen, place, trace, from) {
   const axis = yAxis(trace), line = trace.line || {};
+  if (line.width === 0) return;
   pen.globalAlpha = trace.opacity || 1;
   pen.strokeStyle = line.color;
-  pen.lineWidth = line.width === undefined ? 1.4 : line.width;
-  pen.setLineDash(line.dash === 'dot' ? [pen.lineWidth, pen.lineWidth + 2] : []);
+  pen.lineWidth = line.width || 1.4;
+  pen.setLineDash(line.dash === 'dot' ? [3, 3] : []);  // as Plotly draws it
   pen.lineJoin = 'round';
   pen.beginPath();
   let open = false;
@@ -46,7 +47,7 @@ function paintLine(pen, place, trace, from) {
     if (open) pen.lineTo(...at); else pen.moveTo(...at);
     open = true;
   }
-  if (pen.lineWidth > 0) pen.stroke();
+  pen.stroke();
 }
 
 function paintBand(pen, place, trace, below, from) {
