@@ -12,14 +12,25 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.delta_generator import DeltaGenerator
 
-from pairs.dashboard import header, watch
+from pairs.dashboard import header, keys, watch
 from pairs.dashboard.address import dismiss, follow_address, start_with, tell_address, unhonoured
 from pairs.dashboard.chart import fetch_early, provide_script
 from pairs.dashboard.context import AWAY, Choice, Page, boundary, symbols_of
 from pairs.dashboard.sidebar import legs_offered, sidebar
 from pairs.dashboard.style import CSS
 from pairs.dashboard.upload import upload
-from pairs.dashboard.views import alerts, backtest, data, market, pair, scanner, statistics, system
+from pairs.dashboard.view_csv import view_csv
+from pairs.dashboard.views import (
+    alerts,
+    backtest,
+    data,
+    market,
+    methods,
+    pair,
+    scanner,
+    statistics,
+    system,
+)
 from pairs.figures.plain import plain
 from pairs.jit import warm_up
 from pairs.messages import one_line, start_logging, take_over
@@ -37,6 +48,7 @@ VIEWS: dict[str, Callable[[Page], None]] = {
     "Alerts": alerts.draw,
     "Data": data.draw,
     "System": system.draw,
+    "Methods": methods.draw,
 }
 
 
@@ -72,7 +84,7 @@ def get_ready() -> None:
 
 def main() -> None:
     st.set_page_config("Pairs", layout="wide", menu_items={"About": ABOUT})
-    st.html(CSS + watch.CSS)
+    st.html(CSS + watch.CSS + keys.CSS)
     try:
         settings = load_settings()
         start_log(settings.log_level)
@@ -97,7 +109,7 @@ def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
     follow_address()
     told = st.container()
     choice = sidebar(store, settings, symbols)
-    uploads(store, choice)
+    place = uploads(store, choice)
     if choice is None:
         start_with("view", list(VIEWS), "Pair", always=True)
         tell_address()
@@ -115,6 +127,9 @@ def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
         watch.heart(choice.refresh_s)
     with boundary(str(view)):
         VIEWS[str(view)](page)
+    keys.listen()
+    with boundary("Data"):
+        view_csv(page, str(view), place)
     tell_address()
     tell_unhonoured(told)
     alerts.page_drawn()
@@ -187,10 +202,13 @@ def waiting(store: PostgresStore) -> None:
     look()
 
 
-def uploads(store: PostgresStore, choice: Choice | None = None) -> None:
-    """The upload, below the controls of every view and where there is none yet."""
-    with st.sidebar, boundary("Upload"):
-        upload(store, choice.pair if choice else ())
+def uploads(store: PostgresStore, choice: Choice | None = None) -> DeltaGenerator:
+    """The upload, below the controls of every view and where there is none yet; the place for what
+    else is done with data there."""
+    with st.sidebar.expander("Data", expanded=True):
+        with boundary("Upload"):
+            upload(store, choice.pair if choice else ())
+        return st.container()
 
 
 main()

@@ -20,6 +20,7 @@ MAX_LINE = 2**16  # bytes
 MAX_COLUMNS = 1000
 HEADER_ROWS = 10  # among which a header is looked for
 _PIECE = 2**24  # bytes looked at in one go
+_SAYS_NOTHING = np.frombuffer(b"\r\n\t ,", np.uint8)  # a line of these alone is blank
 
 _MAGIC = (
     (b"PK\x03\x04", "a zip archive or a spreadsheet (.xlsx)", "save the table itself as CSV"),
@@ -104,6 +105,7 @@ def check_form(content: bytes, columns: Sequence[str], max_bytes: int, max_rows:
     _check_text(content)
     _check_lines(content, max_rows)
     _check_header(content, columns)
+    _check_rows(content, max_rows)
 
 
 def _check_kind(content: bytes) -> None:
@@ -170,6 +172,27 @@ def _check_lines(content: bytes, max_rows: int) -> None:
         row += len(ends)
         before = int(ends[-1]) if len(ends) else before
         _check_length(np.array([first + len(piece) - 1 - before]), row)
+
+
+def _check_rows(content: bytes, max_rows: int) -> None:
+    """Refuse more rows than are read before any is: lines that hold more than separators, the
+    header not counted. A file with quotes may break lines within a field, so that only reading
+    it tells."""
+    if b'"' in content:
+        return
+    rows, open_line = -1, False
+    for first in range(0, len(content), _PIECE):
+        piece = np.frombuffer(content, np.uint8, min(_PIECE, len(content) - first), first)
+        ends = np.flatnonzero(piece == 10)
+        says = np.isin(piece, _SAYS_NOTHING, invert=True)
+        starts = np.concatenate([[0], ends + 1])
+        starts = starts[starts < len(piece)]
+        filled = np.logical_or.reduceat(says, starts)
+        rows += int(filled.sum()) - int(bool(open_line and filled[0]))
+        ended = len(ends) and ends[-1] == len(piece) - 1
+        open_line = False if ended else bool(filled[-1]) or (open_line and not len(ends))
+    if rows > max_rows:
+        raise CsvError(f"the file has {rows:,} rows: more than {max_rows:,} are not allowed")
 
 
 def _check_length(lengths: np.ndarray[tuple[int], np.dtype[np.int64]], row: int) -> None:

@@ -36,6 +36,7 @@ from pairs.storage.postgres import PostgresStore
 
 log = logging.getLogger("dashboard")
 AWAY = (*DATABASE_ERRORS, UnansweredError)  # what a database that is away or hangs ends in
+LONG = 100_000  # bars of a leg kept for backtests; what is longer is read anew for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,25 @@ class Page:
             for leg in self.choice.pair
         ]
         return nothing_words(spans, self.choice.bar)
+
+    def sample(self, span_s: float | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Closed bars of both legs over a span, None: all. What is kept is not read again; a
+        longer stretch is, from the database. Raises as the database does."""
+        choice, bases = self.choice, tuple(self.base_of(leg) for leg in self.choice.pair)
+        bar_s = bar_seconds(choice.bar)
+        if span_s is None or span_s <= LONG * bar_s:
+            kept = long_bars(self.store, choice.pair, choice.bar, bases)
+            legs = kept.poll(0.0).legs  # once per bar: never older than the bar it is asked for
+            whole = all(len(leg.closed) < LONG // 2 for leg in legs)
+            if span_s is not None or whole:
+                y, x = (_last(leg, span_s) for leg in legs)
+                return y, x
+        y, x = (self.stored(leg, span_s) for leg in choice.pair)
+        return y, x
+
+    def base_of(self, instrument: Instrument) -> int:
+        """The stored length, in seconds, that the bars chosen are made from."""
+        return base_of(self.store, instrument, self.choice.bar)
 
     def incomplete(self, leg: Leg, bars: int) -> pd.DatetimeIndex:
         """Open times of those of the last `bars` closed bars of which a trade is known to be
@@ -228,6 +248,14 @@ def nothing_words(spans: Sequence[tuple[str, tuple[datetime, datetime] | None]],
     return f"{told} UTC: no closed bar of {bar} that both have yet."
 
 
+def _last(leg: Leg, span_s: float | None) -> pd.DataFrame:
+    """A leg's closed bars that begin within a span before its newest bar."""
+    if span_s is None or leg.closed.empty:
+        return leg.closed
+    newest = leg.closed.index[-1] if leg.forming is None else pd.Timestamp(str(leg.forming.name))
+    return leg.closed.loc[newest - pd.Timedelta(seconds=span_s) :]
+
+
 def _board(page: Page, name: str, draw: Callable[[Page], None]) -> None:
     with boundary(name):
         draw(page)
@@ -263,9 +291,17 @@ def bars_of(
     return live_bars(store, instruments, bar, bases).poll(refresh_s)
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def long_bars(
+    _store: PostgresStore, instruments: tuple[Instrument, ...], bar: str, bases: tuple[int, ...]
+) -> LiveBars:
+    """Likewise of a long stretch, for what is tested on it anew at every bar."""
+    return LiveBars(_store.reads, instruments, bar, bases, keep=LONG)
+
+
 @st.cache_resource(show_spinner=False)
-def jobs() -> Jobs:
-    """What takes longer than a refresh runs here, one after the other."""
+def jobs(lane: str = "files") -> Jobs:
+    """What takes longer than a refresh runs here: in a lane one after the other."""
     return Jobs()
 
 
@@ -328,7 +364,7 @@ def shared_read(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
     return Asked(_make).answer()
 
 
-def follow(job: Job) -> None:
+def follow(job: Job, on_stop: Callable[[], None] = lambda: None) -> None:
     """Show how far a job is, with a way to stop it; run the page again once it has finished."""
 
     @st.fragment(run_every=0.4)
@@ -338,11 +374,12 @@ def follow(job: Job) -> None:
         st.progress(min(1.0, job.share), text=f"{plain(job.title)} …")
         if st.button("Stop", key=f"stop-{job.number}"):
             job.cancel()
+            on_stop()
 
     look()
 
 
 def forget() -> None:
     """Let the page notice new symbols and new bars of a file at once."""
-    for cache in (symbols_of, sizes_at, uploads_of, live_bars, results):
+    for cache in (symbols_of, sizes_at, uploads_of, live_bars, long_bars, results):
         cache.clear()

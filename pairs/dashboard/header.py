@@ -19,8 +19,10 @@ from pairs.analytics.unitroot import adf_test
 from pairs.dashboard import watch
 from pairs.dashboard.context import Page, shared
 from pairs.dashboard.views.alerts import notices
+from pairs.figures.hints import hint_html
 from pairs.figures.layout import Floats
 from pairs.figures.pair import sides
+from pairs.figures.statistics import VERDICT_BARS
 from pairs.figures.theme import (
     NONE,
     clock,
@@ -35,7 +37,6 @@ from pairs.figures.theme import (
 from pairs.live.bars import Leg, Snapshot
 
 STALE_S = 10.0
-ADF_BARS = 600
 BADGES = {
     "local": ("SIMULATED · local exchange", "warn"),
     "binance": ("BINANCE · spot", "real"),
@@ -77,17 +78,17 @@ def draw(page: Page) -> None:
 
 
 def adf_of(view: PairView) -> tuple[float, int]:
-    """p-value of the last ADF_BARS bars at one fixed lag, and their number: of the spread's ADF
-    where β is given; else of Engle–Granger either way, doubled, since an estimated β has already
-    made its spread look stationary."""
-    frame = view.frame[["close_y", "close_x", "spread"]].dropna().tail(ADF_BARS)
+    """p-value of the last VERDICT_BARS bars, lags by the AIC as in every other view, and their
+    number: of the spread's ADF where β is given; else of Engle–Granger either way, doubled, since
+    an estimated β has already made its spread look stationary."""
+    frame = view.frame[["close_y", "close_x", "spread"]].dropna().tail(VERDICT_BARS)
     if len(frame) < 30 or any(frame[name].min() == frame[name].max() for name in frame):
         return float("nan"), 0
     try:
         if view.spec.hedge == "fixed":
-            found = adf_test(frame["spread"], lags=1)
+            found = adf_test(frame["spread"])
             return unit_root_p(found.statistic, "c", 1, len(frame)), len(frame)
-        both = engle_granger_both(frame["close_y"], frame["close_x"], lags=1)
+        both = engle_granger_both(frame["close_y"], frame["close_x"])
     except ValueError:  # legs that are a function of each other: there is nothing to test
         return float("nan"), 0
     least = min(both.y_on_x.statistic, both.x_on_y.statistic)
@@ -247,7 +248,7 @@ def cards_html(
         _card(
             "ADF p" if view.spec.hedge == "fixed" else "E–G p",
             "< 0.001" if adf_p < 0.001 else number(adf_p, 3),
-            f"{adf_bars} bars, lag 1" if adf_bars else "warming up",
+            f"{adf_bars:,} bars, AIC" if adf_bars else "warming up",
         ),
         _card(
             "Last closed bar",
@@ -292,6 +293,7 @@ def _card(
     name = testid or label.lower().replace(" ", "-")
     return (
         f'<div class="pw-card{f" pw-{edge}" if edge else ""}" data-testid="{name}">'
-        f'<div class="k">{escape(label)}</div><div class="v">{escape(value)}</div>'
+        f'<div class="k">{escape(label)}{hint_html(label)}</div>'
+        f'<div class="v">{escape(value)}</div>'
         f'<div class="s {tone}">{escape(note)}</div></div>'
     )

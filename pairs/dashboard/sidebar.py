@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from pairs.analytics.hedge import ols_hedge_ratio
 from pairs.analytics.kalman import KalmanNoise, fit_kalman_noise
 from pairs.analytics.pair import PairSpec
 from pairs.bars.resampling import align
@@ -41,7 +43,11 @@ HEDGES = {
 }
 # z-score and hedge windows that a pair of that bar length starts with
 WINDOWS = {"1s": (120, 900), "1min": (120, 480), "5min": (48, 144), "1h": (24, 48)}
-PREFERRED = ("ETHUSDT", "BTCUSDT")
+START_BAR = "1min"  # long enough for its tests to say the same from one bar to the next
+# Symbols that move together, the one that leads them first: a pair begins within a group.
+GROUPS = (("BTCUSDT", "ETHUSDT", "SOLUSDT"), ("BNBUSDT", "LTCUSDT", "XRPUSDT"))
+FIRST = "ETHUSDT"
+FEW = 10  # bars of a regression up to which it is little but a line through its points
 DELTAS, NOISES = (-16.0, -1.0), (-24.0, 12.0)
 FIT_BARS = 2000
 Hedge = Literal["ols", "rolling", "kalman", "fixed"]
@@ -52,7 +58,14 @@ def sidebar(
 ) -> Choice | None:
     """The controls; None where the legs chosen have no bar length in common."""
     with st.sidebar:
-        st.subheader("Pair", anchor=False)
+        head = st.container(horizontal=True, vertical_alignment="center")
+        head.subheader("Pair", anchor=False)
+        head.button(
+            "⇄",
+            key="swap",
+            on_click=swap_legs,
+            help="Explain x by y instead (s)",
+        )
         _follow_link(store, symbols)
         venue = _venue(store, symbols)
         y, x = _legs(venue, symbols)
@@ -65,11 +78,12 @@ def sidebar(
                 "Choose two of equal length."
             )
             return None
-        start_with("bar", bars, bars[0], alias=bar_of_others, always=True)
+        start = START_BAR if START_BAR in bars else bars[0]
+        start_with("bar", bars, start, alias=bar_of_others, always=True)
         bar = st.segmented_control(
-            "Bar", bars, default=bars[0], required=True, key="bar", width="stretch"
+            "Bar", bars, default=start, required=True, key="bar", width="stretch"
         )
-        bar = bar if bar in bars else bars[0]
+        bar = bar if bar in bars else start
         spec = _hedge(store, (y, x), bar)
         entry, exit_, stop = _thresholds()
         st.subheader("Live", anchor=False)
@@ -213,14 +227,15 @@ def _legs(venue: str, symbols: dict[str, list[str]]) -> tuple[Instrument, Instru
 
     names = list(offered)
     own = [name for name in names if offered[name].venue == venue]
-    first = PREFERRED[0] if PREFERRED[0] in own else own[0]
+    first = FIRST if FIRST in own else own[0]
+    _swap_where_equal()
     left, right = st.columns(2)
     at = _among("y", names, first)
     y = str(left.selectbox("y (explained)", names, index=at, key="y", format_func=label))
     others = [name for name in names if name != y]
-    second = PREFERRED[1] if PREFERRED[1] in others else others[0]
-    at = _among("x", others, second)
+    at = _among("x", others, partner_of(y, others))
     x = str(right.selectbox("x (explains)", others, index=at, key="x", format_func=label))
+    st.session_state["legs"] = (y, x)
     return offered[y], offered[x]
 
 
@@ -229,6 +244,28 @@ def _among(key: str, names: list[str], start: str) -> int:
     if st.session_state.get(key) not in names:
         st.session_state[key] = start
     return names.index(st.session_state[key])
+
+
+def partner_of(y: str, others: Sequence[str]) -> str:
+    """What explains y to begin with: the first of its group, else of any that is offered."""
+    own = next((group for group in GROUPS if y in group), ())
+    wanted = (*own, *(symbol for group in GROUPS for symbol in group))
+    return next((symbol for symbol in wanted if symbol in others), others[0])
+
+
+def swap_legs() -> None:
+    """x is explained by y from now on; for callbacks, which run before the controls."""
+    state = st.session_state
+    if "y" in state and "x" in state:
+        state["y"], state["x"] = state["x"], state["y"]
+
+
+def _swap_where_equal() -> None:
+    """Who chooses for y what is x means the pair the other way round."""
+    y, x = st.session_state.get("legs", (None, None))
+    chosen = st.session_state.get("y")
+    if chosen == x != y and st.session_state.get("x") == chosen:
+        st.session_state["x"] = y
 
 
 def bars_offered(store: PostgresStore, legs: tuple[Instrument, ...]) -> list[str]:
@@ -278,12 +315,50 @@ def _hedge(store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str) 
             )
         )
     elif hedge == "fixed":
-        fields["beta"] = float(
-            right.number_input("β", value=1.0, format="%.6f", key="beta", bind="query-params")
-        )
+        fields["beta"] = _fixed(store, pair, bar, right)
     elif hedge == "kalman":
         fields |= _kalman(store, pair, bar, right)
+    bars = fields.get("hedge_window", FEW + 1)
+    if bars <= FEW:
+        st.caption(
+            f"A line through {bars} points: what is left of it is small whatever the two are."
+        )
     return PairSpec(hedge=hedge, window=int(window), **fields)
+
+
+def _fixed(
+    store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str, place: DeltaGenerator
+) -> float:
+    """A hedge ratio given; it begins at that of the bars at hand, for every pair anew. It always
+    stands in the address, since where it begins changes with the bars."""
+    of, state = "/".join(map(str, pair)), st.session_state
+    if state.get("beta_of") != of:
+        linked = _number(st.query_params.get("beta")) if "beta_of" not in state else None
+        state["beta"] = fitted_beta(bars_of(store, pair, bar, 1.0)) if linked is None else linked
+        state["beta_of"] = of
+    beta = float(
+        place.number_input("β", format="%.6g", key="beta", help="Begins at OLS of the bars at hand")
+    )
+    if st.query_params.get("beta") != repr(beta):
+        st.query_params["beta"] = repr(beta)
+    return beta
+
+
+def _number(text: str | None) -> float | None:
+    """What a link says, where it is a number."""
+    try:
+        found = float(text or "")
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def fitted_beta(snapshot: Snapshot) -> float:
+    """The slope of y on x over the closed bars at hand, to six digits; 1 where there is none."""
+    y, x = align(snapshot.y.closed, snapshot.x.closed)
+    if len(y) < 3 or x["close"].min() == x["close"].max():
+        return 1.0
+    return float(f"{ols_hedge_ratio(y['close'], x['close']).beta:.6g}")
 
 
 def _kalman(
@@ -379,7 +454,7 @@ def _thresholds() -> tuple[float, float, float | None]:
     st.subheader("Signal", anchor=False)
     columns = st.columns(3)
     entry = columns[0].number_input(
-        "Entry z", 0.1, 10.0, 2.0, 0.1, "%.1f", key="entry", bind="query-params"
+        "Entry z", 0.1, 10.0, 2.0, 0.1, "%.2f", key="entry", bind="query-params"
     )
     exit_ = columns[1].number_input(
         "Exit z", 0.0, 10.0, 0.0, 0.1, "%.1f", key="exit", bind="query-params"

@@ -59,6 +59,10 @@ div:has(> .st-key-minutes), .st-key-minutes { height: max(300px, calc(100vh - 43
 .st-key-undo-line, .st-key-picked-line { padding: .35rem .75rem !important; }
 .pw-table td { overflow-wrap: anywhere; } .pw:has(> .pw-table) { overflow-x: auto; }
 .pw-title { font-size: .95rem; font-weight: 600; margin: 0 0 .3rem; }
+.pw-q { display: inline-block; width: 1.05em; line-height: 1.05em; border: 1px solid var(--pw-line); border-radius: 50%; font-size: .72em; text-align: center; color: var(--pw-muted) !important; text-decoration: none !important; }
+.pw-q:hover, .pw-q:focus { border-color: var(--pw-y); color: var(--pw-y) !important; }
+.pw-basis { font-size: .9rem; margin: .5rem 0 0; }
+.pw .v.quiet { color: var(--pw-muted); }
 .pw-note { color: var(--pw-muted); font-size: .8rem; margin: .35rem 0 0; }
 @media (max-width: 1250px) { .pw-cards { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 </style>

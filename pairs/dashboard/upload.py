@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from pairs.bars.files import bar_seconds, read_bars_csv
+from pairs.bars.files import bar_seconds
 from pairs.dashboard.context import base_of, follow, forget, jobs, symbols_of
 from pairs.dashboard.sidebar import bars_offered, open_pair
 from pairs.figures.plain import plain
 from pairs.live.jobs import Job, Progress
+from pairs.live.reading import read_bars
 from pairs.market import Instrument, bar_label, check_symbol
 from pairs.market import bar_seconds as seconds_of
 from pairs.storage.postgres import PostgresStore, Uploaded
@@ -25,7 +26,6 @@ PARTNERS = 20  # instruments tried as the other leg of a new file
 def upload(store: PostgresStore, legs: tuple[Instrument, ...] = ()) -> None:
     """Take a CSV, say what is in it, store it under a name the user may change, offer to open it:
     beside one of `legs`, those chosen now, where they have bars at the same time."""
-    st.subheader("Upload", anchor=False)
     _told()
     file = st.file_uploader(
         "CSV with timestamp, open, high, low, close, volume",
@@ -159,7 +159,7 @@ def _missing(bars: pd.DataFrame, length: int) -> str:
 
 
 def _read(content: bytes, progress: Progress) -> tuple[pd.DataFrame, int]:
-    bars = read_bars_csv(content, progress)
+    bars = read_bars(content, progress)
     return bars, bar_seconds(bars)
 
 

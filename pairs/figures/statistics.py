@@ -40,6 +40,7 @@ from pairs.figures.theme import (
 )
 from pairs.market import bar_seconds
 
+VERDICT_BARS = 1200  # one span for the strip, the pair's verdict and, to begin with, Statistics
 LEAST = 101  # rows without which the Hurst exponent's lags have nothing to stand on
 DAY = 86_400
 INTERVALS = (60, 3600, DAY, 7 * DAY, 28 * DAY)

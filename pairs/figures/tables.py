@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from pairs.figures.hints import hint_html
+
 Cell = str | tuple[str, str]  # text, or text and its tone: good, warn, bad; y, x
 
 
@@ -18,17 +20,19 @@ def table_html(
     label: str = "",
 ) -> str:
     """A table; cells are text or (text, tone), columns in `numeric` are aligned right. `label`
-    names it to a screen reader where there is no title."""
+    names it to a screen reader where there is no title. A first cell of which there is more to
+    say has a "?"."""
 
     def cell(k: int, content: Cell, tag: str = "td", more: str = "") -> str:
         text, tone = (content, "") if isinstance(content, str) else content
-        return f'<{tag}{more} class="{"n " if k in numeric else ""}{tone}">{escape(text)}</{tag}>'
+        style, hint = f"{'n ' if k in numeric else ''}{tone}", "" if k else hint_html(text)
+        return f'<{tag}{more} class="{style}">{escape(text)}{hint}</{tag}>'
 
     head = "".join(cell(k, name, "th", ' scope="col"') for k, name in enumerate(heads))
     body = "".join(
         f"<tr>{''.join(cell(k, content) for k, content in enumerate(row))}</tr>" for row in rows
     )
-    name = f'<p class="pw-title">{escape(title)}</p>' if title else ""
+    name = f'<p class="pw-title">{escape(title)}{hint_html(title)}</p>' if title else ""
     style = "pw-table pw-dense" if dense else "pw-table"
     return (
         f'<div class="pw">{name}<table class="{style}" aria-label="{escape(title or label)}">'

@@ -110,7 +110,8 @@ def base_bar_s(bar: str, stored: list[int] | None = None) -> int:
 class LiveBars:
     """The bars of some instruments at one length, kept up to date by `poll`.
 
-    `bases`: the stored length, in seconds, that each one's bars are made from. A file beside a
+    `bases`: the stored length, in seconds, that each one's bars are made from. `keep`: bars of the
+    length shown, per leg, at most. A file beside a
     live market is history: all legs then end with the first of them to end, and none is polled
     for more than that.
     """
@@ -120,19 +121,21 @@ class LiveBars:
     bar: str
     bases: tuple[int, ...]
     clock: Callable[[], float] = time.monotonic
+    keep: int = KEEP_BARS
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _snapshot: Snapshot | None = None
     _asked: Asked[Snapshot] | None = None
     _tried_at: float = float("-inf")
 
     def __post_init__(self) -> None:
+        stored = max(KEEP_STORED, self.keep)
         self._tapes = [
-            Tape(instrument, base, min(KEEP_BARS * bar_seconds(self.bar), KEEP_STORED * base))
+            Tape(instrument, base, min(self.keep * bar_seconds(self.bar), stored * base))
             for instrument, base in zip(self.instruments, self.bases, strict=True)
         ]
         length = bar_seconds(self.bar)
         self._stated = [
-            Tape(instrument, length, KEEP_BARS * length)
+            Tape(instrument, length, self.keep * length)
             if instrument.venue != "upload" and base != length
             else None
             for instrument, base in zip(self.instruments, self.bases, strict=True)
@@ -219,7 +222,7 @@ class LiveBars:
             bars = fuller(bars, stated.bars)
         if bars.empty:
             return Leg(tape.instrument, _none_of(bars, self.bar), None, feed, tape.revision)
-        bars = bars.tail(KEEP_BARS)
+        bars = bars.tail(self.keep)
         if not only and is_closed(bars.index[-1], bar_seconds(self.bar), feed):
             return Leg(tape.instrument, bars, None, feed, tape.revision)
         return Leg(tape.instrument, bars.iloc[:-1], bars.iloc[-1], feed, tape.revision)

@@ -47,7 +47,9 @@ class Job:
     took_s: float = 0.0
     weight: int = 0  # bytes of the result, about
     number: int = field(default_factory=itertools.count(1).__next__)
+    ended: float = 0.0  # by the monotonic clock
     _cancelled: threading.Event = field(default_factory=threading.Event)
+    _finished: threading.Event = field(default_factory=threading.Event)
 
     @property
     def share(self) -> float:
@@ -57,6 +59,10 @@ class Job:
     def cancel(self) -> None:
         """Ask the job to end at its next step."""
         self._cancelled.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it has finished, within that time."""
+        return self._finished.wait(timeout_s)
 
     def progress(self, done: int, total: int) -> None:
         """To be called by the work after each step."""
@@ -104,8 +110,10 @@ class Jobs:
     def _do(self, job: Job, work: Callable[[Progress], Any]) -> None:
         _run(job, work)
         with self._lock:
+            job.ended = time.monotonic()
             job.finished = True
             self._forget_old()
+        job._finished.set()
 
     def _forget_old(self) -> None:
         finished = [key for key, job in self._jobs.items() if job.finished]

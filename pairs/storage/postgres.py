@@ -188,7 +188,8 @@ class PostgresStore:
                 cursor.execute(
                     "INSERT INTO feed (instrument_id) VALUES (%s) ON CONFLICT DO NOTHING", (number,)
                 )
-        self._instruments[venue, symbol] = number
+        if venue != "upload":  # a file may get another name
+            self._instruments[venue, symbol] = number
         return number
 
     def known_ids(self, venue: Venue, symbol: str) -> tuple[int, int] | None:
@@ -468,6 +469,12 @@ class PostgresStore:
                 text = "".join("\t".join(map(repr, row)) + "\n" for row in rows)
                 cursor.copy_expert("COPY uploaded FROM STDIN", io.StringIO(text))
                 progress(first, len(bars))
+            cursor.execute(
+                "SELECT FROM instrument WHERE instrument_id = %s AND symbol = %s FOR UPDATE",
+                (number, symbol),
+            )
+            if cursor.fetchone() is None:
+                raise ValueError(f"{symbol} got another name meanwhile: store the file again")
             cursor.execute(FOLD_UPLOAD, {"number": number, "bar_s": bar_s})
             new, changed, first, last = one(cursor)
             if first is not None:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairs.bars import files
+from pairs.bars.csv_form import check_form
 from pairs.bars.files import CsvError, read_bars_csv
 
 HEAD = "timestamp,open,high,low,close,volume\n"
@@ -182,3 +183,26 @@ def test_any_bytes_are_taken_or_refused_in_words(content: bytes) -> None:
         except CsvError:
             continue  # whatever else is raised fails the test
         assert 1 <= len(bars) <= 9
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("a,b\n" * 3, None),
+        ("a,b\n \r\n" * 3 + ",\n", None),  # lines that say nothing are no rows
+        ("a,b\n" * 4, "4 rows"),
+        ("a,b\r\n" * 3 + "a,b", "4 rows"),
+        ('a,"b"\n' * 4, None),  # a line may be a part of a field: only reading it tells
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 3, 7, 2**24])
+def test_rows_are_counted_before_one_is_read(
+    rows: str, told: str | None, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pairs.bars.csv_form._PIECE", piece)
+    content = f"one,two\n{rows}".encode()
+    if told is None:
+        check_form(content, ("one", "two"), 2**20, 3 if '"' not in rows else 2)
+        return
+    with pytest.raises(CsvError, match=told):
+        check_form(content, ("one", "two"), 2**20, 3)

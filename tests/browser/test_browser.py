@@ -36,6 +36,7 @@ def test_numbers_change_by_themselves_and_the_venue_is_told(watched: Watched) ->
     assert len(seen) >= 4
 
 
+@pytest.mark.parametrize("watched", ["?bar=1s"], indirect=True)
 def test_the_chart_is_kept_and_a_zoom_survives(watched: Watched) -> None:
     page = watched.page
     page.wait_for_selector(".pairs-chart .main-svg")
@@ -60,7 +61,7 @@ def test_a_link_opens_the_view_it_names(watched: Watched) -> None:
     assert "bar=1min" in page.url
 
 
-@pytest.mark.parametrize("watched", ["?view=Data"], indirect=True)
+@pytest.mark.parametrize("watched", ["?view=Data&bar=1s"], indirect=True)
 def test_upload_analyse_download_compare(watched: Watched, tmp_path: Path) -> None:
     page = watched.page
     originals = {}

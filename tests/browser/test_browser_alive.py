@@ -153,7 +153,6 @@ def test_a_backtest_runs_beside_the_live_page_and_its_report_downloads(
     watched: Watched, tmp_path: Path
 ) -> None:
     page = watched.page
-    page.get_by_role("button", name="Run backtest").click()
     page.locator("[data-testid=bt-trades]").wait_for()
     page.wait_for_selector(".pairs-chart .main-svg")
     with page.expect_download() as waiting:

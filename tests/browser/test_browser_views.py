@@ -10,7 +10,17 @@ import pytest
 from tests.support.browsing import Watched, text
 
 pytestmark = pytest.mark.browser
-VIEWS = ("Market", "Pair", "Statistics", "Scanner", "Backtest", "Alerts", "Data", "System")
+VIEWS = (
+    "Market",
+    "Pair",
+    "Statistics",
+    "Scanner",
+    "Backtest",
+    "Alerts",
+    "Data",
+    "System",
+    "Methods",
+)
 # Words and choices that are wider than their place; the last is Streamlit's, shown on focus only.
 CUT = """() => [...document.querySelectorAll('body *')].filter((node) => node.offsetParent
     && (node.children.length === 0 || node.tagName === 'INPUT')
@@ -62,7 +72,6 @@ def test_statistics_follow_the_market_and_keep_the_place(watched: Watched, tmp_p
 @pytest.mark.parametrize("watched", ["?view=Scanner&bar=1s"], indirect=True)
 def test_scan_and_open_a_pair_by_a_click(watched: Watched, tmp_path: Path) -> None:
     page = watched.page
-    page.locator(".st-key-scan button").click()
     page.wait_for_selector("[data-testid=scan-verdict]")
     assert "tests" in text(page, "scan-verdict")
     table = page.locator("[data-testid=stDataFrame]")
@@ -104,7 +113,6 @@ def test_scan_and_open_a_pair_by_a_click(watched: Watched, tmp_path: Path) -> No
 def test_every_view_fits_1280_pixels_and_names_its_controls(watched: Watched) -> None:
     page = watched.page
     page.set_viewport_size({"width": 1280, "height": 800})
-    page.get_by_role("button", name="Run backtest").click()
     page.locator("[data-testid=bt-trades]").wait_for()
     for view in VIEWS:
         page.get_by_role("radio", name=view, exact=True).click()

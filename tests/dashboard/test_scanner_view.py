@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from tests.support.rows import trade
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
+S = 1_000_000
 MADE = datetime(2026, 1, 31, 14, 2, 31, tzinfo=UTC)
 
 
@@ -222,13 +224,20 @@ class TestWork:
             )
 
 
-def scanned(page: AppTest) -> AppTest:
+def scanned(page: AppTest, said: str = "scan-verdict") -> AppTest:
     """Until the job is done, run the page as its own fragment does."""
     deadline = time.monotonic() + 30
-    while "scan-verdict" not in html(page) and time.monotonic() < deadline:
+    while said not in html(page) and time.monotonic() < deadline:
         time.sleep(0.05)
         page.run()
+    assert said in html(page)
     return page
+
+
+def made_at(page: AppTest) -> str:
+    """When the scan that is shown was made."""
+    found = re.search(r"Made at [\d:]+", html(page))
+    return found[0] if found else ""
 
 
 class TestPage:
@@ -241,15 +250,14 @@ class TestPage:
         assert not page.error
         return page
 
-    def test_scan_rank_open(self, page: AppTest, store: PostgresStore) -> None:
+    def test_the_ranking_is_there_and_follows_the_bars(
+        self, page: AppTest, store: PostgresStore
+    ) -> None:
         related(store)
-        self.view(page, scanned="300 bars")
-        assert page.button(key="scan").label == "Scan 3 pairs"
-        assert "Every two of 3 symbols" in html(page)
-        page.button(key="scan").click().run()
-        scanned(page)
+        scanned(self.view(page, scanned="300 bars", bar="1s"))
         assert not page.exception
         assert not page.error
+        assert [b for b in page.button if b.key == "scan"] == []
         assert "3 pairs of 3 symbols, 300 bars of 1s" in html(page)
         table = page.dataframe[0].value
         assert len(table) == 3
@@ -258,38 +266,44 @@ class TestPage:
         assert len(page.dataframe[0].value) == 6
         page.selectbox(key="scan_rate").set_value("Adjusted p ≤ 1 %").run()
         assert len(page.dataframe[0].value) < 6
-        assert page.button(key="scan").label == "Scan again"
-        first = html(page)
-        time.sleep(1.1)
-        page.button(key="scan").click().run()
-        scanned(page)
-        made = [line for line in html(page).splitlines() if "Made at" in line]
-        assert made
-        assert made[0] not in first
-
-    def test_results_outlive_another_view(self, page: AppTest, store: PostgresStore) -> None:
-        related(store)
-        self.view(page, scanned="300 bars")
-        page.button(key="scan").click().run()
-        scanned(page)
+        first = made_at(page)
         page.segmented_control(key="view").set_value("Pair").run()
         page.segmented_control(key="view").set_value("Scanner").run()
-        assert "scan-verdict" in html(page)
+        assert made_at(page)  # results outlive another view
+        now = time.time_ns() // 1_000_000_000
+        for symbol in ("S0", "S1", "S2"):
+            trades = [trade(400 + k, (now + 7 + k) * S, 1.0, symbol=symbol) for k in range(2)]
+            store.write("local", trades)
+        deadline = time.monotonic() + 30
+        while made_at(page) == first and time.monotonic() < deadline:
+            time.sleep(0.2)
+            page.run()
+        assert made_at(page) != first
 
     def test_files_alone_and_beside_a_market(self, page: AppTest, store: PostgresStore) -> None:
         related(store)
         bars = read_bars(store.engine, "local", "S0", 1)
         store.write_upload("MINE", 1, bars.iloc[:200])
         store.write_upload("YOURS", 1, read_bars(store.engine, "local", "S2", 1).iloc[:200])
-        self.view(page, scanned="300 bars")
+        scanned(self.view(page, scanned="300 bars", bar="1s"))
         page.button_group(key="guests_local").set_value(["upload"]).run()
-        assert page.button(key="scan").label == "Scan 10 pairs"
-        page.button(key="scan").click().run()
-        scanned(page)
+        scanned(page, "10 pairs of 5 symbols")
         assert "YOURS (Uploads)" in set(page.dataframe[0].value[["y", "x"]].to_numpy().ravel())
         assert not page.error
         page.segmented_control(key="venue").set_value("upload").run()
-        assert page.button(key="scan").label == "Scan 1 pair"
+        scanned(page, "1 pair of 2 symbols")
+
+    def test_a_large_market_is_scanned_when_that_is_asked_for(
+        self, page: AppTest, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        related(store)
+        monkeypatch.setattr("pairs.dashboard.views.scanner.AUTOMATIC", 3 * 300 - 1)
+        self.view(page, scanned="300 bars", bar="1s")
+        assert "Every two of 3 symbols" in html(page)
+        assert page.button(key="scan").label == "Scan 3 pairs"
+        page.button(key="scan").click().run()
+        scanned(page)
+        assert [b for b in page.button if b.key == "scan"] == []
 
     def test_too_few_symbols_say_what_to_do(self, page: AppTest, store: PostgresStore) -> None:
         now = time.time_ns() // 1_000_000_000
@@ -297,10 +311,10 @@ class TestPage:
             "local", [trade(i, (now - 150 + i) * 1_000_000, 100 + i % 7) for i in range(150)]
         )
         store.write_upload("MINE", 1, read_bars(store.engine, "local", "BTCUSDT", 1))
-        self.view(page)
+        self.view(page, bar="1s")
         assert "take in what stands beside them" in page.info[0].value
         page.button_group(key="guests_local").set_value(["upload"]).run()
-        assert page.button(key="scan").label == "Scan 1 pair"
+        scanned(page, "1 pair of 2 symbols")
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_a_refusal_says_why_and_names_nothing_stored(page: AppTest, store: Postg
 def test_two_jobs_at_once_do_not_break_the_page(
     page: AppTest, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file is read while a backtest waits for its turn: two bars, two ways to stop."""
+    """A file is read while a backtest is made: two bars, two ways to stop."""
     fill(store)
     held = threading.Event()
 
@@ -155,12 +155,16 @@ def test_two_jobs_at_once_do_not_break_the_page(
         while not held.wait(0.02):
             progress(1, 2)
 
-    monkeypatch.setattr("pairs.dashboard.upload.read_bars_csv", slowly)
-    page.query_params.update(view="Backtest", window_1s="30", fit_1s="60")
+    def run(*_: object) -> None:
+        held.wait()
+        raise ValueError("held")
+
+    monkeypatch.setattr("pairs.dashboard.upload.read_bars", slowly)
+    monkeypatch.setattr("pairs.dashboard.views.backtest.run", run)
+    page.query_params.update(view="Backtest", bar="1s", window_1s="30", fit_1s="60")
     page.run()
-    put(page, "AAA.csv", minutes(5))
     try:
-        page.button(key="start_run").click().run()
+        put(page, "AAA.csv", minutes(5))
         assert not page.exception
         stops = [b for b in page.button if b.label == "Stop"]
         assert len(stops) == len({b.key for b in stops}) == 2
@@ -198,3 +202,35 @@ def test_the_other_leg_is_one_with_bars_at_the_same_time(store: PostgresStore) -
 )
 def test_a_file_name_suggests_a_symbol(name: str, symbol: str) -> None:
     assert symbol_of(name) == symbol
+
+
+def test_a_file_is_renamed_and_removed_once_that_is_said_twice(
+    page: AppTest, store: PostgresStore
+) -> None:
+    fill(store)
+    bars = read_bars(store.engine, "local", "XRPUSDT", 1)
+    for name in ("MINE", "YOURS"):
+        store.write_upload(name, 1, bars)
+    page.query_params.update(view="Data", stored="Files", bar="1s")
+    page.run()
+    page.selectbox(key="y").set_value("upload:MINE").run()
+    page.text_input(key="rename_MINE").set_value("yours").run()
+    page.button(key="file_rename").click().run()
+    assert "a file called YOURS is stored already" in page.error[0].value
+    page.text_input(key="rename_MINE").set_value("other").run()
+    page.button(key="file_rename").click().run()
+    assert page.main.success[0].value == "MINE is called OTHER from now on."
+    assert page.selectbox(key="y").value == "upload:OTHER"  # who looks at it goes on looking
+    assert set(page.dataframe[0].value["symbol"]) == {"OTHER", "YOURS"}
+    page.selectbox(key="file").set_value("OTHER").run()
+    page.button(key="file_remove").click().run()
+    assert "Remove 400 bars of OTHER?" in page.main.warning[0].value
+    page.button(key="file_remove_no").click().run()
+    assert not page.main.warning
+    page.button(key="file_remove").click().run()
+    page.button(key="file_remove_yes").click().run()
+    assert page.main.success[0].value.startswith("OTHER was removed: ")
+    assert set(page.dataframe[0].value["symbol"]) == {"YOURS"}
+    assert page.selectbox(key="y").value == "ETHUSDT"
+    assert not page.exception
+    assert not page.error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from html import escape
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from pairs.backtest.luck import Counted, judge, luck_words, trials_words
 from pairs.backtest.metrics import METRICS, returns_per_year
@@ -24,13 +25,23 @@ from pairs.dashboard.download import download_button
 from pairs.dashboard.provenance import parameters_json, provenance_of
 from pairs.dashboard.repeat import load_parameters, loaded_span
 from pairs.dashboard.views import robustness
-from pairs.dashboard.views.robustness import BacktestRequest, equity_lines, formatted, metrics_html
+from pairs.dashboard.views.robustness import BacktestRequest, equity_lines
+from pairs.figures.hints import hint_html
 from pairs.figures.layout import axis, floats, milliseconds, show_all, stacked, thinned
 from pairs.figures.plain import plain
 from pairs.figures.report import html_report
 from pairs.figures.statistics import filter_html
 from pairs.figures.tables import note_html
-from pairs.figures.theme import BAD, GOOD, MUTED, SCORE, duration, number, tint
+from pairs.figures.theme import BAD, GOOD, MUTED, SCORE, duration, number, stretch, tint
+from pairs.figures.verdict import (
+    ENOUGH_S,
+    OF_A_YEAR,
+    cost_words,
+    coverage_words,
+    formatted,
+    metrics_html,
+    traded_s,
+)
 from pairs.live.jobs import Progress
 from pairs.market import bar_seconds
 
@@ -42,6 +53,8 @@ SPANS: dict[str, float | None] = {
 }
 HEIGHT = "max(calc(100vh - 25rem), 26rem)"
 OWN_FEE = "own"
+TABLE, CHOSEN = "bt-trades", "bt_trade"
+COLOURED = {"total_pnl": 2, "total_return": 4}  # to these decimals
 MARKERS = 400  # trades marked in the figure, the newest
 
 
@@ -66,34 +79,50 @@ def draw(page: Page) -> None:
             bind="query-params",
             label_visibility="collapsed",
         )
-        button = st.container()
     try:
         asked = _form(page)
     except ValueError as error:
         st.error(f"These rules cannot be traded: {plain(error)}")
         return
-    PAGES[str(part)](asked, button)
+    PAGES[str(part)](asked)
 
 
-def run_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
-    """One run of the rules as they stand."""
-    job = asked.job("run", "Backtest", button, _work(asked))
+def run_page(asked: BacktestRequest) -> None:
+    """The rules as they stand, on the bars there are."""
+    asked.page.live("Backtest", lambda _: _run(asked))
+
+
+def _run(asked: BacktestRequest) -> None:
+    job = asked.current("run", "Backtest", _work(asked))
     if job is None:
-        st.info("Nothing was run yet. The rules are those of the sidebar and of the row above.")
         return
     judged: JudgedBacktest = job.result
     result = judged.result
-    st.html(cards_html(judged) + note_html(verdict_text(judged)))
+    st.html(cards_html(judged) + basis_html(asked, judged))
     left, right = st.columns([3, 1], gap="medium")
     with left, boundary("Equity"):
+        chosen = chosen_trade(result, st.session_state.get(CHOSEN))
         asked.page.chart(
-            lambda: figure(result, str(job.number)), (job.number,), name="Backtest", height=HEIGHT
+            lambda: figure(result, asked.zoom, chosen),
+            (job.number, chosen),
+            name="Backtest",
+            height=HEIGHT,
         )
         _trades(asked, judged)
     with right, boundary("Metrics"):
         if told := filter_html(result.filter_deviation):
             st.html(told)
-        st.html(metrics_html(result.metrics, "In-sample figures"))
+        st.html(metrics_html(result.metrics, "In-sample figures", traded_s(result)))
+
+
+def basis_html(asked: BacktestRequest, judged: JudgedBacktest) -> str:
+    """What it may cost, how many bars it stands on, and how far to believe it."""
+    result = judged.result
+    told = f"{cost_words(result, asked.costs)} {coverage_words(result, asked.span_s)}"
+    return (
+        f'<div class="pw"><p class="pw-basis" data-testid="bt-basis">{escape(told)}</p></div>'
+        + note_html(verdict_text(judged))
+    )
 
 
 def verdict_text(judged: JudgedBacktest) -> str:
@@ -122,7 +151,7 @@ def _work(asked: BacktestRequest) -> Callable[[Progress], JudgedBacktest]:
     return work
 
 
-PAGES: dict[str, Callable[[BacktestRequest, DeltaGenerator], None]] = {
+PAGES: dict[str, Callable[[BacktestRequest], None]] = {
     "Run": run_page,
     "Parameters": robustness.parameters_page,
     "Walk-forward": robustness.walk_forward_page,
@@ -272,6 +301,9 @@ def _trades(asked: BacktestRequest, judged: JudgedBacktest) -> None:
         download_button(label, make, f"{name}_{file}", kind, key=f"download-bt-{label}", place=row)
     st.dataframe(
         result.trades.iloc[::-1],
+        key=TABLE,
+        on_select=partial(_choose, result),
+        selection_mode="single-row",
         width="stretch",
         height=300,
         hide_index=True,
@@ -292,6 +324,13 @@ def _trades(asked: BacktestRequest, judged: JudgedBacktest) -> None:
     )
 
 
+def _choose(result: Result) -> None:
+    """The trade whose row was clicked is shown above; none, once it is let go."""
+    rows = st.session_state[TABLE].selection.rows
+    times = result.trades["entry_time"].iloc[::-1]
+    st.session_state[CHOSEN] = times.iloc[rows[0]].isoformat() if rows else None
+
+
 def report_html(asked: BacktestRequest, judged: JudgedBacktest) -> bytes:
     """The run as one HTML page that needs nothing else."""
     title = f"Backtest of {asked.page.choice.name}, bars of {asked.page.choice.bar}"
@@ -304,6 +343,16 @@ def report_html(asked: BacktestRequest, judged: JudgedBacktest) -> bytes:
     ).encode()
 
 
+def table_csv(part: str, result: Any) -> bytes:
+    """The table of one of PAGES, of what its job has given."""
+    if part == "Run":
+        return trades_csv(result.result)
+    table = result.reset_index() if part == "Costs" else result[0]
+    table = table.folds if part == "Walk-forward" else table
+    made: str = table.to_csv(index=False, lineterminator="\n")
+    return made.encode()
+
+
 def trades_csv(result: Result) -> bytes:
     """The trades table, times in ISO-8601."""
     table = result.trades.copy()
@@ -313,29 +362,31 @@ def trades_csv(result: Result) -> bytes:
 
 
 def cards_html(judged: JudgedBacktest) -> str:
-    """The deciding numbers."""
-    figures, interval = shown_metrics(judged.result.metrics), judged.interval
-    lost = is_ruined(figures)
+    """The deciding numbers, what it may cost first."""
+    result = judged.result
+    figures, interval = shown_metrics(result.metrics), judged.interval
+    range_ = f"95 %: {_short(interval.low)} … {_short(interval.high)}"
+    short = traded_s(result) < ENOUGH_S
     notes = {
+        "break_even_bps": f"profit factor {formatted('profit_factor', figures['profit_factor'])}",
         "total_pnl": "quote currency",
         "total_return": "of the capital",
         "sharpe": "the capital was lost"
-        if lost
-        else f"95 %: {_short(interval.low)} … {_short(interval.high)}",
+        if is_ruined(figures)
+        else (f"{stretch(traded_s(result))}; {range_}" if short else range_),
         "max_drawdown": f"lasted {duration(figures['max_drawdown_s'])}",
         "trades": f"{figures['long_trades']:,.0f} long, {figures['short_trades']:,.0f} short",
         "win_rate": f"{formatted('average_pnl', figures['average_pnl'])} a trade",
-        "profit_factor": f"even at {number(figures['break_even_bps'], 1)} bps",
         "fees": f"slippage {formatted('slippage', figures['slippage'])}",
     }
-    coloured = {"total_pnl": 2, "total_return": 4}  # to these decimals
     cells = []
     for name, note in notes.items():
-        value = figures[name]
-        tone = tint(value, coloured[name]) if name in coloured else ""
+        value, label = figures[name], METRICS[name].label.split(" per leg")[0]
+        tone = tint(value, COLOURED[name]) if name in COLOURED else ""
+        tone = "quiet" if short and name in OF_A_YEAR else tone
         cells.append(
-            f'<div class="pw-card" data-testid="bt-{name}"><div class="k">{METRICS[name].label}'
-            f'</div><div class="v {tone}">{formatted(name, value)}</div>'
+            f'<div class="pw-card" data-testid="bt-{name}"><div class="k">{label}'
+            f'{hint_html(label)}</div><div class="v {tone}">{formatted(name, value)}</div>'
             f'<div class="s">{note}</div></div>'
         )
     return f'<div class="pw pw-cards">{"".join(cells)}</div>'
@@ -346,10 +397,19 @@ def _short(ratio: float) -> str:
     return number(ratio, 0 if abs(ratio) >= 10 else 1)
 
 
-def figure(result: Result, uirevision: str = "") -> go.Figure:
-    """Equity with its drawdown below, and the z-score with entries and exits marked."""
+def chosen_trade(result: Result, key: str | None) -> int | None:
+    """The row of the trade that entered at that time; None where there is none (any more)."""
+    entered = result.trades["entry_time"].map(pd.Timestamp.isoformat).tolist() if key else []
+    return entered.index(key) if key in entered else None
+
+
+def figure(result: Result, uirevision: str = "", trade: int | None = None) -> go.Figure:
+    """Equity with its drawdown below, and the z-score with entries and exits marked; around one
+    `trade` of the table, where given."""
     rules, signals = result.rules, result.signals
-    made = stacked([("equity", 2.4), ("drawdown, %", 1.0), ("z-score, σ", 1.8)], uirevision)
+    made = stacked(
+        [("equity", 2.4), ("drawdown, %", 1.0), ("z-score, σ", 1.8)], f"{uirevision}{trade or ''}"
+    )
     made.layout.yaxis.tickformat = ",.0f"
     time = milliseconds(pd.DatetimeIndex(result.equity.index))
     equity_lines(made, time, floats(result.equity), floats(result.drawdown))
@@ -377,7 +437,28 @@ def figure(result: Result, uirevision: str = "") -> go.Figure:
         )
     _marks(made, result)
     show_all(made, time)
+    if trade is not None:
+        _show_trade(made, result.trades.iloc[trade])
     return made
+
+
+def _show_trade(made: go.Figure, trade: pd.Series[Any]) -> None:
+    """A band from its entry to its exit, in all panels, with as much again on either side."""
+    start, end = milliseconds(pd.DatetimeIndex([trade["entry_time"], trade["exit_time"]])).tolist()
+    made.add_shape(
+        type="rect",
+        yref="paper",
+        y0=0,
+        y1=1,
+        x0=start,
+        x1=end,
+        layer="below",
+        line={"width": 0},
+        fillcolor=MUTED,
+        opacity=0.18,
+    )
+    around = max(end - start, 60_000.0)
+    made.layout.xaxis.range = [start - around, end + around]
 
 
 def _levels(rules: Rules) -> list[tuple[float, str]]:

@@ -13,13 +13,14 @@ import streamlit as st
 from pairs.analytics.features import feature_table
 from pairs.analytics.pair import pair_view
 from pairs.bars.files import frame_csv, write_bars_csv
-from pairs.dashboard.context import Page, shared_read, uploads_of
+from pairs.dashboard.context import Page, shared_read
 from pairs.dashboard.download import download_button
+from pairs.dashboard.files import files_form, files_table
 from pairs.dashboard.provenance import file_name
 from pairs.figures.plain import plain
 from pairs.figures.theme import decimals_of, number
 from pairs.live.bars import Leg
-from pairs.market import Instrument, bar_label
+from pairs.market import Instrument
 
 SHOWN = 500
 MOST_TRADES = 2_000_000
@@ -206,6 +207,8 @@ def explorer(page: Page) -> None:
         label_visibility="collapsed",
     )
     page.live("Stored", sets.get(str(chosen), pair_table))
+    if chosen == "Files":
+        files_form(page)
 
 
 def _table(frame: pd.DataFrame, formats: dict[str, int], empty: str) -> None:
@@ -284,9 +287,7 @@ def trades_table(page: Page, leg: Instrument) -> None:
 def uploads_table(page: Page) -> None:
     """The files stored so far."""
     st.caption("What was uploaded: the field for it stands at the left, below the controls.")
-    table = uploads_of(page.store).copy()
-    table.insert(1, "bar", [bar_label(int(length)) for length in table.pop("bar_s")])
-    _table(table, {"bars": 0}, "No file was uploaded yet.")
+    _table(files_table(page), {"bars": 0}, "No file was uploaded yet.")
 
 
 def gaps_table(page: Page) -> None:

@@ -12,6 +12,7 @@ from pairs.figures.layout import incomplete_note, rows_since, spans, steady
 from pairs.figures.pair import Asked, figure, scatter_figure
 from pairs.figures.plain import plain
 from pairs.figures.statistics import (
+    VERDICT_BARS,
     filter_html,
     findings_of,
     joint_html,
@@ -24,7 +25,6 @@ from pairs.live.bars import KEEP_BARS, Snapshot
 from pairs.market import bar_seconds
 
 HEIGHT = "max(calc(100vh - 15rem), 32rem)"
-TESTED = 600  # bars of the verdict
 CALM_S = 5  # what takes its time to be read is not made anew more often
 BRIEF = {
     "E–G, y on x": "Engle–Granger, y",
@@ -138,8 +138,8 @@ def calm_key(page: Page, snapshot: Snapshot) -> tuple[object, ...]:
 
 
 def verdict_html(view: PairView, symbols: tuple[str, str], bar: str) -> str:
-    """What the tests say of the last TESTED bars, in a narrow column; Statistics tells all."""
-    frame, title = stretch_of(view, TESTED), "Verdict · in-sample"
+    """What the tests say of the last bars, in a narrow column; Statistics tells all."""
+    frame, title = stretch_of(view, VERDICT_BARS), "Verdict · in-sample"
     obstacle = obstacle_of(view, frame, symbols)
     if obstacle is not None:
         return table_html(title, (), (), ()) + note_html(obstacle)
@@ -151,4 +151,8 @@ def verdict_html(view: PairView, symbols: tuple[str, str], bar: str) -> str:
         for row in rows
         if str(row[0]).startswith(start)
     ]
-    return table_html(title, ("test", "value", "verdict"), brief, (1,)) + joint_html(tests)
+    return (
+        table_html(title, ("test", "value", "verdict"), brief, (1,))
+        + joint_html(tests)
+        + note_html(f"The last {len(frame):,} bars with a spread, lags by the AIC.")
+    )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from pairs.backtest.grid import combinations, cost_sensitivity, grid, heat_map
 from pairs.backtest.luck import Counted, Where, judge, luck_words, trials_words
@@ -22,8 +22,10 @@ from pairs.backtest.simulation import run
 from pairs.backtest.walk_forward import WalkForward, walk_forward
 from pairs.bars.resampling import align
 from pairs.dashboard.address import labels, start_with
-from pairs.dashboard.context import Page, boundary, follow, jobs
+from pairs.dashboard.clicks import on_click
+from pairs.dashboard.context import Page, boundary
 from pairs.dashboard.download import download_button
+from pairs.dashboard.following import Wanted, current
 from pairs.dashboard.provenance import file_name
 from pairs.figures.layout import (
     PLAIN,
@@ -46,20 +48,19 @@ from pairs.figures.theme import (
     MUTED,
     NONE,
     TEXT,
-    duration,
     number,
-    percent,
-    significant,
+    stretch,
     tint,
 )
+from pairs.figures.verdict import formatted, metrics_html
 from pairs.live.jobs import Job, Progress
 from pairs.market import Instrument, bar_seconds
 
 ENTRIES = tuple(round(1.0 + 0.25 * k, 2) for k in range(11))
 WINDOWS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the window chosen
 MAPPED = ("sharpe", "total_return", "max_drawdown", "trades")
-SIGNED = ("total_return", "cagr")
 HEIGHT = "26rem"
+LEAST_KEPT = 5000  # with so many bars at hand there may be more in the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,50 +95,65 @@ class BacktestRequest:
         choice = self.page.choice
         return file_name(choice.pair, choice.bar)
 
-    def bars(self, progress: Progress, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The closed bars of both legs, from the database."""
-        found = []
-        for k, leg in enumerate(self.page.choice.pair):
-            progress(k, steps)
-            found.append(self.page.stored(leg, self.span_s, self.between))
-        progress(2, steps)
-        if not len(found[0].index.intersection(found[1].index)):
-            raise ValueError(self.page.nothing())
-        return found[0], found[1]
+    @property
+    def zoom(self) -> str:
+        """What a zoom made by hand outlives: other rules on the same bars, and further bars."""
+        return repr((self.sample, self.span_s))
 
-    def job(
-        self,
-        part: str,
-        title: str,
-        button: DeltaGenerator,
-        work: Callable[[Progress], Any],
-        *more: Any,
+    def bars(self, progress: Progress, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The closed bars of both legs."""
+        progress(0, steps)
+        if self.between is None:
+            y, x = self.page.sample(self.span_s)
+        else:
+            y, x = (self.page.stored(leg, None, self.between) for leg in self.page.choice.pair)
+        progress(2, steps)
+        if not len(y.index.intersection(x.index)):
+            raise ValueError(self.page.nothing())
+        return y, x
+
+    def current(
+        self, part: str, title: str, work: Callable[[Progress], Any], *more: Hashable
     ) -> Job | None:
-        """The page's last finished job, and the button that starts a new one. None while there
-        is nothing to show; what goes wrong is told here. Results outlive other views."""
-        key = ("backtest", part, self.sample, self.rules, self.costs, *more)
-        state = f"bt_{part}"
-        if st.session_state.get(state, key) != key:
-            button.html('<span class="pw-chip pw-warn">changed since this run</span>')
-        if button.button(f"Run {plain(title.lower())}", type="primary", key=f"start_{part}"):
-            jobs().submit(key, title, work, again=True)
-            st.session_state[state] = key
-        job = jobs().get(st.session_state.get(state))
-        if job is None:
+        """See `following.current`: of these rules, costs and bars, and of what `more` says."""
+        snapshot, view = self.page.now()
+        have, need = view.warmup
+        if self.between is None and have < need and have < LEAST_KEPT:
+            too_few(self.page, have, need)
             return None
-        if not job.finished:
-            follow(job)
-            return None
-        if job.error is not None:
-            st.error(f"{plain(title)} did not run: {plain(job.error)}")
-            return None
-        return job
+        controls = (self.sample, self.rules, self.costs, *more)
+        bars = snapshot.closed_until if self.between is None else self.between
+        return current(Wanted(f"backtest_{part}", title, controls, bars, work))
+
+
+def too_few(page: Page, have: int, need: int) -> None:
+    """The windows are longer than what is stored: how long to wait, and shorter ones at a click."""
+    if not have:
+        st.info(plain(page.nothing()))
+        return
+    bar, spec = page.choice.bar, page.choice.spec
+    wait = stretch((need - have) * bar_seconds(bar))
+    st.info(
+        f"The windows need {need:,} bars that both legs have; {have:,} are stored. "
+        f"At bars of {plain(bar)} that is {wait} more."
+    )
+    window = min(spec.window, have // 6)
+    if window < 10:
+        return
+
+    def use() -> None:
+        st.session_state[f"window_{bar}"] = window
+        if f"fit_{bar}" in st.session_state:
+            st.session_state[f"fit_{bar}"] = min(spec.fit_window, 2 * window)
+
+    fit = "" if spec.hedge in ("fixed", "ols") else f" and {min(spec.fit_window, 2 * window)}"
+    st.button(f"Use windows of {window}{fit} bars", on_click=use, key="fit_windows", type="primary")
 
 
 # -- the parameters around
 
 
-def parameters_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
+def parameters_page(asked: BacktestRequest) -> None:
     """Entry levels and windows around those chosen: a plateau is worth more than a peak."""
     called = labels({name: METRICS[name].label for name in MAPPED})
     value = st.selectbox(
@@ -148,6 +164,19 @@ def parameters_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
         key="bt_figure",
         width=220,
     )
+    asked.page.live("Parameters", lambda _: _parameters(asked, value))
+    on_click("Parameters", partial(_take, asked))
+
+
+def _take(asked: BacktestRequest, entry: str, window: str) -> None:
+    """Trade by the parameters of the cell that was clicked."""
+    for rules in around(asked.rules):
+        if (f"{rules.entry_z:g}", f"{rules.window:g}") == (entry, window):
+            st.session_state["entry"] = rules.entry_z
+            st.session_state[f"window_{asked.page.choice.bar}"] = rules.window
+
+
+def _parameters(asked: BacktestRequest, value: str) -> None:
     candidates = around(asked.rules)
 
     def work(progress: Progress) -> tuple[pd.DataFrame, Any]:
@@ -158,7 +187,7 @@ def parameters_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
         tried = list(zip(candidates, floats(table["sharpe"]).tolist(), strict=True))
         return table, (best, judge(result.equity, tried, asked.costs, asked.where))
 
-    job = asked.job("parameters", "Parameter grid", button, work)
+    job = asked.current("parameters", "Parameter grid", work)
     if job is None:
         st.html(note_html(f"{len(candidates)} combinations of entry level and window, in-sample."))
         return
@@ -168,7 +197,7 @@ def parameters_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
             f"IN-SAMPLE. The best of {len(table)} by Sharpe ratio enters at {best.entry_z:g} with "
             f"a window of {best.window}: {number(judged.deflated.sharpe, 2)} a year, where luck "
             f"alone would show {number(judged.deflated.benchmark, 2)}: {luck_words(judged)}; "
-            f"{trials_words(judged)}."
+            f"{trials_words(judged)}. A click on a cell takes its two parameters."
         )
     )
     map_of = heat_map(table, "entry_z", "window", value)
@@ -242,7 +271,7 @@ def heat_figure(table: pd.DataFrame, value: str, rules: Rules) -> go.Figure:
 # -- out of sample
 
 
-def walk_forward_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
+def walk_forward_page(asked: BacktestRequest) -> None:
     """Parameters chosen on one stretch, traded on the next."""
     left, right, _ = st.columns([1, 1, 4])
     train = int(
@@ -253,6 +282,10 @@ def walk_forward_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     test = int(
         right.number_input("Test, bars", 10, 1_000_000, 240, 60, key="bt_test", bind="query-params")
     )
+    asked.page.live("Walk-forward", lambda _: _walk_forward(asked, train, test))
+
+
+def _walk_forward(asked: BacktestRequest, train: int, test: int) -> None:
     candidates = around(asked.rules)
 
     def work(progress: Progress) -> tuple[WalkForward, Counted]:
@@ -264,7 +297,7 @@ def walk_forward_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
         per_year = returns_per_year(pd.DatetimeIndex(align(y, x)[0].index))
         return found, judge(found.equity, tried, asked.costs, asked.where, per_year)
 
-    job = asked.job("walk_forward", "Walk-forward", button, work, train, test)
+    job = asked.current("walk_forward", "Walk-forward", work, train, test)
     if job is None:
         st.html(
             note_html(
@@ -279,7 +312,7 @@ def walk_forward_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
     columns = st.columns([3, 1], gap="medium")
     with columns[0], boundary("Equity"):
         asked.page.chart(
-            lambda: walk_figure(found, str(job.number)),
+            lambda: walk_figure(found, asked.zoom),
             (job.number,),
             name="Walk-forward",
             height=HEIGHT,
@@ -364,14 +397,18 @@ def folds_html(found: WalkForward) -> str:
 # -- at other costs
 
 
-def costs_page(asked: BacktestRequest, button: DeltaGenerator) -> None:
+def costs_page(asked: BacktestRequest) -> None:
     """The same rules at other costs."""
+    asked.page.live("Costs", lambda _: _costs(asked))
+
+
+def _costs(asked: BacktestRequest) -> None:
 
     def work(progress: Progress) -> pd.DataFrame:
         y, x = asked.bars(progress, 3)
         return cost_sensitivity(y, x, asked.rules, asked.costs)
 
-    job = asked.job("costs", "Costs", button, work)
+    job = asked.current("costs", "Costs", work)
     if job is None:
         st.html(note_html("Fees and slippage together, per leg and fill, from none to 20 bps."))
         return
@@ -452,35 +489,3 @@ def equity_lines(made: go.Figure, time: Floats, equity: Floats, drawdown: Floats
             line={"color": colour, "width": 1.3},
             hovertemplate=f"%{{y:{form}}}",
         )
-
-
-def metrics_html(metrics: Mapping[str, float], title: str) -> str:
-    """Every figure, with its unit."""
-    shown = shown_metrics(metrics)
-    rows: list[tuple[Cell, ...]] = [
-        (
-            metric.label + (", quote" if metric.unit == "quote" else ""),
-            formatted(name, shown[name]),
-        )
-        for name, metric in METRICS.items()
-    ]
-    return table_html(title, ("what", "value"), rows, (1,))
-
-
-def formatted(name: str, value: float) -> str:
-    """A figure in its unit."""
-    if not math.isfinite(value):
-        return "–"
-    unit = METRICS[name].unit
-    if unit == "count":
-        return number(value, 0) if float(value).is_integer() else significant(value, 3)
-    if unit.startswith("fraction"):
-        share = percent(value) if name in SIGNED else f"{number(value * 100, 2)} %"
-        return share + unit.removeprefix("fraction")
-    if unit == "s":
-        return duration(value)
-    if unit == "bars":
-        return f"{number(value, 1)} bars"
-    if unit == "quote":
-        return number(value, 2)
-    return significant(value, 4) + {"bps": " bps", "times a year": " × a year"}.get(unit, "")

@@ -17,8 +17,9 @@ import streamlit as st
 
 from pairs.analytics.scan import adjusted_p, scan_pairs, small_sample_p
 from pairs.bars.files import frame_csv
-from pairs.dashboard.context import Page, base_of, follow, instruments_at, jobs
+from pairs.dashboard.context import Page, base_of, instruments_at
 from pairs.dashboard.download import download_button
+from pairs.dashboard.following import Wanted, current
 from pairs.dashboard.sidebar import BESIDE, VENUE_NAMES, leg_label, open_pair
 from pairs.figures.plain import plain
 from pairs.figures.tables import note_html
@@ -40,6 +41,8 @@ LIVES = {
     **{f"Half-life ≤ {bars} bars": float(bars) for bars in (10, 30, 100, 300)},
 }
 LEVEL = 0.05
+AUTOMATIC = 250_000  # rows to be tested without being asked: some two seconds of one core
+LEAST_S = 5  # between two scans
 SHOWN = 500  # rows on the page; the file has all
 TABLE = "scan-table"
 
@@ -58,6 +61,11 @@ class Universe:
     @property
     def pairs(self) -> int:
         return math.comb(len(self.instruments), 2)
+
+    @property
+    def work(self) -> int:
+        """Rows to be tested, of all pairs together."""
+        return self.pairs * self.bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,49 +93,51 @@ def draw(page: Page) -> None:
             f"{plain(universe.bar)}: take in what stands beside them, or choose another bar length."
         )
         return
-    job = jobs().get(universe)
-    row = st.container(horizontal=True, vertical_alignment="center")
-    again = job is not None and job.finished and job.error is None
-    title = "Scan again" if again else f"Scan {_pairs(universe.pairs)}"
-    busy = job is not None and not job.finished
-    if row.button(
-        plain(title),
-        type="secondary" if again else "primary",
-        disabled=busy,
-        key="scan",
-        icon=":material/refresh:" if again else ":material/search:",
-    ):
-        job = jobs().submit(
-            universe,
-            f"Scanning {universe.pairs:,} pairs",
-            partial(scan_universe, page.store.reads, universe),
-            again=True,
+    if universe.work > AUTOMATIC and not _asked_for(universe):
+        return
+    limits = _limits()
+    page.live("Scanner", lambda _: _scan(page, universe, *limits))
+
+
+def _asked_for(universe: Universe) -> bool:
+    """A market that takes long to scan is scanned when that is asked for: whether it was."""
+    if st.session_state.get("scan_asked") == universe:
+        return True
+    st.html(
+        note_html(
+            f"Every two of {len(universe.instruments)} symbols, either leg explained, are tested "
+            f"for cointegration over the last {number(universe.bars, 0)} bars of {universe.bar}."
         )
-    _show(universe, job, row)
+    )
+    return st.button(
+        plain(f"Scan {_pairs(universe.pairs)}"),
+        type="primary",
+        key="scan",
+        icon=":material/search:",
+        on_click=partial(st.session_state.__setitem__, "scan_asked", universe),
+    )
+
+
+def _scan(page: Page, universe: Universe, rate: float, longest: float, both: bool) -> None:
+    title = f"Scanning {universe.pairs:,} pairs"
+    bars = universe_until(page, universe)
+    work = partial(scan_universe, page.store.reads, universe)
+    job = current(Wanted("scan", title, (universe,), bars, work))
+    if job is not None:
+        _results(universe, job, rate, longest, both=both)
+
+
+def universe_until(page: Page, universe: Universe) -> object:
+    """Changes when a bar of the universe has closed, by the word of its feeds; a bar of a second
+    or two is too short to look at all pairs anew."""
+    pair = page.snapshot()
+    newest = [leg.closed.index[-1].timestamp() for leg in pair.legs if not leg.closed.empty]
+    pause = max(bar_seconds(universe.bar), LEAST_S)
+    return max(newest, default=0.0) // pause, tuple(leg.revision for leg in pair.legs)
 
 
 def _pairs(count: int) -> str:
     return "1 pair" if count == 1 else f"{count:,} pairs"
-
-
-def _show(universe: Universe, job: Job | None, row: Any) -> None:
-    """What the job has come to; `row` is the place beside its button."""
-    if job is None:
-        symbols = len(universe.instruments)
-        row.html(
-            note_html(
-                f"Every two of {symbols} symbols, either leg explained, are tested for "
-                f"cointegration over the last {number(universe.bars, 0)} bars of {universe.bar}."
-            )
-        )
-    elif not job.finished:
-        follow(job)
-    elif job.error == "cancelled":
-        row.html(note_html("The scan was stopped: nothing is kept of it."))
-    elif job.error is not None:
-        st.error(f"The scan failed: {plain(job.error[:300])}")
-    else:
-        _results(universe, job.result, job.took_s, row)
 
 
 def _controls(page: Page) -> Universe:
@@ -227,14 +237,13 @@ def residual_scores(closes: pd.DataFrame, table: pd.DataFrame, prices: str) -> l
 # -- the results
 
 
-def _results(universe: Universe, scan: Scan, took_s: float, row: Any) -> None:
-    row.html(note_html(*summary_of(universe, scan, took_s)))
-    st.html(f'<div class="pw" role="status">{verdict_html(scan)}</div>')
-    controls = st.container(horizontal=True, vertical_alignment="center", gap="small")
+def _limits() -> tuple[float, float, bool]:
+    """What is shown of the ranking: up to an adjusted p, up to a half-life, both directions."""
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
     rate, longest = (
         limits[
             str(
-                controls.selectbox(
+                row.selectbox(
                     plain(label),
                     list(limits),
                     key=key,
@@ -249,23 +258,30 @@ def _results(universe: Universe, scan: Scan, took_s: float, row: Any) -> None:
             ("Half-life", LIVES, "scan_life"),
         )
     )
-    both = controls.toggle(
+    both = row.toggle(
         "Either leg explained",
         key="scan_both",
         bind="query-params",
         help="Both directions of each pair; else the one with the smaller p.",
     )
-    kept = filtered(scan.table, rate, longest, both=both)
+    return rate, longest, both
+
+
+def _results(universe: Universe, job: Job, rate: float, longest: float, *, both: bool) -> None:
+    scan: Scan = job.result
+    st.html(f'<div class="pw" role="status">{verdict_html(scan)}</div>')
+    row = st.container(horizontal=True, vertical_alignment="center")
     download_button(
         "CSV",
         partial(scan_csv, scan),
         f"scan_{universe.venue}_{universe.bar}.csv",
         "text/csv",
         key="download-scan",
-        place=controls,
+        place=row,
         help="All rows, whatever is shown, with the reason where a pair could not be tested.",
     )
-    _table(universe, kept)
+    row.html(note_html(*summary_of(universe, scan, job.took_s)))
+    _table(universe, filtered(scan.table, rate, longest, both=both))
 
 
 def summary_of(universe: Universe, scan: Scan, took_s: float) -> list[str]:

@@ -22,6 +22,7 @@ from pairs.dashboard.provenance import file_name
 from pairs.dashboard.sidebar import leg_label
 from pairs.figures.plain import plain
 from pairs.figures.statistics import (
+    VERDICT_BARS,
     correlation_figure,
     interval_name,
     interval_s,
@@ -48,7 +49,7 @@ def draw(page: Page) -> None:
         st.selectbox(
             "Bars looked at",
             list(SPANS),
-            index=start_with("looked_at", list(SPANS), "1200", span_label),
+            index=start_with("looked_at", list(SPANS), str(VERDICT_BARS), span_label),
             key="looked_at",
             format_func=span_label,
             label_visibility="collapsed",
@@ -72,7 +73,7 @@ def draw(page: Page) -> None:
 
 def bars_looked_at() -> int:
     """What the choice beside the views says."""
-    return SPANS.get(st.session_state.get("looked_at", ""), 1200)
+    return SPANS.get(st.session_state.get("looked_at", ""), VERDICT_BARS)
 
 
 def _symbols(page: Page) -> tuple[str, str]:
