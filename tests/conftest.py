@@ -134,6 +134,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="no processes, no database, no browser")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups after us
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Browser tests come first: they share one running system, and take longest in their lane.
     Tests without a process stay in the lane of their file, others go wherever there is room.
