@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LANES := -n auto --dist loadgroup --no-loadscope-reorder
+LANES := -n auto --dist loadscope --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install run test test-fast test-pythons test-clients docs check format bench chaos clean

@@ -43,6 +43,25 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(8, max(4, os.cpu_count() or 1))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Browser tests in one lane, for they share one running system; the cases of a test together,
+    but where they mostly wait. (`xdist_group` has no effect in pytest 9.2 with xdist 3.8.)"""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            folder = nodeid.split("/")[1]
+            if folder == "browser":
+                return folder
+            waits = folder in ("alerts", "ingest", "storage")
+            return nodeid if waits else nodeid.partition("[")[0]
+
+    return Lanes(config, log)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A lane hands over what it has counted."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
@@ -134,19 +153,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="no processes, no database, no browser")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups after us
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Browser tests come first: they share one running system, and take longest in their lane.
-    Tests without a process stay in the lane of their file, others go wherever there is room.
-    `--fast` leaves out what needs a process of its own. Tests share the machine with whatever
+    """Browser tests come first: theirs is the longest lane. `--fast` leaves out what needs a process of its own. Tests share the machine with whatever
     else runs there: a failure is run once more, and both are told."""
     items.sort(key=lambda item: item.get_closest_marker("browser") is None)
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if item.get_closest_marker("browser") is not None:
-                item.add_marker(pytest.mark.xdist_group("browser"))
-            elif not _needs_a_process(item):
-                item.add_marker(pytest.mark.xdist_group(item.path.stem))
     if config.pluginmanager.hasplugin("rerunfailures"):
         for item in items:
             if item.get_closest_marker("chaos") is None:
