@@ -154,8 +154,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Browser tests come first: theirs is the longest lane. `--fast` leaves out what needs a process of its own. Tests share the machine with whatever
-    else runs there: a failure is run once more, and both are told."""
+    """Browser tests come first: theirs is the longest lane. `--fast` leaves out what needs a
+    process of its own. Tests share the machine with whatever else runs there: a failure is run
+    once more, and both are told."""
     items.sort(key=lambda item: item.get_closest_marker("browser") is None)
     if config.pluginmanager.hasplugin("rerunfailures"):
         for item in items:
