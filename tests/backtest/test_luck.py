@@ -23,7 +23,7 @@ from pairs.market import Instrument
 from pairs.storage import trials
 from pairs.storage.postgres import PostgresStore
 from pairs.storage.trials import Sample, count_trials
-from tests.support.legs import COSTS, leg, legs, printed
+from tests.support.legs import BASE, COSTS, leg, legs, printed
 
 A, B, C = (Instrument("binance", name) for name in ("AAA", "BBB", "CCC"))
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -155,7 +155,13 @@ class TestRegister:
         assert "one of 4 sets tried on these bars" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("say", [luck_words, lambda c: verdict_text(JudgedBacktest(None, None, c))])  # type: ignore[arg-type]
+def said_of_a_run(counted: Counted) -> str:
+    """What the page says of a run that lost no account."""
+    result = run(*legs(), BASE, COSTS)
+    return verdict_text(JudgedBacktest(result, None, counted))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("say", [luck_words, said_of_a_run])
 def test_more_than_luck_is_said_from_the_level_on_only(say: Callable[[Counted], str]) -> None:
     for probability, sure in ((0.93, False), (0.9499, False), (0.95, True), (0.999, True)):
         told: Any = say(Counted(DeflatedSharpe(probability, 0.99, 0.0, 1.0, 1), "store"))
