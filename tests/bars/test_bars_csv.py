@@ -108,7 +108,7 @@ def test_bytes_that_are_no_text_and_too_many_rows_are_refused(
     with pytest.raises(CsvError, match="UTF-16"):
         read_bars_csv(b"\xff\xfe" + HEAD.encode("utf-16-le"))
     monkeypatch.setattr("pairs.bars.files.MAX_ROWS", 2)
-    with pytest.raises(CsvError, match="more than 2 rows"):
+    with pytest.raises(CsvError, match="3 rows: more than 2 are not allowed"):
         read(HEAD + ROW * 3)
     monkeypatch.setattr("pairs.bars.files.MAX_BYTES", 10)
     with pytest.raises(CsvError, match="MiB"):

@@ -118,6 +118,11 @@ def test_a_nonsense_number_makes_no_rule(page: AppTest, store: PostgresStore) ->
         assert not page.error, field
     page.button(key="rule_save").click().run()
     assert len(list_rules(store)) == 1
+    page.selectbox(key="rule_quantity").set_value("correlation").run()
+    page.text_input(key="rule_threshold").set_value("1.5")
+    page.button(key="rule_save").click().run()
+    assert any("No rule was added: threshold=1.5" in e.value for e in page.error)
+    assert len(list_rules(store)) == 1
 
 
 def test_the_preview_says_what_the_evaluation_says(page: AppTest, store: PostgresStore) -> None:

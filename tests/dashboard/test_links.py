@@ -45,7 +45,7 @@ def test_a_pair_is_named_with_its_venue() -> None:
 
 def test_the_address_always_names_view_pair_and_bar(page: AppTest, store: PostgresStore) -> None:
     opened(page, store)
-    assert named(page) == {"view": "Pair", "pair": "local:ETHUSDT~BTCUSDT", "bar": "1s"}
+    assert named(page) == {"view": "Pair", "pair": "local:ETHUSDT~BTCUSDT", "bar": "1min"}
     page.selectbox(key="y").set_value("BTCUSDT").run()
     page.selectbox(key="y").set_value("XRPUSDT").run()
     shown = legs(page)
@@ -94,7 +94,7 @@ def test_links_old_and_new_open_the_pair(
 def test_a_link_that_cannot_be_honoured_says_so(
     page: AppTest, store: PostgresStore, link: dict[str, str], said: str
 ) -> None:
-    opened(page, store, **link)
+    opened(page, store, **{"bar": "1s", **link})
     assert said in told(page).replace("\\_", "_")
     assert "![x](" not in told(page)
     assert page.selectbox(key="y").value == "ETHUSDT" or "XRPUSDT" in str(link)
