@@ -39,8 +39,8 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Most of the time is waiting: more lanes than cores."""
-    return min(8, max(4, os.cpu_count() or 1))
+    """A lane a core, two at least: half the time is waiting."""
+    return min(8, max(2, os.cpu_count() or 1))
 
 
 @pytest.hookimpl(optionalhook=True)

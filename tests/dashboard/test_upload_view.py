@@ -62,7 +62,9 @@ def test_the_upload_stands_in_the_sidebar_of_every_view(
     page.run()
     for view in VIEWS:
         page.segmented_control(key="view").set_value(view).run()
-        assert len(page.sidebar.file_uploader) == len(page.file_uploader) == 1, view
+        assert len(page.sidebar.file_uploader) == 1, view
+        others = [found.key for found in page.file_uploader if "bt_load" not in str(found.key)]
+        assert len(others) == 1, view  # but for the parameters of an earlier run
         assert not page.exception
 
 

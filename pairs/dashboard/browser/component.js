@@ -273,6 +273,7 @@ export default function (component) {
       if (!node.isConnected) { clearInterval(node.pairsTimer); return; }
       show(node);
       const state = node.pairs;
+      if (state && state.view && isPanels(state) && isLive(state)) tellAddress(state.view);
       if (state && state.given && isPanels(state) && countdown(state) !== state.clock) paint(node);
     }, 500);
   }

@@ -89,15 +89,18 @@ function fits(drawn, needed) {
     && drawn[1] - drawn[0] < 1.6 * (needed[1] - needed[0]);
 }
 
-// -- the stretch in the address: ?shown=2026-01-31T12:00:00~2026-01-31T12:30:00, in UTC
+// -- the stretch in the address: ?shown=2026-01-31T12:00:00~2026-01-31T12:30:00, in UTC. The page
+// does not know of it, and drops it where it writes an address of its own: a tab keeps it.
 
 function stretchInAddress() {
+  if (window.pairsShown) return window.pairsShown;
   const text = new URL(window.location.href).searchParams.get('shown') || '';
   const ends = text.split('~').map((end) => Date.parse(end + 'Z'));
   return ends.length === 2 && ends[0] < ends[1] ? ends : null;
 }
 
 function tellAddress(stretch) {
+  window.pairsShown = stretch;
   const address = new URL(window.location.href);
   const text = (ms) => new Date(ms).toISOString().slice(0, 19);
   if (stretch) address.searchParams.set('shown', stretch.map(text).join('~'));
