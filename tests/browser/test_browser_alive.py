@@ -74,7 +74,7 @@ def test_an_alert_appears_by_itself_in_every_tab(watched: Watched, second: Watch
     assert "z-score above -100" in page.evaluate("window.notified")[0]
     assert page.evaluate("window.pairsTell.sounds") == 1
     assert second.page.title() == before  # another browser, which has chosen nothing
-    second.page.get_by_text("z-score above -100").first.wait_for()  # and in the pair's column
+    second.page.locator("td", has_text="z-score above -100").wait_for()  # and in the pair's column
     second.page.locator("[data-mark=fired]").first.wait_for(state="attached")  # and on z
     second.page.locator(".pairs-handle[data-level='2']").click()
     second.page.get_by_text("Added: ETHUSDT/BTCUSDT z-score above 2").wait_for()
