@@ -365,15 +365,14 @@ def cards_html(judged: JudgedBacktest) -> str:
     """The deciding numbers, what it may cost first."""
     result = judged.result
     figures, interval = shown_metrics(result.metrics), judged.interval
-    range_ = f"95 %: {_short(interval.low)} … {_short(interval.high)}"
-    short = traded_s(result) < ENOUGH_S
+    range_ = f"{_short(interval.low)} … {_short(interval.high)}"
+    few = traded_s(result) < ENOUGH_S
+    range_ = f"{stretch(traded_s(result))}: {range_}" if few else f"95 %: {range_}"
     notes = {
         "break_even_bps": f"profit factor {formatted('profit_factor', figures['profit_factor'])}",
         "total_pnl": "quote currency",
         "total_return": "of the capital",
-        "sharpe": "the capital was lost"
-        if is_ruined(figures)
-        else (f"{stretch(traded_s(result))}; {range_}" if short else range_),
+        "sharpe": "the capital was lost" if is_ruined(figures) else range_,
         "max_drawdown": f"lasted {duration(figures['max_drawdown_s'])}",
         "trades": f"{figures['long_trades']:,.0f} long, {figures['short_trades']:,.0f} short",
         "win_rate": f"{formatted('average_pnl', figures['average_pnl'])} a trade",
@@ -383,7 +382,7 @@ def cards_html(judged: JudgedBacktest) -> str:
     for name, note in notes.items():
         value, label = figures[name], METRICS[name].label.split(" per leg")[0]
         tone = tint(value, COLOURED[name]) if name in COLOURED else ""
-        tone = "quiet" if short and name in OF_A_YEAR else tone
+        tone = "quiet" if few and name in OF_A_YEAR else tone
         cells.append(
             f'<div class="pw-card" data-testid="bt-{name}"><div class="k">{label}'
             f'{hint_html(label)}</div><div class="v {tone}">{formatted(name, value)}</div>'
