@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from pairs.analytics.pair import PairSpec, pair_view
-from pairs.live import bars
 from pairs.live.bars import LiveBars, base_bar_s, is_closed, stored_bars
 from pairs.market import Instrument
 from pairs.storage.postgres import PostgresStore
@@ -84,10 +83,9 @@ def test_a_repair_behind_the_newest_bar_is_seen(store: PostgresStore) -> None:
     assert (len(before.y.closed), len(after.y.closed)) == (10, 25)
 
 
-def test_the_tape_is_bounded(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bars, "KEEP_BARS", 30)
+def test_the_tape_is_bounded(store: PostgresStore) -> None:
     both(store, range(100))
-    live_pair = pair(store)
+    live_pair = pair(store, keep=30)
     assert len(live_pair.poll(0).y.closed) == 30
     both(store, range(100, 160))
     assert len(live_pair.poll(0).y.closed) == 30

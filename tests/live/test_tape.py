@@ -17,7 +17,7 @@ from tests.support.rows import T0, nothing_after, trade
 
 
 def assert_as_read_anew(held: LiveBars) -> None:
-    fresh = LiveBars(held.reads, held.instruments, held.bar, held.bases)
+    fresh = LiveBars(held.reads, held.instruments, held.bar, held.bases, keep=held.keep)
     for mine, anew in zip(held.poll(0).legs, fresh.poll(0).legs, strict=True):
         pd.testing.assert_frame_equal(mine.closed, anew.closed, check_freq=False)
         assert mine.closed.attrs == anew.closed.attrs
@@ -92,12 +92,9 @@ def test_many_changes_apart_from_each_other(store: PostgresStore) -> None:
     assert_as_read_anew(held)
 
 
-def test_the_oldest_bars_go_as_time_does_also_where_there_are_few(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pairs.live.bars.KEEP_BARS", 100)
+def test_the_oldest_bars_go_as_time_does_also_where_there_are_few(store: PostgresStore) -> None:
     both(store, range(10))
-    held = pair(store)
+    held = pair(store, keep=100)
     held.poll(0)
     both(store, range(105, 108))
     assert_as_read_anew(held)
