@@ -6,7 +6,7 @@ streamlit run dashboard_streamlit.py
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 from streamlit import runtime
@@ -160,11 +160,16 @@ def go_back() -> None:
     st.session_state["view"] = st.session_state["came_from"]
 
 
+def link_words(missed: Sequence[object]) -> str:
+    """What could not be honoured, each as `refuse` was given it: made plain."""
+    return "The link asked for " + "; for ".join(map(str, missed)) + "."
+
+
 def tell_unhonoured(place: DeltaGenerator) -> None:
     """What the link asked for and is not shown, until it was read."""
     if missed := unhonoured():
         line = place.container(horizontal=True, vertical_alignment="center")
-        line.warning("The link asked for " + "; for ".join(map(str, missed)) + ".")
+        line.warning(link_words(missed))
         line.button("OK", key="link_read", on_click=dismiss)
 
 

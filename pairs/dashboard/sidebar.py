@@ -321,7 +321,7 @@ def _hedge(store: PostgresStore, pair: tuple[Instrument, Instrument], bar: str) 
     bars = fields.get("hedge_window", FEW + 1)
     if bars <= FEW:
         st.caption(
-            f"A line through {bars} points: what is left of it is small whatever the two are."
+            f"A line through {int(bars)} points: what is left of it is small whatever the two are."
         )
     return PairSpec(hedge=hedge, window=int(window), **fields)
 

@@ -27,7 +27,9 @@ def view_csv(page: Page, view: str, place: DeltaGenerator) -> None:
     made = EXPORTS[view](page) if view in EXPORTS else None
     if made is None:
         why = "There is no table in this view, or not yet"
-        place.button("This view as CSV", key="view-csv", disabled=True, help=why, width="stretch")
+        place.button(
+            "This view as CSV", key="view-csv", disabled=True, help=plain(why), width="stretch"
+        )
         return
     what, make = made
     download_button(

@@ -87,6 +87,9 @@ MARKDOWN: dict[str, tuple[int | str, ...]] = {
     "progress": ("text",),
 }
 SAFE = {
+    "_about",  # each of its parts is plain
+    "link_words",
+    "our_words",  # docs/methods.md
     "plain",
     "number",
     "percent",

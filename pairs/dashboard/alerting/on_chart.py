@@ -291,9 +291,9 @@ def alerts_column(page: Page) -> None:
         rule = replace(rule, name=rule.default_name())
         found = preview_of(page, rule)
         count, span = times_text(len(found.events)), stretch(found.span_s)
-        said = "" if found.begin is None else f" · {count} in {span}"
+        said = "" if found.begin is None else f"· {count} in {span}"
         st.button(
-            f"\\|z\\| above {choice.entry_z:g}{said}",
+            f"\\|z\\| above {plain(f'{choice.entry_z:g} {said}')}",
             key="entry_alert",
             icon=":material/add_alert:",
             help="Make this rule; the chart's ⊕ makes one at its line, a click on z another",

@@ -158,10 +158,10 @@ def state_of(stored: StoredRule, now: datetime, *, watched: bool) -> tuple[str, 
 
 def ready(page: Page, stored: Sequence[StoredRule]) -> None:
     """Rules that the pair may begin with, one click each."""
-    none = "No rule yet." if not stored else f"No rule of {plain(page.choice.name)} yet."
+    none = "No rule yet." if not stored else f"No rule of {page.choice.name} yet."
     st.caption(
-        f"{none} One click makes one of these, the form any other; they are watched with no page "
-        "open, too."
+        f"{plain(none)} One click makes one of these, the form any other; they are watched with "
+        "no page open, too."
     )
     choice = page.choice
     try:

@@ -135,7 +135,7 @@ def too_few(page: Page, have: int, need: int) -> None:
     wait = stretch((need - have) * bar_seconds(bar))
     st.info(
         f"The windows need {need:,} bars that both legs have; {have:,} are stored. "
-        f"At bars of {plain(bar)} that is {wait} more."
+        f"At bars of {plain(bar)} that is {plain(wait)} more."
     )
     window = min(spec.window, have // 6)
     if window < 10:
@@ -146,8 +146,11 @@ def too_few(page: Page, have: int, need: int) -> None:
         if f"fit_{bar}" in st.session_state:
             st.session_state[f"fit_{bar}"] = min(spec.fit_window, 2 * window)
 
-    fit = "" if spec.hedge in ("fixed", "ols") else f" and {min(spec.fit_window, 2 * window)}"
-    st.button(f"Use windows of {window}{fit} bars", on_click=use, key="fit_windows", type="primary")
+    windows = f"{window} and {min(spec.fit_window, 2 * window)}"
+    windows = str(window) if spec.hedge in ("fixed", "ols") else windows
+    st.button(
+        f"Use windows of {plain(windows)} bars", on_click=use, key="fit_windows", type="primary"
+    )
 
 
 # -- the parameters around
