@@ -95,13 +95,13 @@ def test_the_page_starts_in_a_folder_that_nobody_may_write(
     assert re.findall("WROTE.*", said) == []
 
 
-def answer(page: subprocess.Popen[str], url: str, seconds: float = 120) -> bytes:
+def answer(page: subprocess.Popen[str], url: str, seconds: float = 400) -> bytes:
     """What the page says, once it does."""
     deadline = time.monotonic() + seconds
     while True:
         assert page.poll() is None, "the page has ended"
         try:
-            with urllib.request.urlopen(url, timeout=60) as got:
+            with urllib.request.urlopen(url, timeout=200) as got:
                 return bytes(got.read())
         except OSError:
             assert time.monotonic() < deadline, f"{url} does not answer"
