@@ -19,9 +19,6 @@ from pairs.dashboard.context import follow, jobs
 from pairs.figures.plain import plain
 from pairs.live.jobs import Job, Jobs, Progress
 
-# Streamlit joins what two runs send one behind the other: a control that a link has set would
-# stand at its default, and act by it, if the browser had not had the first.
-SETTLE_S = 0.5
 PATIENCE_S = 0.3  # what a run of the page waits for a result before it shows how far it is
 SLOW_S = 5.0  # what takes longer is not done anew at every bar
 SHARE = 4  # of the time, at most one part in this and one is spent on doing it anew
@@ -75,7 +72,6 @@ def current(wanted: Wanted) -> Job | None:
             shown.job = done
             if shown.awaited:  # what stands elsewhere on the page may depend on it
                 shown.awaited = False
-                time.sleep(SETTLE_S)
                 st.rerun()
     return _told(shown, wanted)
 
