@@ -369,6 +369,8 @@ def _table(universe: Universe, kept: pd.DataFrame) -> None:
         column_config=COLUMNS,
         alt="Pairs ranked by p-value; a click opens the pair",
     )
+    if st.session_state.pop("scan_opened", False):  # a fragment alone would run again
+        st.rerun()
     more = f" The first {SHOWN} of {len(kept):,} are shown." if len(kept) > SHOWN else ""
     st.caption(f"A click on a row opens the pair in the Pair view.{plain(more)}")
 
@@ -380,6 +382,7 @@ def _open(legs: Sequence[tuple[Instrument, Instrument]]) -> None:
     if rows and rows[0] < len(legs):
         y, x = legs[rows[0]]
         open_pair(y, x, "Pair")
+        st.session_state["scan_opened"] = True
 
 
 COLUMNS = {
