@@ -137,7 +137,8 @@ def draw(store: PostgresStore, settings: Settings, symbols: dict[str, list[str]]
 
 def choose_view(row: DeltaGenerator) -> str:
     """The names of the views; after a jump from one to another, the way back."""
-    start_with("view", list(VIEWS), "Pair", always=True)
+    views = list(VIEWS)
+    at = start_with("view", views, "Pair", always=True)
     before, now = st.session_state.get("came_from"), st.session_state["view"]
     if before in VIEWS and st.session_state.get("came_to") in (None, now) and before != now:
         st.session_state["came_to"] = now
@@ -147,8 +148,8 @@ def choose_view(row: DeltaGenerator) -> str:
     return str(
         row.segmented_control(
             "View",
-            list(VIEWS),
-            default="Pair",
+            views,
+            default=views[at],
             required=True,
             key="view",
             label_visibility="collapsed",

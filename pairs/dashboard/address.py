@@ -78,8 +78,10 @@ def start_with(
     always: bool = False,
 ) -> int:
     """Let the control `key` show what the link asks for, else what was chosen, else `start`; the
-    index of what it shows. It stands in the address by its option, wherever it is not `start` or
-    `always`; a link may name the label too, or the `alias`.
+    index of what it shows. The control is to be given that as its default: a browser that has not
+    had the run in which a link set it shows its default, and acts by it. It stands in the address
+    by its option, wherever it is not `start` or `always`; a link may name the label too, or the
+    `alias`.
     """
     if (wanted := asked(key)) is not None:
         found = _option(wanted, options, alias or label)

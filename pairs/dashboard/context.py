@@ -365,17 +365,12 @@ def shared_read(_make: Callable[[], Any], key: tuple[Any, ...]) -> Any:
 
 
 def follow(job: Job, on_stop: Callable[[], None] = lambda: None) -> None:
-    """Show how far a job is, with a way to stop it; run the page again once it has finished, but
-    never within the run that begins to show it: Streamlit joins what two runs send one behind the
-    other, and a control that a link has set would stand at its default, and act by it."""
-    looked = False
+    """Show how far a job is, with a way to stop it; run the page again once it has finished."""
 
     @st.fragment(run_every=0.4)
     def look() -> None:
-        nonlocal looked
-        if job.finished and looked:  # the browser asks: it has had the first run
+        if job.finished:
             st.rerun()
-        looked = True
         st.progress(min(1.0, job.share), text=f"{plain(job.title)} …")
         if st.button("Stop", key=f"stop-{job.number}"):
             job.cancel()

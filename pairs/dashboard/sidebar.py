@@ -79,9 +79,9 @@ def sidebar(
             )
             return None
         start = START_BAR if START_BAR in bars else bars[0]
-        start_with("bar", bars, start, alias=bar_of_others, always=True)
+        at = start_with("bar", bars, start, alias=bar_of_others, always=True)
         bar = st.segmented_control(
-            "Bar", bars, default=start, required=True, key="bar", width="stretch"
+            "Bar", bars, default=bars[at], required=True, key="bar", width="stretch"
         )
         bar = bar if bar in bars else start
         spec = _hedge(store, (y, x), bar)
@@ -177,7 +177,7 @@ def _venue(store: PostgresStore, symbols: dict[str, list[str]]) -> str:
     chosen = st.segmented_control(
         "Venue",
         venues,
-        default=start,
+        default=st.session_state["venue"],
         required=True,
         key="venue",
         width="stretch",

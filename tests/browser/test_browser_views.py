@@ -70,10 +70,6 @@ def test_statistics_follow_the_market_and_keep_the_place(watched: Watched, tmp_p
     assert {"spread_mean", "zscore_max", "correlation", "trades_y"} <= rows[0].keys()
 
 
-@pytest.mark.xfail(
-    reason="a known fault: on a loaded machine the controls of a link stand at their defaults"
-    " while the scan is awaited"
-)
 @pytest.mark.parametrize("watched", ["?view=Scanner&bar=1s"], indirect=True)
 def test_scan_and_open_a_pair_by_a_click(watched: Watched, tmp_path: Path) -> None:
     page = watched.page
