@@ -16,7 +16,7 @@ from cointegration import half_life
 from pairs.analytics.pair import PairSpec, PairView, pair_view
 from pairs.analytics.summary import interval_statistics, pair_tests, price_statistics
 from pairs.dashboard.views.statistics import intervals_of
-from pairs.figures.layout import pack
+from pairs.figures.picture import pack
 from pairs.figures.statistics import (
     LEAST,
     correlation_figure,
