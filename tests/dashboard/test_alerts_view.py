@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -244,6 +245,7 @@ def until(page: AppTest, holds: Callable[[str], bool], runs: int = 8) -> None:
     while not holds(html(page.run())):
         runs -= 1
         assert runs, html(page)
+        time.sleep(0.25)  # of that second
 
 
 def test_nobody_watches_is_told_in_every_view(page: AppTest, store: PostgresStore) -> None:

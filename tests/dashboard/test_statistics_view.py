@@ -237,7 +237,7 @@ class TestHeatMap:
 
 def open_view(page: AppTest, store: PostgresStore) -> None:
     fill(store)
-    page.query_params["view"] = "Statistics"
+    page.query_params.update({"view": "Statistics", "bar": "1s"})
     page.run()
     assert not page.exception
     assert not page.error
@@ -256,7 +256,7 @@ class TestPage:
         shown = html(page)
         assert "Engle–Granger, y on x" in shown
         assert 'data-testid="joint">Not tested<' in shown  # these legs are a function of each other
-        page.selectbox(key="looked_at").set_value("300 bars").run()
+        page.selectbox(key="looked_at").set_value("300").run()
         assert "The last 280 bars" in html(page) or "The last 300 bars" in html(page)
 
     def test_a_file_beside_a_live_market_and_files_alone(
@@ -266,7 +266,7 @@ class TestPage:
         file = read_bars(store.engine, "local", "ETHUSDT", 1)
         store.write_upload("MINE", 1, file.iloc[:350])
         store.write_upload("ETHUSDT", 1, file.assign(close=file["close"] * 1.0001).iloc[:300])
-        page.query_params["view"] = "Statistics"
+        page.query_params.update({"view": "Statistics", "bar": "1s"})
         page.run()
         page.number_input(key="fit_1s").set_value(60)
         page.selectbox(key="y").set_value("upload:MINE").run()
