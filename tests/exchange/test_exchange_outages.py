@@ -10,23 +10,18 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio import client
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from exchange import Exchange, Faults, ReplaySource, SyntheticSource, default_world
 from exchange.faults import Ids
+from tests.support.exchange_clients import connect
 
 pytestmark = pytest.mark.processes
 
 WORLD = default_world().only(["ETHUSDT"]).faster(10)
 NOON_AHEAD = (1_772_625_600 - int(time.time())) * 1_000_000
 TRADES = "/ws/btcusdt@trade"
-
-
-def connect(url: str, **options: Any) -> client.connect:
-    """A client that always reads on, so that closing never waits behind unread frames."""
-    return client.connect(url, **{"max_queue": None, **options})
 
 
 def run(

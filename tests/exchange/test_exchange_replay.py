@@ -10,22 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio import client
 
 from exchange import Exchange, ReplaySource
 from exchange.asking import View
 from exchange.rest import respond
+from tests.support.exchange_clients import connect
 from tests.support.reference import SHARED
 
 pytestmark = pytest.mark.processes
 
 MARKET = SHARED / "data" / "market"
 STEP_NS = 10_000_000
-
-
-def connect(url: str, **options: Any) -> client.connect:
-    """A client that always reads on, so that closing never waits behind unread frames."""
-    return client.connect(url, **{"max_queue": None, **options})
 
 
 def frame(
